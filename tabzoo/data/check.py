@@ -1,0 +1,169 @@
+"""What is in a folder of images, and what is wrong with it."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.layouts import GOOD, TEST, TRAIN, Samples
+from tabzoo.errors import ImageError
+
+__all__ = ["FEW_IMAGES", "Problem", "Report", "check_samples"]
+
+FEW_IMAGES = 5
+"""A class with fewer good training images than this is reported as too small."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong; `kind` is unreadable, mask, duplicate or small, `path` a file or a class."""
+
+    kind: str
+    path: str
+    message: str
+
+
+@dataclass
+class Report:
+    """What `check_samples` found.
+
+    Attributes:
+        samples: The samples looked at.
+        forms: Class to how many of its images have which size and mode, such as "300x300 L".
+        problems: What is wrong, sorted.
+    """
+
+    samples: Samples
+    forms: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    problems: list[Problem] = field(default_factory=list)
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Class to its images in each split and label, and its masks: the form of `--json`."""
+        table: dict[str, dict[str, Any]] = {}
+        samples = self.samples
+        for class_id, name in enumerate(samples.classes):
+            rows = samples.class_ids == class_id
+            table[name] = {"train": {GOOD: 0}, "test": {GOOD: 0}}
+            for split, title in ((TRAIN, "train"), (TEST, "test")):
+                for defect_id in np.unique(samples.defect_ids[rows & (samples.split == split)]):
+                    chosen = rows & (samples.split == split) & (samples.defect_ids == defect_id)
+                    table[name][title][samples.defects[defect_id]] = int(chosen.sum())
+            table[name]["masks"] = int((samples.masks[rows] != b"").sum())
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report for machines."""
+        return {
+            "layout": self.samples.layout,
+            "classes": self.counts(),
+            "problems": [problem._asdict() for problem in self.problems],
+            "total": len(self.samples),
+        }
+
+
+class _Seen(NamedTuple):
+    form: str | None  # None: can't be read
+    digest: bytes
+    problems: list[Problem]
+
+
+def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False) -> Report:
+    """Reads every image and mask.
+
+    Args:
+        samples: What to look at.
+        workers: Threads that read.
+        progress: Show a progress bar.
+    """
+    report = Report(samples)
+    # A defect without a mask is odd only where other defects of the class have one.
+    masked = set(samples.class_ids[samples.masks != b""].tolist())
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        rows = range(len(samples))
+        seen = list(
+            tqdm(
+                pool.map(lambda i: _look_at(samples, i, int(samples.class_ids[i]) in masked), rows),
+                total=len(rows),
+                desc="reading images",
+                unit="img",
+                disable=None if progress else True,  # None: only where a person watches
+            )
+        )
+    for i, one in enumerate(seen):
+        if one.form is not None:
+            report.forms[samples.classes[samples.class_ids[i]]][one.form] += 1
+        report.problems += one.problems
+    report.problems += _duplicates(samples, seen) + _small_classes(samples)
+    report.problems.sort()
+    return report
+
+
+def _look_at(samples: Samples, i: int, mask_expected: bool) -> _Seen:
+    path = samples.path(i)
+    name = _shown(samples, i)
+    try:
+        pixels = read_image(path)
+        with Image.open(path) as image:
+            mode = image.mode
+    except ImageError as error:
+        return _Seen(None, b"", [Problem("unreadable", name, error.reason)])
+    digest = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
+    return _Seen(
+        f"{pixels.shape[1]}x{pixels.shape[0]} {mode}", digest, _mask_problems(samples, i, pixels, mask_expected)
+    )
+
+
+def _mask_problems(samples: Samples, i: int, pixels: np.ndarray[Any, Any], expected: bool) -> list[Problem]:
+    name, defective = _shown(samples, i), samples.defect_ids[i] != 0
+    path = samples.mask_path(i)
+    if path is None:
+        missing = defective and expected
+        return [Problem("mask", name, "a defect without a mask, while others of its class have one")] if missing else []
+    try:
+        mask = read_mask(path)
+    except ImageError as error:
+        return [Problem("mask", name, f"its mask {path.name} can't be read: {error.reason}")]
+    if mask.shape != pixels.shape[:2]:
+        sizes = f"{mask.shape[1]}x{mask.shape[0]}, the image {pixels.shape[1]}x{pixels.shape[0]}"
+        return [Problem("mask", name, f"its mask {path.name} is {sizes}")]
+    if defective and not mask.any():
+        return [Problem("mask", name, f"its mask {path.name} is empty")]
+    return []
+
+
+def _duplicates(samples: Samples, seen: Sequence[_Seen]) -> list[Problem]:
+    """Equal images on both sides of the split, which make test results better than they are."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i, one in enumerate(seen):
+        if one.form is not None:
+            groups[one.digest].append(i)
+    problems = []
+    for members in groups.values():
+        train = [i for i in members if samples.split[i] == TRAIN]
+        problems += [
+            Problem("duplicate", _shown(samples, i), f"the same image as {_shown(samples, train[0])}")
+            for i in members
+            if train and samples.split[i] == TEST
+        ]
+    return problems
+
+
+def _small_classes(samples: Samples) -> list[Problem]:
+    normals = (samples.split == TRAIN) & (samples.defect_ids == 0)
+    counts = np.bincount(samples.class_ids[normals], minlength=len(samples.classes)).tolist()
+    return [
+        Problem("small", name, f"{count} good training images; expected at least {FEW_IMAGES}")
+        for name, count in zip(samples.classes, counts, strict=True)
+        if count < FEW_IMAGES
+    ]
+
+
+def _shown(samples: Samples, i: int) -> str:
+    return os.fsdecode(bytes(samples.paths[i]))

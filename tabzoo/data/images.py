@@ -1,0 +1,283 @@
+"""One image file to one uint8 array, the same way everywhere, with errors that name the file and the reason.
+
+What becomes of each kind of file:
+
+- 8-bit grey, palette, CMYK, YCbCr and 1-bit files become RGB as Pillow's `convert("RGB")` makes it; grey is repeated
+  over the channels.
+- 16-bit grey is scaled by its full range, 65535 -> 255 (a 12-bit TIFF by 4095). The scale never depends on the image,
+  so brightness stays comparable between images; a 12-bit camera image stored in 16 bits therefore comes out dark and is
+  better rescaled before. Colour with 16 bits a channel keeps the upper 8 bits.
+- 32-bit integers and floats have no fixed range. The smallest of 1 (floats only), 255 and 65535 that holds all values
+  counts as white; with negative or larger values the image's own minimum and maximum become 0 and 255. Values that are
+  not finite become black.
+- Alpha is dropped, not composited: that is what `convert("RGB")` and OpenCV do, hence what published numbers rest on.
+  Palette transparency too.
+- EXIF orientation is applied. Colour profiles are ignored.
+- Of several pages or frames the first is read.
+
+Only PNG, JPEG, BMP, TIFF and WebP are decoded, recognised by content and not by name: a JPEG called `.png` is read, a
+PostScript file called `.png` (for which Pillow would start another program) is not.
+"""
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from tabzoo.errors import ImageError, InputError
+
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "read_image", "read_mask"]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused as decompression bombs: the size at which Pillow refuses by default, 0.5 GB as RGB."""
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_ACCEPTED = "PNG, JPEG, BMP, TIFF or WebP"
+
+# What else is found under an image's name in practice, by its first bytes.
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG, truncated or broken at its start"),
+    (b"\xff\xd8\xff", "a JPEG, truncated or broken at its start"),
+    (b"RIFF", "a RIFF file, but no WebP or one that is truncated"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the image itself: run `git lfs pull`"),
+    (b"GIF8", "a GIF"),
+    (b"%PDF", "a PDF"),
+    (b"%!PS", "a PostScript file"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x00\x00\x00\x0cjP", "a JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"<", "a web page or XML"),
+)
+
+
+def read_image(path: str | os.PathLike[str], *, size: int | None = None) -> NDArray[np.uint8]:
+    """Reads a file as RGB.
+
+    Args:
+        path: The image file.
+        size: Side of the square to which the image is resized with antialiased Lanczos; the aspect ratio is not kept.
+            None keeps its size.
+
+    Returns:
+        The image, [H, W, 3].
+
+    Raises:
+        ImageError: The file is missing, empty, truncated, not an image, larger than `MAX_PIXELS`, or can't be read;
+            names file and reason.
+    """
+    _check_size(size)
+    with _opened(path) as decoded:
+        plain = _to_8_bit(decoded)
+        # A grey image is resized as one channel: the same values as three equal channels, in a third of the time.
+        if size is not None and plain.size != (size, size):
+            plain = plain.resize((size, size), Image.Resampling.LANCZOS)
+        pixels = np.array(plain, dtype=np.uint8)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArray[np.uint8]:
+    """Reads a defect mask: 1 where any channel is not zero.
+
+    The level does not matter: masks hold 1, 255 or class ids. Fully transparent pixels count as background. In a JPEG,
+    where compression puts faint noise around every edge, a pixel counts from half brightness.
+
+    Args:
+        path: The mask file.
+        size: Side of the square to which the mask is resized, to the nearest pixel. None keeps its size.
+
+    Returns:
+        0 (normal) and 1 (defect), [H, W].
+
+    Raises:
+        ImageError: As for `read_image`.
+    """
+    _check_size(size)
+    with _opened(path) as decoded:
+        mask = Image.fromarray(_foreground(decoded))
+        if size is not None and mask.size != (size, size):
+            mask = mask.resize((size, size), Image.Resampling.NEAREST)
+        return np.array(mask, dtype=np.uint8)
+
+
+def _check_size(size: int | None) -> None:
+    if size is not None and size < 1:
+        raise InputError(f"size {size}: expected the side of the resized image in pixels, at least 1")
+
+
+class _Decoded(NamedTuple):
+    image: Image.Image  # Upright.
+    form: str | None  # Of the file.
+    bits: int  # In the file, of a grey TIFF's pixel; else 16.
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
+    """A loaded image. Whatever goes wrong, in the caller's block too, becomes an `ImageError`."""
+    shown = _printable(path)
+    problem = _problem(path)
+    if problem is not None:
+        raise ImageError(shown, problem)
+    try:
+        with _steady_pillow(), Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(shown, _too_large(f"{width}x{height} pixels"))
+            image.load()
+            # 258 is TIFF's BitsPerSample. Turning an image drops its tags and format.
+            bits = getattr(image, "tag_v2", {}).get(258, (16,))
+            yield _Decoded(_upright(image), image.format, int(bits[0]))
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(shown, _too_large(str(error).partition(",")[0])) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(shown, _foreign(path)) from error
+    except MemoryError as error:
+        raise ImageError(shown, "not enough memory to decode it") from error
+    except Exception as error:
+        # On broken files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError and more.
+        raise ImageError(shown, f"can't be decoded: {_reason(error)}") from error
+
+
+def _problem(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with the file before it is opened: opening a named pipe would wait forever."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return f"a symbolic link to {_printable(os.readlink(path))}, which does not exist"
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return _reason(error)
+    if stat.S_ISDIR(status.st_mode):
+        return "a folder, not an image file"
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    return "the file is empty (0 bytes)" if status.st_size == 0 else None
+
+
+def _foreign(path: str | os.PathLike[str]) -> str:
+    """Why Pillow did not recognise the file, from its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(32)
+    if head[4:8] == b"ftyp":
+        return f"a HEIC, AVIF or video file; expected {_ACCEPTED}"
+    for signature, name in _SIGNATURES:
+        if head.lstrip().startswith(signature):
+            return f"{name}; expected {_ACCEPTED}"
+    return f"not an image (it begins with {head[:8]!r}); expected {_ACCEPTED}"
+
+
+def _too_large(what: str) -> str:
+    return f"{what}: larger than {MAX_PIXELS:,} pixels, refused as a decompression bomb; cut it into tiles"
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text or type(error).__name__
+
+
+def _printable(path: str | os.PathLike[str]) -> str:
+    """The path as text that any terminal and log takes: undecodable bytes of the name as escapes."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_lock = threading.Lock()
+_readers = 0
+_before: "tuple[warnings.catch_warnings[None], bool] | None" = None
+
+
+@contextmanager
+def _steady_pillow() -> Iterator[None]:
+    """Decoding that does not depend on global state: Pillow's warnings are silent, truncated files are errors.
+
+    `warnings.catch_warnings` is not safe in threads (the last to leave may restore the filters of another), so the
+    readers are counted and only the first and the last change anything. The filter is limited to Pillow's own modules.
+    """
+    global _before, _readers
+    with _lock:
+        _readers += 1
+        if _readers == 1:
+            _before = (warnings.catch_warnings(), ImageFile.LOAD_TRUNCATED_IMAGES)
+            _before[0].__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        with _lock:
+            _readers -= 1
+            if _readers == 0 and _before is not None:
+                _before[0].__exit__(None, None, None)
+                ImageFile.LOAD_TRUNCATED_IMAGES = _before[1]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        # After loading: Pillow turns a TIFF by itself while it loads, and then drops the tag.
+        return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    except Exception:  # Broken EXIF data says nothing about the pixels, which are decoded by now.
+        return image
+
+
+def _to_8_bit(decoded: _Decoded) -> Image.Image:
+    """The image in mode L or RGB."""
+    image = decoded.image
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode in ("1", "LA"):
+        return image.convert("L")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_scaled(np.asarray(image), (1 << decoded.bits) - 1))
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_scaled_by_content(np.asarray(image), is_png=decoded.form == "PNG"))
+    return image.convert("RGB")
+
+
+def _scaled(values: NDArray[np.generic], white: float) -> NDArray[np.uint8]:
+    """Values from 0 to `white` as 0 to 255, rounded to nearest."""
+    levels = np.rint(values.astype(np.float32) * np.float32(255 / white))
+    return np.asarray(levels.clip(0, 255), dtype=np.uint8)
+
+
+def _scaled_by_content(values: NDArray[np.generic], *, is_png: bool) -> NDArray[np.uint8]:
+    """32-bit values in 8 bits, by the rule at the top of this file."""
+    if is_png:  # Pillow before 11.3 opens a 16-bit grey PNG in mode I.
+        return _scaled(values, 65535)
+    floats = values.astype(np.float64)
+    finite = np.isfinite(floats)
+    if not finite.any():
+        raise ValueError("no pixel has a finite value")
+    low, high = float(floats[finite].min()), float(floats[finite].max())
+    floats[~finite] = min(low, 0.0)
+    ranges = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
+    white = next((white for white in ranges if high <= white), None)
+    if low >= 0 and white is not None:
+        return _scaled(floats, white)
+    # One value for all pixels has no range: it stays black.
+    return _scaled((floats - low).clip(0, None), (high - low) or 1.0)
+
+
+def _foreground(decoded: _Decoded) -> NDArray[np.uint8]:
+    """1 where a pixel of the mask is set, [H, W]."""
+    image = decoded.image
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        return np.asarray(np.nan_to_num(values, nan=0.0) != 0, dtype=np.uint8)
+    level = 127 if decoded.form in ("JPEG", "MPO") else 0
+    if image.mode in ("1", "L"):
+        return np.asarray(np.asarray(image.convert("L")) > level, dtype=np.uint8)
+    # By colour and not by palette index: an image editor may save white as index 0.
+    channels = np.asarray(image.convert("RGBA"))
+    return np.asarray((channels[:, :, :3].max(axis=2) > level) & (channels[:, :, 3] > 0), dtype=np.uint8)

@@ -1,0 +1,107 @@
+"""The paper's Industrial dataset: what belongs to it, where it comes from, and whether a folder holds it all.
+
+30 classes, normal images only, 17,393 images, `ROOT/CLASS NAME/*.png`. Classes, counts and sources are those of the
+authors' README (Howeng98/TAB @ aa8c4dc). It is no download: people assemble it, see `training/industrial/README.md`.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tabzoo.data.layouts import find_samples
+from tabzoo.errors import InputError
+
+__all__ = ["INDUSTRIAL", "IndustrialClass", "Standing", "compare", "manifest"]
+
+
+class IndustrialClass(NamedTuple):
+    """One class of the dataset: folder name, images, where they come from, and the licence stated there."""
+
+    name: str
+    images: int
+    source: str
+    license: str
+
+
+_MPDD = ("MPDD", "CC BY-NC-SA 4.0 as anomalib states; the repository names none")
+_DAGM = ("DAGM 2007", "not checked")
+_KYLBERG = ("Kylberg texture dataset", "not checked")
+_KTH = ("KTH-TIPS2", "not checked")
+_UIUC = ("UIUC texture dataset", "not checked")
+_UNKNOWN = ("not stated by the authors", "unknown")
+
+INDUSTRIAL = (
+    IndustrialClass("Bent Metal Stripe", 185, *_MPDD),
+    IndustrialClass("Board", 40, *_DAGM),
+    IndustrialClass("Bolt", 128, *_MPDD),
+    IndustrialClass("Bottle", 746, "Tianchi data set 110147", "not checked"),
+    IndustrialClass("Brick Tile", 80, *_UIUC),
+    IndustrialClass("Capsule", 749, "GitHub TSjianjiao/Defect-Detection-with-tensorflow", "none stated"),
+    IndustrialClass("Chip", 1211, "Kaggle kubeedgeianvs/pcb-aoi", "not checked"),
+    IndustrialClass("Cork", 216, *_KTH),
+    IndustrialClass("Encapsulates Carpet", 728, *_UNKNOWN),
+    IndustrialClass("Hazelnut", 50, "ADFI", "not checked"),
+    IndustrialClass("Hazelnut Toy", 34, "anomalib's hazelnut_toy", "not checked"),
+    IndustrialClass("Jagged Carpet", 80, *_KYLBERG),
+    IndustrialClass("Leather", 600, "Kaggle praveen2084/leather-defect-classification", "not checked"),
+    IndustrialClass("Metal Flat", 54, *_MPDD),
+    IndustrialClass("Metal Pole", 110, *_MPDD),
+    IndustrialClass("Metal Tube", 122, *_MPDD),
+    IndustrialClass("Metal ornament", 289, *_MPDD),
+    IndustrialClass("Plaid", 20, *_UIUC),
+    IndustrialClass("Rhombus Carpet", 80, *_KYLBERG),
+    IndustrialClass("Screw", 59, *_UNKNOWN),
+    IndustrialClass("Solar Board", 2624, "GitHub zae-bayern/elpv-dataset", "CC BY-NC-SA 4.0 (images)"),
+    IndustrialClass("Sponge", 40, *_KTH),
+    IndustrialClass("Streak Board", 1041, *_DAGM),
+    IndustrialClass("Stripe Carpet", 336, *_KYLBERG),
+    IndustrialClass("Stripe Wood", 1000, *_DAGM),
+    IndustrialClass("Tile", 230, *_UNKNOWN),
+    IndustrialClass("Toy Wheel", 3200, *_UNKNOWN),
+    IndustrialClass("Upholstery", 20, *_UIUC),
+    IndustrialClass("Washer", 3241, "Kaggle ravirajsinh45 casting products", "not checked"),
+    IndustrialClass("Wave Carpet", 80, *_KYLBERG),
+)
+"""The dataset, sorted by name."""
+
+
+class Standing(NamedTuple):
+    """How a class stands in a folder; `state` is "complete", "short", "more" or "missing"."""
+
+    entry: IndustrialClass
+    found: int
+    state: str
+
+
+def compare(root: str | Path) -> list[Standing]:
+    """Holds the images under a folder against the dataset, class by class.
+
+    Raises:
+        InputError: The folder does not exist.
+    """
+    if not Path(root).is_dir():
+        raise InputError(f"--root {root}: no such folder; expected {INDUSTRIAL[0].name}/*.png and so on in it")
+    counts: dict[str, int] = {}
+    if any(Path(root).iterdir()):
+        samples = find_samples(root, layout="folder")
+        per_class = np.bincount(samples.class_ids, minlength=len(samples.classes)).tolist()
+        counts = {name.lower(): count for name, count in zip(samples.classes, per_class, strict=True)}
+    return [_standing(entry, counts.get(entry.name.lower(), 0)) for entry in INDUSTRIAL]
+
+
+def _standing(entry: IndustrialClass, found: int) -> Standing:
+    if found in (0, entry.images):
+        return Standing(entry, found, "complete" if found else "missing")
+    return Standing(entry, found, "short" if found < entry.images else "more")
+
+
+def manifest() -> str:
+    """The dataset as CSV with the columns class, images, source, license."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("class", "images", "source", "license"))
+    writer.writerows(INDUSTRIAL)
+    return text.getvalue()

@@ -1,0 +1,122 @@
+"""The image encoder: any timm CNN without its classifier, started from timm's weights, at random or from a file."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub import local_copy
+
+__all__ = ["build_backbone", "embedding_width"]
+
+
+def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
+    """A timm model that maps images [B, 3, H, W] to embeddings [B, D].
+
+    Args:
+        name: timm name, with or without a tag.
+        init: "pretrained", "random" or a file: .safetensors, or a state dict saved by `torch.save`.
+        seed: Of the random weights.
+
+    Raises:
+        InputError: No such model, or a file that does not fit it.
+        WeightsError: The pretrained weights can't be fetched.
+    """
+    _check_name(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if init == "pretrained":
+            return _build_pretrained(name)
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    if init != "random":
+        _load_file(model, name, Path(init))
+    return model
+
+
+@torch.no_grad()
+def embedding_width(backbone: nn.Module, size: int) -> int:
+    """Length of the embedding of a `size` x `size` image.
+
+    Raises:
+        InputError: The model's output is not one vector an image.
+    """
+    training = backbone.training
+    try:
+        output = backbone.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # whatever an architecture does with a size it was not made for
+        raise InputError(f"--backbone: does not take images of {size} x {size} px: {error}") from error
+    finally:
+        backbone.train(training)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        raise InputError(
+            "--backbone: gives no single embedding an image; choose a CNN of timm, such as resnet18.tv_in1k"
+        )
+    return output.shape[1]
+
+
+def _check_name(name: str) -> None:
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        return
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        raise InputError(
+            f"--backbone {name}: timm has no such model." + (f" Did you mean '{near[0]}'?" if near else "")
+        )
+    if "." in name:
+        architecture = name.split(".", 1)[0]
+        names = timm.list_models(f"{architecture}.*", include_tags=True)
+        if name not in names:
+            raise InputError(f"--backbone {name}: timm has no such weights; it has {', '.join(names)}")
+
+
+def _build_pretrained(name: str) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, **_cached(name))
+        return model
+    except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
+        raise WeightsError(
+            f"the initial weights of {name} can't be loaded: {error}. Ways out:\n"
+            f"  from a file: --init FILE, the model.safetensors of {name} from the Hub or a torchvision state dict\n"
+            f"  from scratch: --init random, with a learning rate of about 0.05"
+        ) from error
+
+
+def _cached(name: str) -> dict[str, Any]:
+    """What makes timm read the cached copy at once when the Hub does not answer."""
+    config = timm.get_pretrained_cfg(name) if ":" not in name else None
+    if config is None or config.file or not config.hf_hub_id:
+        return {}
+    cached = local_copy(config.hf_hub_id, ("model.safetensors", "pytorch_model.bin"))
+    return {"pretrained_cfg_overlay": {"file": str(cached)}} if cached else {}
+
+
+def _load_file(model: nn.Module, name: str, path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"--init {path}: neither 'pretrained', 'random' nor an existing file")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises many types
+        raise InputError(
+            f"--init {path}: not a weights file that can be read safely: {error}. Give .safetensors or a state dict."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"--init {path}: expected a state dict, a table of names to tensors")
+    wanted = model.state_dict()
+    classifier = str(getattr(model, "pretrained_cfg", {}).get("classifier") or "fc")
+    state = {key: value for key, value in state.items() if not key.startswith(f"{classifier}.")}
+    # torch < 0.4.1 checkpoints, torchvision's among them, lack this counter, which inference does not use.
+    state = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | state
+    wrong = sorted(set(state) ^ set(wanted)) or [key for key in wanted if state[key].shape != wanted[key].shape]
+    if wrong:
+        raise InputError(
+            f"--init {path}: does not fit {name}; {len(wrong)} tensors are off, {', '.join(wrong[:5])} first"
+        )
+    model.load_state_dict(state)

@@ -1,0 +1,76 @@
+"""The command line of pre-training: run options and every recipe field as flags."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from tabzoo.errors import InputError
+from tabzoo.training.recipe import Recipe, list_recipes, load_recipe
+
+__all__ = ["Command", "again", "parse"]
+
+_PROGRAM = "python -m tabzoo.training.pretrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Pre-train a backbone by TAB: a folder of good images in, a folder that timm loads out.
+
+    Flags of the recipe override what the recipe says. Examples:
+      python -m tabzoo.training.pretrain --recipe quickstart --output runs/quickstart
+      python -m tabzoo.training.pretrain --recipe resnet18.tab_mvtec --data DIR --output runs/mine
+    """
+
+    recipe: str
+    """A recipe of tabzoo, or FILE.yaml."""
+    output: str | None = None
+    """Folder to write; runs/RECIPE if not given."""
+    resume: bool = False
+    """Go on with the run in the output folder, or start it if there is none."""
+    overwrite: bool = False
+    """Replace the run in the output folder."""
+    strict: bool = False
+    """Refuse to start when a file can't be read, in place of skipping it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes the GPU if there is one."""
+    settings: Annotated[tyro.conf.OmitArgPrefixes[Recipe], tyro.conf.arg(name="recipe fields")]
+    """The resolved recipe."""
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command line, with the recipe it names as defaults of the recipe's flags.
+
+    Raises:
+        InputError: No such recipe, or a value that does not fit.
+        SystemExit: A flag that does not exist or has the wrong form (code 2), or --help (code 0).
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe")
+    name = finder.parse_known_args(arguments)[0].recipe
+    if name is None:
+        if not {"-h", "--help"} & set(arguments):
+            raise InputError(
+                f"--recipe is missing; type --recipe NAME or FILE.yaml, NAME one of {', '.join(list_recipes())}"
+            )
+        name = "resnet18.tab_mvtec"
+    default = Command(recipe=name, settings=load_recipe(name))
+    command = tyro.cli(Command, args=list(arguments), default=default, prog=_PROGRAM)
+    if command.resume and command.overwrite:
+        raise InputError("--resume and --overwrite exclude each other: go on with the run, or replace it")
+    return command
+
+
+def again(arguments: Sequence[str], *added: str, without: Sequence[str] = ()) -> str:
+    """The command line once more, with some flags added and others left out, for a message that says what to type."""
+    kept = [argument for argument in arguments if argument not in (*without, *added)]
+    return shlex.join([*_PROGRAM.split(), *kept, *added])
+
+
+def arguments_of(argv: Sequence[str] | None) -> list[str]:
+    """The given arguments, or the process's own."""
+    return list(sys.argv[1:] if argv is None else argv)

@@ -1,0 +1,190 @@
+"""`python -m tabzoo.training.pretrain`: a recipe and a folder of good images in, a backbone that timm loads out.
+
+TAB, Algorithm 1 of arXiv 2312.09480. Every normal image gets a synthetic anomaly; the embeddings of both are aligned
+with the frozen text features of their class's normal and abnormal sentences.
+"""
+
+import logging
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from tabzoo.data.toy import make_toy_factory
+from tabzoo.errors import InputError, TabzooError
+from tabzoo.training import figures, output
+from tabzoo.training.command import Command, again, parse
+from tabzoo.training.metrics import read_rows
+from tabzoo.training.recipe import Recipe
+from tabzoo.training.run import Run
+from tabzoo.training.setup import build_run
+from tabzoo.training.signals import StopRequest, stop_requests
+
+__all__ = ["main", "train"]
+
+_QUICKSTART = "quickstart"
+
+
+def train(run: Run, stop: StopRequest) -> None:
+    """Algorithm 1, from the run's step to the last; returns early, all saved, when a stop is asked for."""
+    recipe, order, order_epoch = run.recipe, torch.empty(0), -1
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file needs fewer lines
+    with tqdm(total=run.total_steps, initial=run.step, unit="step", mininterval=every, maxinterval=every) as bar:
+        while run.step < run.total_steps and not stop.signal:
+            epoch, index = divmod(run.step, run.steps_per_epoch)
+            if epoch != order_epoch:
+                order, order_epoch = run.order(epoch), epoch
+            samples = order[index * run.batch_size : (index + 1) * run.batch_size]
+
+            pairs = run.pairs(recipe.seed, epoch, samples)  # normal images, and synthetic anomalies of them
+            run.optimise(pairs)  # both branches forward and backward, then one step of the weights
+            run.step += 1
+
+            bar.update()
+            if run.step % recipe.log_every == 0:
+                bar.set_postfix(run.log(epoch), refresh=False)
+            if run.step % run.steps_per_epoch == 0:
+                run.validate(epoch)
+            if run.step % recipe.save_every == 0:
+                run.save()
+    run.save()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code: 0 done, 2 for a user's mistake, 128 + signal when stopped."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _pretrain(parse(arguments), arguments)
+    except TabzooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _pretrain(command: Command, arguments: Sequence[str]) -> int:
+    device = _device(command.device)
+    recipe_name = Path(command.recipe).stem if command.recipe.endswith(".yaml") else command.recipe
+    folder = Path(command.output or f"runs/{recipe_name}")
+    if recipe_name != _QUICKSTART and command.settings.data is None:
+        raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
+    output.prepare_folder(folder, resume=command.resume, overwrite=command.overwrite)
+    if command.resume and output.is_finished(folder):
+        print(f"The run in {folder} is finished; nothing to do.")
+        return 0
+    recipe = _with_data(command.settings, folder)
+    one_class = again(arguments, "--objective", "joint", without=("--objective", "tab"))
+    run = build_run(recipe, folder, device, resume=command.resume, strict=command.strict, one_class=one_class)
+    output.write_run(folder, recipe, run.text, command=again(arguments), device=device)
+    _announce(run, recipe_name)
+    with stop_requests() as stop:
+        train(run, stop)
+    if stop.signal:
+        resume = again(arguments, "--resume", without=("--overwrite",))
+        print(f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {resume}")
+        return 128 + stop.signal
+    _finish(run, recipe_name)
+    return 0
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "--device cuda: torch finds no CUDA device here. Type --device cpu, or see https://pytorch.org for a CUDA build."
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    # Equal seeds give equal weights: only kernels that always add up in the same order.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return torch.device(name)
+
+
+def _with_data(recipe: Recipe, folder: Path) -> Recipe:
+    """The quickstart's toy factory, drawn once into the output folder, where no data is named."""
+    if recipe.data is not None:
+        return recipe
+    toy = folder / "toy_factory"
+    if not toy.is_dir():
+        print(f"Drawing the toy factory into {toy} ...")
+        half = toy.with_suffix(".half")  # a run that is stopped here leaves no factory that looks whole
+        shutil.rmtree(half, ignore_errors=True)
+        make_toy_factory(half, seed=recipe.seed).rename(toy)
+    license_of_toy = "apache-2.0" if recipe.license == Recipe.license else recipe.license  # its images are tabzoo's own
+    return recipe.replace(data=str(toy), license=license_of_toy)
+
+
+def _announce(run: Run, recipe_name: str) -> None:
+    classes = len(run.samples.classes)
+    held = f" and {len(run.held_out)} held out" if run.held_out else ""
+    print(f"Recipe {recipe_name}, sha256 {run.recipe.digest()[:12]}:")
+    values = yaml.safe_load(run.recipe.to_yaml()).items()
+    settings = ", ".join(f"{name} {value}" for name, value in values)
+    print(textwrap.fill(settings, 118, initial_indent="  ", subsequent_indent="  "))
+    print(
+        f"{len(run.pairs)} images of {classes} classes to train on{held}; {run.recipe.epochs} epochs of "
+        f"{run.steps_per_epoch} steps of {run.batch_size} normal images and as many anomalies, on {run.device}."
+    )
+
+
+def _finish(run: Run, recipe_name: str) -> None:
+    rows, validation = read_rows(run.folder / output.METRICS), read_rows(run.folder / output.VALIDATION)
+    _draw(run, rows, validation)
+    last = (validation or rows or [{}])[-1]
+    of_what = " (held out)" if validation else ""
+    metrics = {f"{key}{of_what}": last[key] for key in ("loss", "accuracy_normal", "accuracy_abnormal") if key in last}
+    counts = run.samples.class_ids
+    training = {
+        "images": len(run.samples),
+        "held_out": len(run.held_out) if run.held_out else 0,
+        "classes": {name: int((counts == index).sum()) for index, name in enumerate(run.samples.classes)},
+        "samples_sha256": run.identity()["samples"],
+        "epochs": run.recipe.epochs,
+        "steps": run.total_steps,
+    }
+    output.write_results(
+        run.folder, run.backbone, run.recipe, run.text, recipe_name=recipe_name, training=training, metrics=metrics
+    )
+    _report(run, rows, metrics)
+
+
+def _draw(run: Run, rows: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]) -> None:
+    words = list(run.text.words.values())
+    seed, ids = run.recipe.seed, _of_each_class(run.pairs.class_ids, 64)
+    shown = ids[torch.linspace(0, len(ids) - 1, min(12, len(ids))).long()]
+    folder = run.folder / "figures"
+    figures.draw_samples(folder / "samples.png", run.pairs.raw(seed, 0, shown), words)
+    figures.draw_curves(folder / "curves.png", rows, validation)
+    pairs = run.pairs(seed, 0, ids)
+    figures.draw_similarity(folder / "similarity.png", run.similarities(pairs), pairs.classes.cpu(), words)
+
+
+def _of_each_class(class_ids: torch.Tensor, total: int) -> torch.Tensor:
+    """About `total` images, evenly of all classes, in the order of the classes."""
+    each = max(1, total // len(class_ids.unique()))
+    return torch.cat([(class_ids == index).nonzero().flatten()[:each] for index in class_ids.unique()])
+
+
+def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float]) -> None:
+    if rows:
+        print(
+            f"Loss {rows[0]['loss']:.3f} at step {rows[0]['step']}, {rows[-1]['loss']:.3f} at step {rows[-1]['step']}."
+        )
+    chance = 1 / (len(run.samples.classes) * (2 if run.recipe.objective == "joint" else 1))
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+    print(f"At the end: {shown}. Chance accuracy is {chance:.3f}.")
+    print(
+        f"Made in {run.folder}: model.safetensors, config.json, tabzoo.json, recipe.yaml, README.md, figures/ and more."
+    )
+    print(f"Licence of the weights: {run.recipe.license} (set by --license). To load them:")
+    print("  import timm")
+    print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
+    if run.text.text_pretrained == "untrained":
+        print("The text tower was untrained: this shows the machinery, not a usable backbone.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The recipe: every setting of a pre-training run, as one typed dataclass, read from and written to YAML.
+
+Recipes that ship with tabzoo lie in `recipes/`, each value with its source. A recipe file may leave fields out (the
+defaults below hold) but may not name an unknown one.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tabzoo.errors import InputError
+
+__all__ = ["Recipe", "list_recipes", "load_recipe"]
+
+# Fields that say where things lie or how fast they go, not what is computed: no part of a recipe's hash.
+_NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
+# Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
+_LOCAL = ("data", "cache_dir")
+# Fields that may name a file, which the hash takes by its content and an output folder by its name alone.
+FILE_FIELDS = ("init", "text_pretrained", "prompts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of one pre-training run. Docstrings below the fields are the command line's help."""
+
+    data: str | None = None
+    """Folder of good images: CLASS/train/good/* (MVTec AD), CLASS/*, or any layout that --layout names."""
+    layout: str = "auto"
+    """Folder layout; auto finds it."""
+    class_names: dict[str, str] = field(default_factory=dict)
+    """Folder name and the words for it in prompts, e.g. --class-names 01 "casting plate"."""
+    license: str = "unspecified"
+    """Licence that the weights get, an SPDX identifier; what the training images allow decides it."""
+
+    backbone: str = "resnet18.tv_in1k"
+    """Any timm CNN, with its tag."""
+    init: str = "pretrained"
+    """Initial weights: pretrained (timm's), random, or FILE (.safetensors, or a state dict by torch.save)."""
+    resize: int = 256
+    """Images are squashed to this square, in px."""
+    crop: int = 224
+    """Centre crop that the backbone sees, in px."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of the normalisation, RGB in [0, 1]."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation of the normalisation, RGB in [0, 1]."""
+
+    text_model: str = "ViT-B-16"
+    """open_clip model whose text tower is used, frozen."""
+    text_pretrained: str = "laion400m_e32"
+    """open_clip weights tag, a checkpoint FILE, a text_features.safetensors FILE, or untrained (for trying things out)."""
+    prompts: str = "tab"
+    """Prompt set: tab (the paper's), authors (their code's), or FILE.yaml."""
+
+    objective: Literal["tab", "joint"] = "tab"
+    """tab: Algorithm 1, classes against classes; joint: normal and abnormal texts of all classes in one softmax."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How the normal and the abnormal loss are put together."""
+    temperature: float = 1 / 0.07
+    """Factor on the cosine similarities."""
+    learn_temperature: bool = False
+    """Train the factor too."""
+    projection: Literal["none", "linear", "residual"] = "none"
+    """Head between embedding and text space, thrown away at the end: one linear map, or the authors' two MLPs."""
+
+    synthesis: Literal["nsa"] = "nsa"
+    """How a normal image is turned into an anomaly."""
+    nsa_gamma_shape: float = 2.0
+    """NSA: shape of the gamma distribution of a patch's half-width."""
+    nsa_gamma_scale: float = 0.07
+    """NSA: its scale, as a share of the image side."""
+    nsa_gamma_lower: float = 0.05
+    """NSA: added to it, as a share of the image side."""
+    nsa_width_min: float = 0.05
+    """NSA: smallest half-width, as a share of the image side."""
+    nsa_width_max: float = 0.2
+    """NSA: largest half-width, as a share of the image side."""
+    nsa_resize: bool = True
+    """NSA: resize the patch before it is blended in."""
+    nsa_shift: bool = True
+    """NSA: blend the patch in elsewhere than where it was taken."""
+    nsa_num_patches: int = 1
+    """NSA: most patches an image; each after the first comes with probability 1/2."""
+    nsa_blend: Literal["mix", "normal", "mixed"] = "mix"
+    """NSA: Poisson blending with the patch's gradients, with the stronger ones, or one of both at random."""
+
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """Every image equally often, or every class."""
+    repeats: int = 1
+    """How often an image comes in an epoch, each time with another anomaly."""
+    val_share: float = 0.0
+    """Share of every class's normals held out; loss and accuracies on them are written each epoch."""
+
+    epochs: int = 200
+    """Passes over the images."""
+    batch_size: int = 512
+    """Normal images a step; as many synthetic anomalies come with them."""
+    micro_batch: int = 0
+    """Images at a time on the device, gradients added up (batch-norm then sees this many); 0: the whole batch."""
+    optimizer: str = "sgd"
+    """sgd, or any optimizer of timm by its name."""
+    lr: float = 1e-4
+    """Learning rate at its highest."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 0.0
+    """Weight decay."""
+    schedule: Literal["constant", "cosine", "cosine_authors"] = "cosine"
+    """cosine falls to 0 over the run; cosine_authors steps once an epoch with steps per epoch as its period."""
+    warmup_epochs: float = 0.0
+    """Linear warm-up of the learning rate."""
+
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """Automatic mixed precision."""
+    channels_last: bool = False
+    """Memory layout NHWC: faster with amp."""
+    compile: bool = False
+    """torch.compile the backbone."""
+    workers: int = 2
+    """Processes that decode images."""
+    cache: Literal["disk", "ram", "device", "off"] = "disk"
+    """Where decoded images are kept; off decodes them anew each time."""
+    cache_dir: str | None = None
+    """Folder of the disk cache; the user cache folder if not given."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check_values(self)
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def digest(self) -> str:
+        """SHA-256, in hex, of what decides the result: paths, workers, cache and logging are left out, files go by content."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_HASHED}
+        for key in FILE_FIELDS:
+            if _names_file(values[key]):
+                values[key] = hashlib.sha256(Path(values[key]).read_bytes()).hexdigest()
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The whole recipe as YAML, without paths: files by their name, data and cache folder left out."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _LOCAL}
+        for key in FILE_FIELDS:
+            if _names_file(values[key]):
+                values[key] = Path(values[key]).name
+        values["mean"], values["std"] = list(self.mean), list(self.std)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that ship with tabzoo."""
+    folder = resources.files("tabzoo.training").joinpath("recipes")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe by name, or from a YAML file; files that it names are looked for beside it.
+
+    Raises:
+        InputError: No such recipe, not valid YAML, an unknown field or a value that does not fit.
+    """
+    if name in list_recipes():
+        text = resources.files("tabzoo.training").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+        return _parse(text, name)
+    path = Path(name)
+    if not path.is_file():
+        near = difflib.get_close_matches(name, list_recipes(), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise InputError(
+            f"--recipe {name}: neither a recipe of tabzoo ({', '.join(list_recipes())}) nor an existing YAML file.{hint}"
+        )
+    try:
+        recipe = _parse(path.read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--recipe {name}: can't be read: {error}") from error
+    beside = {key: str(path.parent / getattr(recipe, key)) for key in FILE_FIELDS}
+    return recipe.replace(**{key: file for key, file in beside.items() if _names_file(file)})
+
+
+def _parse(text: str, name: str) -> Recipe:
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"--recipe {name}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"--recipe {name}: expected 'field: value' lines; got a {type(values).__name__}")
+    known = [entry.name for entry in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known fields: {', '.join(known)}."
+            raise InputError(f"--recipe {name}: unknown field '{key}'. {hint}")
+    try:
+        return Recipe(**{key: _from_yaml(key, value) for key, value in values.items()})
+    except InputError as error:
+        raise InputError(f"--recipe {name}: {error}") from error
+
+
+def _names_file(value: str) -> bool:
+    # Only with an ending: a stray file called "tab" or "random" does not change what these words mean.
+    return Path(value).suffix != "" and Path(value).is_file()
+
+
+def _from_yaml(key: str, value: Any) -> Any:
+    """Undoes what YAML 1.1 makes of a plain `1e-4` (a text), `off` (false) and a tuple (a list)."""
+    kind = typing.get_type_hints(Recipe)[key]
+    if kind is float and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if value is False and "off" in typing.get_args(kind):
+        return "off"
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_types(recipe: Recipe) -> None:
+    """YAML gives whatever was typed; the annotations say what it should be."""
+    for name, kind in typing.get_type_hints(Recipe).items():
+        value = getattr(recipe, name)
+        if not _fits(value, kind):
+            choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+            expected = f"one of {', '.join(choices)}" if choices else _kind_name(kind)
+            near = difflib.get_close_matches(str(value), choices, n=1) if choices else []
+            raise InputError(
+                f"{name}: {value!r} given, expected {expected}." + (f" Did you mean '{near[0]}'?" if near else "")
+            )
+        if kind is float:
+            object.__setattr__(recipe, name, float(value))
+
+
+def _fits(value: object, kind: Any) -> bool:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return value in args
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(word, str) for pair in value.items() for word in pair)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(args) and all(_fits(item, float) for item in value)
+    if origin is not None:  # str | None
+        return any(_fits(value, choice) for choice in args)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _kind_name(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    if typing.get_origin(kind) is tuple:
+        return "three numbers"
+    if typing.get_origin(kind) is dict:
+        return "a table of folder name to words, both texts (quote numbers: '01')"
+    return names.get(kind, "a text")
+
+
+def _check_values(recipe: Recipe) -> None:
+    at_least = {
+        **dict.fromkeys(("resize", "crop", "repeats", "epochs", "save_every", "log_every", "nsa_num_patches"), 1),
+        **dict.fromkeys(("batch_size",), 1),
+        **dict.fromkeys(("micro_batch", "lr", "momentum", "weight_decay", "warmup_epochs", "workers", "seed"), 0),
+    }
+    for name, least in at_least.items():
+        value = getattr(recipe, name)
+        if not least <= value < float("inf"):
+            raise InputError(f"{name}: {value} given, expected at least {least}")
+    if recipe.crop > recipe.resize:
+        raise InputError(
+            f"crop: {recipe.crop} given, but images are resized to {recipe.resize}; lower crop or raise resize"
+        )
+    if not 0 <= recipe.val_share < 1:
+        raise InputError(f"val_share: {recipe.val_share} given, expected a share from 0 to below 1")
+    if not 0 < recipe.temperature < float("inf"):
+        raise InputError(f"temperature: {recipe.temperature} given, expected a factor above 0")
+    if not all(value > 0 for value in recipe.std):
+        raise InputError(f"std: {recipe.std} given, expected numbers above 0")
+    if recipe.warmup_epochs > recipe.epochs:
+        raise InputError(f"warmup_epochs: {recipe.warmup_epochs} given, more than epochs ({recipe.epochs})")

@@ -1,0 +1,268 @@
+"""One pre-training run: all that it is built from, and what a step, a row of metrics and a checkpoint are."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm.optim
+import torch
+from torch import Tensor, nn
+
+from tabzoo.data.layouts import Samples
+from tabzoo.errors import InputError, TrainingError
+from tabzoo.training.checkpoint import save_checkpoint
+from tabzoo.training.metrics import append_row, cut_back
+from tabzoo.training.objective import BRANCHES, ProjectionHeads, TextAlignment
+from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
+from tabzoo.training.pairs import PairMaker, Pairs
+from tabzoo.training.recipe import Recipe
+from tabzoo.training.sampling import epoch_samples
+from tabzoo.training.schedule import learning_rate_schedule
+from tabzoo.training.text import TextFeatures
+
+__all__ = ["Run"]
+
+_COLUMNS = ("loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal")
+_AMP_TYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Run:
+    """The state of a run and the operations of its loop.
+
+    Args:
+        recipe: The settings.
+        folder: Output folder.
+        device: Where to train.
+        samples: The images, in the order of the pair makers' indices.
+        text: Text features of their classes.
+        backbone: The image encoder.
+        heads: From its embeddings to the text space.
+        pairs: Makes the pairs to train on.
+        held_out: Makes the pairs of the held-out images, None where there are none.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: torch.device,
+        samples: Samples,
+        text: TextFeatures,
+        backbone: nn.Module,
+        heads: ProjectionHeads,
+        pairs: PairMaker,
+        held_out: PairMaker | None,
+    ) -> None:
+        self.recipe, self.folder, self.device, self.samples, self.text = recipe, folder, device, samples, text
+        self.pairs, self.held_out = pairs, held_out
+        epoch_length = len(self.order(0))
+        # The remainder of an epoch is dropped, another one each epoch; a larger batch becomes the epoch.
+        self.batch_size = min(recipe.batch_size, epoch_length)
+        self.steps_per_epoch = epoch_length // self.batch_size
+        self.total_steps = self.steps_per_epoch * recipe.epochs
+        self.step = 0
+        self._rate = 0.0  # of the step just done; the scheduler is one ahead
+        self._build(backbone, heads)
+        self._unread: list[Tensor] = []  # metrics of steps that were not copied from the device yet
+        self._since_row: list[list[float]] = []
+        self._clock = (time.perf_counter(), 0)
+
+    def _build(self, backbone: nn.Module, heads: ProjectionHeads) -> None:
+        recipe = self.recipe
+        memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.backbone = backbone.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.heads = heads.to(self.device)
+        self.objective = TextAlignment(
+            self.text.normal,
+            self.text.abnormal,
+            objective=recipe.objective,
+            temperature=recipe.temperature,
+            learn_temperature=recipe.learn_temperature,
+            reduction=recipe.reduction,
+        ).to(self.device)
+        self.modules = nn.ModuleDict({"backbone": self.backbone, "heads": self.heads, "objective": self.objective})
+        self.optimizer = _optimizer(recipe, self.modules)
+        self.scheduler = learning_rate_schedule(
+            self.optimizer,
+            recipe.schedule,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=recipe.epochs,
+            warmup_epochs=recipe.warmup_epochs,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
+        # The compiled form shares the backbone's weights; these are saved under the plain names.
+        self._encode = torch.compile(self.backbone) if recipe.compile else self.backbone
+
+    def order(self, epoch: int) -> Tensor:
+        """Sample ids of an epoch, in the order they are trained on."""
+        recipe = self.recipe
+        return epoch_samples(
+            self.pairs.class_ids, seed=recipe.seed, epoch=epoch, sampling=recipe.sampling, repeats=recipe.repeats
+        )
+
+    def optimise(self, pairs: Pairs) -> None:
+        """One step on a batch: normal and abnormal images in turn, forward and backward, then the weights."""
+        # Dropout, where a backbone or a head has it, follows from seed and step: a resumed run draws the same.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        self.modules.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        size = len(pairs.classes)
+        metrics = torch.zeros(4, device=self.device)
+        for part in _parts(pairs, self.recipe.micro_batch or size):
+            share = len(part.classes) / size
+            results = []
+            for images, branch in zip((part.normal, part.abnormal), BRANCHES, strict=True):
+                loss, accuracy = self._align(images, part.classes, branch)
+                self.scaler.scale(loss * self.objective.branch_weight * share).backward()
+                results += [loss.detach(), accuracy]
+            metrics += share * torch.stack([results[0], results[2], results[1], results[3]])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._rate = self.optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+        self._unread.append(metrics)
+
+    def log(self, epoch: int) -> dict[str, str]:
+        """Appends a row to metrics.jsonl, the mean over the steps since the last row; returns it short, for a person."""
+        self._read()
+        means = np.mean(self._since_row, axis=0)
+        self._since_row = []
+        then, first = self._clock
+        self._clock = (time.perf_counter(), self.step)
+        row = {
+            "step": self.step,
+            "epoch": epoch,
+            **self._named(means),
+            "lr": self._rate,
+            "images_per_second": 2 * self.batch_size * (self.step - first) / (self._clock[0] - then),
+        }
+        append_row(self.folder / METRICS, row)
+        return {
+            "loss": f"{row['loss']:.3f}",
+            "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",
+            "images/s": f"{row['images_per_second']:.0f}",
+        }
+
+    @torch.no_grad()
+    def validate(self, epoch: int) -> None:
+        """Appends loss and accuracies on the held-out images and their synthetic anomalies to validation.jsonl."""
+        if self.held_out is None:
+            return
+        self.modules.eval()
+        total = torch.zeros(4, device=self.device)
+        for ids in torch.arange(len(self.held_out)).split(self.batch_size):
+            # Epoch -1: the same anomalies every time, none of them trained on.
+            pairs = self.held_out(self.recipe.seed, -1, ids)
+            normal, abnormal = (
+                self._align(images, pairs.classes, branch)
+                for images, branch in zip((pairs.normal, pairs.abnormal), BRANCHES, strict=True)
+            )
+            total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
+        means = (total / len(self.held_out)).tolist()
+        append_row(self.folder / VALIDATION, {"step": self.step, "epoch": epoch, **self._named(means)})
+
+    def save(self) -> None:
+        """Writes a checkpoint, once it is seen that all losses so far are numbers."""
+        self._read()
+        state = {
+            "modules": self.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "identity": self.identity(),
+        }
+        save_checkpoint(self.folder / CHECKPOINTS, self.step, state)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes back to a checkpoint; rows of metrics written after it are dropped.
+
+        Raises:
+            InputError: It was written by another recipe or on other images.
+        """
+        ours = self.identity()
+        for key, what in (("recipe", "another recipe"), ("samples", "other images")):
+            if state["identity"][key] != ours[key]:
+                raise InputError(
+                    f"--resume: the run in {self.folder} was started with {what}. Give it the same again (its recipe.yaml "
+                    f"and run.json say which), or type --overwrite to start anew."
+                )
+        self.modules.load_state_dict(state["modules"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        self._clock = (time.perf_counter(), self.step)
+        for name in (METRICS, VALIDATION):
+            cut_back(self.folder / name, self.step)
+
+    def identity(self) -> dict[str, str]:
+        """Hashes of the recipe and of the list of images: what must be the same for a run to go on."""
+        listing = (
+            json.dumps([self.samples.classes, self.samples.class_ids.tolist()]).encode() + self.samples.paths.tobytes()
+        )
+        return {"recipe": self.recipe.digest(), "samples": hashlib.sha256(listing).hexdigest()}
+
+    @torch.no_grad()
+    def similarities(self, pairs: Pairs) -> dict[str, Tensor]:
+        """Cosine similarity of embeddings and text features, [B, C], for each branch."""
+        self.modules.eval()
+        result = {}
+        for images, branch in zip((pairs.normal, pairs.abnormal), BRANCHES, strict=True):
+            embeddings = nn.functional.normalize(self.heads(self.backbone(images), branch).float(), dim=-1)
+            texts = self.objective.normal if branch == "normal" else self.objective.abnormal
+            result[f"{branch} images, {branch} texts"] = (embeddings @ texts.T).cpu()
+        return result
+
+    def _align(self, images: Tensor, classes: Tensor, branch: Any) -> Any:
+        amp = self.recipe.amp
+        with torch.autocast(self.device.type, dtype=_AMP_TYPES[amp], enabled=amp != "off"):
+            embeddings = self.heads(self._encode(images), branch)
+        return self.objective(embeddings, classes, branch)
+
+    def _named(self, values: Iterable[float]) -> dict[str, float]:
+        loss_normal, loss_abnormal, *accuracies = (float(value) for value in values)
+        loss = self.objective.branch_weight * (loss_normal + loss_abnormal)
+        return dict(zip(_COLUMNS, (loss, loss_normal, loss_abnormal, *accuracies), strict=True))
+
+    def _read(self) -> None:
+        """Copies the metrics of past steps from the device, and stops the run if a loss is not a number."""
+        values = torch.stack(self._unread).tolist() if self._unread else []
+        first = self.step - len(values)
+        self._unread = []
+        for step, row in enumerate(values, start=first):
+            if not all(np.isfinite(row)):
+                raise TrainingError(self._not_finite(step))
+        self._since_row += values
+
+    def _not_finite(self, step: int) -> str:
+        epoch, index = divmod(step, self.steps_per_epoch)
+        samples = self.order(epoch)[index * self.batch_size : (index + 1) * self.batch_size] % len(self.pairs)
+        files = [str(self.samples.path(int(i))) for i in self.pairs.members[samples]]
+        kept = sorted(entry.name for entry in (self.folder / CHECKPOINTS).glob("step_*.pt"))
+        return (
+            f"the loss is not a finite number at step {step + 1} (epoch {epoch}). Images of that batch: "
+            f"{', '.join(files[:4])}{f' and {len(files) - 4} more' if len(files) > 4 else ''}. "
+            f"Last good checkpoint: {self.folder / CHECKPOINTS / kept[-1] if kept else 'none was written yet'}. "
+            f"A lower --lr, a longer --warmup-epochs or --amp off usually helps."
+        )
+
+
+def _optimizer(recipe: Recipe, modules: nn.Module) -> torch.optim.Optimizer:
+    # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
+    name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
+    known = [str(known) for known in timm.optim.list_optimizers()]
+    if name not in known:
+        raise InputError(f"--optimizer {recipe.optimizer}: accepted are sgd and timm's {', '.join(known)}")
+    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    return timm.optim.create_optimizer_v2(
+        trained, name, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+
+
+def _parts(pairs: Pairs, size: int) -> Iterable[Pairs]:
+    pieces = [tensor.split(size) for tensor in pairs]
+    return (Pairs(*piece) for piece in zip(*pieces, strict=True))

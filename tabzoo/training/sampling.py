@@ -1,0 +1,69 @@
+"""Which images make an epoch, in which order, and which are held out: pure functions of the seed."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tabzoo.training.synthesis.draws import permutation
+
+__all__ = ["epoch_samples", "hold_out"]
+
+# Keys of the draws made here, apart from those of the synthetic anomalies.
+_SHUFFLE, _WITHIN_CLASS, _HOLD_OUT = 101, 102, 103
+
+
+def epoch_samples(
+    class_ids: Tensor, *, seed: int, epoch: int, sampling: Literal["uniform", "balanced"], repeats: int
+) -> Tensor:
+    """The sample ids of one epoch, shuffled.
+
+    A sample id is `image + N * round`: the same image in another round of the same epoch gets another anomaly.
+
+    Args:
+        class_ids: Class of each of the N images, [N].
+        seed: The run's seed.
+        epoch: Which epoch, from 0.
+        sampling: "uniform" takes every image `repeats` times; "balanced" takes every class equally often, N * `repeats`
+            samples in all, rounded up to whole classes.
+        repeats: Rounds an epoch.
+
+    Returns:
+        int64 [S].
+    """
+    images = len(class_ids)
+    if sampling == "uniform":
+        samples = torch.arange(images * repeats)
+    else:
+        samples = _balanced(class_ids, seed, epoch, images * repeats)
+    return samples[permutation(seed, epoch, len(samples), _SHUFFLE)]
+
+
+def _balanced(class_ids: Tensor, seed: int, epoch: int, total: int) -> Tensor:
+    classes = class_ids.unique()
+    turns = torch.arange(-(-total // len(classes)))
+    order = permutation(seed, epoch, len(class_ids), _WITHIN_CLASS)
+    picked = []
+    for class_id in classes:
+        members = order[class_ids[order] == class_id]
+        picked.append(members[turns % len(members)] + len(class_ids) * (turns // len(members)))
+    return torch.cat(picked)
+
+
+def hold_out(class_ids: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Splits images into those to train on and those held out, class by class.
+
+    Args:
+        class_ids: Class of each image, [N].
+        share: Share of every class to hold out; of a class with n images floor(n * share), so that one always remains.
+        seed: The run's seed.
+
+    Returns:
+        Indices to train on and held-out indices, each ascending.
+    """
+    order = permutation(seed, 0, len(class_ids), _HOLD_OUT)
+    held = torch.zeros(len(class_ids), dtype=torch.bool)
+    for class_id in class_ids.unique():
+        members = order[class_ids[order] == class_id]
+        held[members[: int(len(members) * share)]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()

@@ -1,0 +1,55 @@
+"""What every kind of synthetic anomaly offers: draw the parameters on their own, then apply them to pixels."""
+
+from typing import NamedTuple, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Params", "Synthesis", "Synthetic"]
+
+
+class Synthetic(NamedTuple):
+    """A batch of synthetic anomalies."""
+
+    abnormal: Tensor
+    """uint8 [B, 3, H, W]."""
+    mask: Tensor
+    """bool [B, 1, H, W]: where the mean absolute change over the channels is above 1 level."""
+
+
+class Params(Protocol):
+    """Drawn parameters of a batch: a frozen dataclass of tensors whose first dimension is the batch."""
+
+    @property
+    def source(self) -> Tensor:
+        """int64 [B]: the index of the image to pass as `source`."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns a copy on another device."""
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Synthesis(Protocol[P]):
+    """A way to make anomalies."""
+
+    def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> P:
+        """Draws the parameters of samples from (seed, epoch, sample id) alone.
+
+        Args:
+            seed: The seed of the run.
+            epoch: The epoch.
+            sample_ids: int64 [B]; image + N * repeat, N being the number of images.
+        """
+
+    def apply(self, normal: Tensor, source: Tensor, params: P) -> Synthetic:
+        """Makes the anomalies; nothing is drawn, and no sample depends on another.
+
+        Args:
+            normal: uint8 [B, 3, H, W].
+            source: uint8 [B, 3, H, W], the images named by `params.source`.
+            params: On the device of the images.
+        """

@@ -1,0 +1,215 @@
+"""NSA: natural synthetic anomalies, patches of another image of the class blended in by the Poisson equation.
+
+Paper: Schlüter, Tan, Hou and Kainz 2022, "Natural Synthetic Anomalies for Self-Supervised Anomaly Detection and
+Localization" (ECCV, arXiv 2109.15222). The facts of the TAB authors' setting, `Shift-Intensity-923874273`, come from
+the public repository Howeng98/TAB @ aa8c4dc. The defaults below are that setting: half-widths of the source box are
+gamma distributed (shape 2, scale 0.07, offset 0.05 of the side) and clipped to 0.05 ... 0.2 of the side; the patch is
+resized by a factor around 1 and *its whole sides* are clipped to the same bounds, so that what is pasted measures only
+11 to 45 px at 224 although the box may measure 90.
+
+It differs from it in: all draws are keyed by (seed, epoch, sample id), see `draws.py`; a batch is made at once; no
+intensity label is computed, which TAB's loss never reads; the mask is not median filtered; a patch of odd width lands
+where it was drawn, not one pixel right of it; a patch is at least 11 px high and wide, since of one below 9 px
+OpenCV's erosion of the mask leaves nothing; without `shift` a resized patch keeps the centre of its source box.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from tabzoo.errors import InputError
+from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, uniforms
+from tabzoo.training.synthesis.interface import Synthetic
+from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
+from tabzoo.training.synthesis.poisson import blend, clone_mask
+
+__all__ = ["Nsa", "NsaParams", "NsaSettings"]
+
+STREAM = 1
+MIN_SIDE = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class NsaSettings:
+    """The parameters of NSA; the defaults are the TAB authors'."""
+
+    gamma_shape: float = 2.0
+    gamma_scale: float = 0.07
+    """Share of the side."""
+    gamma_lower: float = 0.05
+    """Share of the side added to the gamma variable: the source box's half-width."""
+    width_min: float = 0.05
+    """Lower bound, as a share of the side, of the box's half-width and of the resized patch's whole side."""
+    width_max: float = 0.2
+    """Upper bound of both."""
+    resize: bool = True
+    resize_min: float = 0.7
+    resize_max: float = 1.3
+    resize_std: float = 0.5
+    """The factor is normal around 1 with this standard deviation, clipped to the two bounds."""
+    shift: bool = True
+    """Paste at a random place; otherwise where the patch was cut."""
+    num_patches: int = 1
+    """Patches after the first happen with probability 1/2 each."""
+    blend: Literal["mix", "normal", "mixed"] = "mix"
+    """How gradients are combined; `mix` chooses one of the two for each image."""
+    same_source: bool = False
+    """Cut the patch from the normal image itself."""
+    mode: Literal["exact", "fast"] = "exact"
+    """`exact` resizes in OpenCV's 8-bit integer arithmetic, `fast` in floating point."""
+
+    def __post_init__(self) -> None:
+        for name, given, fits in (
+            ("gamma_shape", self.gamma_shape, self.gamma_shape > 0),
+            ("gamma_scale", self.gamma_scale, self.gamma_scale > 0),
+            ("gamma_lower", self.gamma_lower, 0 <= self.gamma_lower < 0.5),
+            ("width_min", self.width_min, 0 < self.width_min < 0.5),
+            ("width_max", self.width_max, self.width_min <= self.width_max < 0.5),
+            ("resize_min", self.resize_min, self.resize_min > 0),
+            ("resize_max", self.resize_max, self.resize_max >= self.resize_min),
+            ("resize_std", self.resize_std, self.resize_std >= 0),
+            ("num_patches", self.num_patches, self.num_patches >= 1),
+            ("blend", self.blend, self.blend in ("mix", "normal", "mixed")),
+            ("mode", self.mode, self.mode in ("exact", "fast")),
+        ):
+            if not fits:
+                raise InputError(f"nsa: {name} is {given!r}, which does not fit; see NsaSettings for what it means")
+
+
+@dataclass(frozen=True)
+class NsaParams:
+    """What is drawn for each sample: P patches, of which some may not happen."""
+
+    source: Tensor
+    """int64 [B]: the index of the image that patches are cut from."""
+    cut: Tensor
+    """int64 [B, P, 4]: top, left, height and width of the box in the source."""
+    paste: Tensor
+    """int64 [B, P, 4]: the same of the pasted patch."""
+    active: Tensor
+    """bool [B, P]: whether the patch happens."""
+    mixed: Tensor
+    """bool [B]: mixed rather than normal cloning."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Returns a copy on another device."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+
+
+class Nsa:
+    """Draws and applies natural synthetic anomalies.
+
+    Args:
+        class_ids: The class of each image, integers [N].
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        settings: The parameters; the TAB authors' by default.
+    """
+
+    def __init__(self, class_ids: Tensor, height: int, width: int, settings: NsaSettings | None = None) -> None:
+        self.settings = settings or NsaSettings()
+        self._pool = ClassPool(class_ids)
+        self._gamma = GammaTable(self.settings.gamma_shape)
+        self._sides = (height, width)
+        self._bounds = tuple(self._bound(side) for side in self._sides)
+        self._size = max(most if self.settings.resize else 2 * most for _, most in self._bounds) - 2
+        self._largest = 2 * max(most for _, most in self._bounds)
+        for name, side, (_, most) in zip(("height", "width"), self._sides, self._bounds, strict=True):
+            if side < 2 * most + 3:
+                raise InputError(f"nsa: images of {name} {side} are too small for patches of up to {most} px")
+
+    def _bound(self, side: int) -> tuple[int, int]:
+        least = max(round(self.settings.width_min * side), MIN_SIDE)
+        return least, max(round(self.settings.width_max * side), least)
+
+    def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> NsaParams:
+        """Draws the parameters of samples from (seed, epoch, sample id) alone.
+
+        Args:
+            seed: The seed of the run.
+            epoch: The epoch.
+            sample_ids: int64 [B]; image + N * repeat, N being the number of images.
+        """
+        P = self.settings.num_patches
+        u = uniforms(seed, epoch, sample_ids, 2 + 10 * P, stream=STREAM)
+        images = sample_ids % len(self._pool)
+        source = images if self.settings.same_source else self._pool.pick(u[:, 0], images)
+        mixed = u[:, 1] < {"mix": 0.5, "normal": 0.0, "mixed": 1.0}[self.settings.blend]
+        u = u[:, 2:].unflatten(1, (P, 10))  # [B, P, 10]
+        active = u[..., 0] < 0.5
+        active[:, 0] = True
+        top, height = self._cut(u[..., 1], u[..., 2], u[..., 3], 0)
+        left, width = self._cut(u[..., 4], u[..., 5], u[..., 6], 1)
+        cut = torch.stack([top, left, height, width], -1)
+        height, width = self._resized(height, width, u[..., 7])
+        if self.settings.shift:
+            top = integers(u[..., 8], 1, self._sides[0] - 2 * (height // 2) - 1)
+            left = integers(u[..., 9], 1, self._sides[1] - 2 * (width // 2) - 1)
+        else:
+            top = _centred(cut[..., 0], cut[..., 2], height, self._sides[0])
+            left = _centred(cut[..., 1], cut[..., 3], width, self._sides[1])
+        return NsaParams(source, cut, torch.stack([top, left, height, width], -1), active, mixed)
+
+    def _cut(self, u: Tensor, v: Tensor, place: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """The source box along one axis: start and length, cut off at the image's edge."""
+        side, (least, most) = self._sides[axis], self._bounds[axis]
+        share = self.settings.gamma_lower + self.settings.gamma_scale * self._gamma(u, v)
+        half = (share * side).clamp(least, most).long()
+        centre = integers(place, least, side - least)
+        start, stop = (centre - half).clamp(min=0), (centre + half).clamp(max=side)
+        return start, stop - start
+
+    def _resized(self, height: Tensor, width: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The size of the pasted patch: scaled with its aspect kept, as far as the bounds allow."""
+        if not self.settings.resize:
+            return height, width
+        s = self.settings
+        scale = (1.0 + s.resize_std * torch.special.ndtri(u)).clamp(s.resize_min, s.resize_max)
+        new_height = (scale * height).clamp(*self._bounds[0])
+        new_width = (new_height / height * width).long().clamp(*self._bounds[1])
+        new_height = (new_width / width * height).long().clamp(*self._bounds[0])
+        return new_height, new_width
+
+    def apply(self, normal: Tensor, source: Tensor, params: NsaParams) -> Synthetic:
+        """Makes the anomalies; nothing is drawn, and no sample depends on another.
+
+        Args:
+            normal: uint8 [B, 3, H, W].
+            source: uint8 [B, 3, H, W], the images named by `params.source`.
+            params: On the device of the images.
+        """
+        source, abnormal = dense(source), dense(normal).clone()
+        mask = torch.zeros_like(abnormal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        for p in range(self.settings.num_patches):
+            self._patch(abnormal, mask, source, params, p)
+        return Synthetic(abnormal, mask)
+
+    def _patch(self, abnormal: Tensor, mask: Tensor, source: Tensor, params: NsaParams, p: int) -> None:
+        """Blends in one patch of each image, in place."""
+        cut, paste = params.cut[:, p], params.paste[:, p]
+        # The authors zero the outermost pixels of the patch's mask: the rectangle solved in is smaller by 1 px all around.
+        inner = paste + torch.tensor([1, 1, -2, -2], device=paste.device)
+        rows, columns = inner[:, 2], inner[:, 3]
+        exact = self.settings.mode == "exact"
+        patch = resized(source, cut, paste[:, 2:], margin=1, size=self._size, largest=self._largest, exact=exact)
+        spot = spots(abnormal, inner, self._size)
+        at = places(abnormal, spot)
+        before = read(abnormal, at).short()  # [B, N, 3, N]
+        guided = clone_mask(rows, columns, self._size)
+        if p > 0:
+            guided &= params.active[:, p, None, None]
+        after = blend(patch, before, guided, rows, columns, params.mixed)
+        write(abnormal, at, after)
+        change = before.sub_(after).abs_()
+        change = change[:, :, 0].add_(change[:, :, 1]).add_(change[:, :, 2])[:, :, None]  # [B, N, 1, N]
+        write(mask, spot, change > 3 if p == 0 else (change > 3) | read(mask, spot))
+
+
+def _centred(start: Tensor, length: Tensor, new_length: Tensor, side: int) -> Tensor:
+    """The start of a patch around the centre of its box, moved inside the image with a margin of 1 px."""
+    return torch.minimum((start + length // 2 - new_length // 2).clamp(min=1), side - 1 - new_length)

@@ -1,0 +1,101 @@
+"""Shared fixtures, and the markers that need something the machine may lack."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tabzoo.data.layouts import class_words
+from tabzoo.data.toy import make_toy_factory
+from tabzoo.training.prompts import load_prompts
+from tabzoo.training.text import TextFeatures
+
+REAL_DATA = os.environ.get("TABZOO_TEST_DATA")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    lacking = {
+        "gpu": (not torch.cuda.is_available(), "no CUDA device"),
+        "network": (os.environ.get("TABZOO_TEST_NETWORK") != "1", "TABZOO_TEST_NETWORK is not 1"),
+        "real_data": (not REAL_DATA, "TABZOO_TEST_DATA is not set"),
+    }
+    for item in items:
+        for marker, (absent, reason) in lacking.items():
+            if absent and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps the tests out of the user's cache folder."""
+    os.environ["TABZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    return Path(str(REAL_DATA))
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small toy factory: three classes of 16 normal images."""
+    root = tmp_path_factory.mktemp("toy") / "factory"
+    return make_toy_factory(
+        root, seed=3, size=48, train=16, test_good=2, test_defect=3, classes=("brushed_steel", "capsule", "hex_nut")
+    )
+
+
+@pytest.fixture(scope="session")
+def make_text_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes made-up text features of some classes, so that training needs no text tower."""
+
+    def make(*classes: str, width: int = 512, **changes: object) -> Path:
+        generator = torch.Generator().manual_seed(len(classes))
+        values = {
+            "normal": F.normalize(torch.randn(len(classes), width, generator=generator), dim=-1),
+            "abnormal": F.normalize(torch.randn(len(classes), width, generator=generator), dim=-1),
+            "words": class_words(classes, {}, "mvtec"),
+            "text_model": "ViT-B-16",
+            "text_pretrained": "made_up",
+            "prompts_sha256": load_prompts("tab").digest(),
+        }
+        path = tmp_path_factory.mktemp("text") / "features.safetensors"
+        TextFeatures(**(values | changes)).save(path)  # type: ignore[arg-type]
+        return path
+
+    return make
+
+
+@pytest.fixture
+def small(toy: Path, make_text_file: Callable[..., Path], tmp_path: Path) -> Callable[..., list[str]]:
+    """The command line of a run of seconds on the toy factory; more flags are appended, and win."""
+
+    def arguments(*more: str) -> list[str]:
+        return [
+            *("--recipe", "quickstart", "--data", str(toy), "--output", str(tmp_path / "out")),
+            *(
+                "--text-model",
+                "ViT-B-16",
+                "--text-pretrained",
+                str(make_text_file("brushed_steel", "capsule", "hex_nut")),
+            ),
+            *("--projection", "none", "--resize", "40", "--crop", "32", "--batch-size", "16", "--epochs", "2"),
+            *(
+                "--val-share",
+                "0",
+                "--cache",
+                "ram",
+                "--workers",
+                "0",
+                "--warmup-epochs",
+                "0",
+                "--log-every",
+                "1",
+                *more,
+            ),
+        ]
+
+    return arguments

@@ -1,0 +1,125 @@
+"""The report on a folder, and the Industrial dataset's table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tabzoo import cli
+from tabzoo.data.__main__ import main
+from tabzoo.data.industrial import INDUSTRIAL, compare, manifest
+from tabzoo.data.layouts import INDUSTRIAL_CLASSES
+from tabzoo.data.toy import make_toy_factory
+from tabzoo.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_toy_factory(
+        tmp_path / "factory", size=40, train=6, test_good=2, test_defect=2, classes=("capsule", "wood_grain")
+    )
+
+
+def checked(folder: Path, capsys: pytest.CaptureFixture[str], code: int) -> dict[str, object]:
+    assert main(["check", str(folder), "--json"]) == code
+    report: dict[str, object] = json.loads(capsys.readouterr().out)
+    return report
+
+
+def test_a_clean_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = checked(folder, capsys, 0)
+    assert report["layout"] == "mvtec"
+    assert report["total"] == 2 * (6 + 2 + 2)
+    assert report["problems"] == []
+    capsule = report["classes"]["capsule"]  # type: ignore[index]
+    assert capsule["train"] == {"good": 6}
+    assert capsule["test"]["good"] == 2
+    assert sum(capsule["test"].values()) == 4
+    assert capsule["masks"] == 2
+
+
+def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "layout mvtec, 20 images, 2 classes" in shown
+    assert "40x40 RGB" in shown
+    assert shown.splitlines()[-1].strip().endswith(f"--data {folder} --output runs/mine")
+    (folder / "wood_grain").rename(folder.parent / "elsewhere")
+    assert cli.main(["data", "check", str(folder)]) == 0
+    assert "--objective joint" in capsys.readouterr().out  # one class: the objective that can train on it
+
+
+def test_every_kind_of_problem(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = folder / "capsule" / "train" / "good"
+    (good / "000.png").write_bytes(b"")
+    Image.open(good / "001.png").save(folder / "capsule" / "test" / "good" / "000.png", compress_level=9)
+    for index in range(3):
+        (folder / "wood_grain" / "train" / "good" / f"{index:03}.png").unlink()
+    masks = sorted((folder / "wood_grain" / "ground_truth").rglob("*.png"))
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(masks[0])
+    Image.fromarray(np.full((20, 40), 255, np.uint8)).save(masks[1])
+    sorted((folder / "capsule" / "ground_truth").rglob("*.png"))[0].unlink()
+    problems = checked(folder, capsys, 1)["problems"]
+    found = sorted((problem["kind"], problem["message"]) for problem in problems)  # type: ignore[attr-defined]
+    kinds = [kind for kind, _ in found]
+    assert kinds == ["duplicate", "mask", "mask", "mask", "small", "unreadable"]
+    text = " ".join(message for _, message in found)
+    for part in (
+        "the same image as capsule/train/good/001.png",
+        "is empty",
+        "40x20, the image 40x40",
+        "without a mask",
+        "3 good",
+    ):
+        assert part in text
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+
+
+def test_industrial_table() -> None:
+    assert len(INDUSTRIAL) == 30
+    assert sum(entry.images for entry in INDUSTRIAL) == 17_393
+    assert tuple(entry.name for entry in INDUSTRIAL) == INDUSTRIAL_CLASSES
+    shipped = Path(__file__).parents[2] / "training" / "industrial" / "manifest.csv"
+    assert shipped.read_text() == manifest()
+
+
+def test_industrial_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixel = Image.new("L", (1, 1))
+    for name, count in (("Plaid", 20), ("Upholstery", 19), ("Hazelnut Toy", 35)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            pixel.save(tmp_path / name / f"{index}.png")
+    states = {standing.entry.name: standing.state for standing in compare(tmp_path)}
+    assert [states[name] for name in ("Plaid", "Upholstery", "Hazelnut Toy", "Tile")] == [
+        "complete",
+        "short",
+        "more",
+        "missing",
+    ]
+    assert main(["industrial", "--root", str(tmp_path)]) == 1
+    assert "1 of 30 classes complete; 74 of 17393 images." in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert {standing.state for standing in compare(tmp_path / "empty")} == {"missing"}
+    with pytest.raises(InputError, match="no such folder"):
+        compare(tmp_path / "nowhere")
+
+
+@pytest.mark.real_data
+def test_real_packs(real_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = checked(real_data / "factory", capsys, 0)
+    classes = report["classes"]
+    assert report["total"] == 1485
+    assert sum(entry["train"]["good"] for entry in classes.values()) == 899  # type: ignore[attr-defined]
+    assert {name: entry["masks"] for name, entry in classes.items() if entry["masks"]} == {  # type: ignore[attr-defined]
+        "cookie": 32,
+        "pcb_layout": 50,
+        "pcb_strip": 40,
+    }
+    native = checked(real_data / "native" / "mvtec", capsys, 0)
+    assert native["total"] == 120

@@ -1,0 +1,774 @@
+"""Every layout as a generated tree with its traps, and what is read from it."""
+
+import logging
+import os
+import random
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tabzoo.data.layouts import INDUSTRIAL_CLASSES, LAYOUTS, TEST, TRAIN, Samples, class_words, find_samples
+from tabzoo.errors import InputError
+
+
+def touch(root: Path, *paths: str) -> None:
+    """Empty files: except for KSDD2's masks, no layout depends on content."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def numbered(pattern: str, count: int) -> list[str]:
+    return [pattern.format(i) for i in range(count)]
+
+
+def table(samples: Samples) -> list[tuple[str, str, str, str]]:
+    """Class, split, defect and path of each sample."""
+    return [
+        (
+            samples.classes[samples.class_ids[i]],
+            ("train", "test")[samples.split[i]],
+            samples.defects[samples.defect_ids[i]],
+            os.fsdecode(bytes(samples.paths[i])),
+        )
+        for i in range(len(samples))
+    ]
+
+
+def paths(samples: Samples) -> list[str]:
+    return [os.fsdecode(path) for path in samples.paths.tolist()]
+
+
+def mvtec_class(root: Path, name: str = "bottle", *, suffix: str = "_mask.png") -> None:
+    touch(root, *numbered(name + "/train/good/{:03}.png", 3), *numbered(name + "/test/good/{:03}.png", 2))
+    for defect in ("broken", "a crack"):
+        touch(root, *numbered(f"{name}/test/{defect}/{{:03}}.png", 2))
+        touch(root, *numbered(f"{name}/ground_truth/{defect}/{{:03}}{suffix}", 2))
+    touch(root, f"{name}/license.txt", f"{name}/readme.txt")
+
+
+def btad_class(root: Path, name: str, image: str = "bmp", mask: str = "png") -> None:
+    touch(root, *numbered(f"{name}/train/ok/{{:04}}.{image}", 3), *numbered(f"{name}/test/ok/{{:04}}.{image}", 2))
+    touch(root, *numbered(f"{name}/test/ko/{{:04}}.{image}", 2))
+    touch(root, *numbered(f"{name}/ground_truth/ko/{{:04}}.{mask}", 2))
+
+
+def visa_class(root: Path, name: str) -> None:
+    touch(root, *numbered(f"{name}/Data/Images/Normal/{{:04}}.JPG", 4), f"{name}/image_anno.csv")
+    touch(root, *numbered(f"{name}/Data/Images/Anomaly/{{:03}}.JPG", 2))
+    touch(root, *numbered(f"{name}/Data/Masks/Anomaly/{{:03}}.png", 2))
+
+
+def ksdd2(root: Path) -> None:
+    for split, numbers, defective in (
+        ("train", range(10000, 10006), {10001, 10004}),
+        ("test", range(20000, 20004), {20003}),
+    ):
+        for number in numbers:
+            touch(root, f"{split}/{number}.png")
+            mask = Image.new("L", (23, 63))
+            if number in defective:
+                mask.putpixel((5, 5), 255)
+            mask.save(root / split / f"{number}_GT.png")
+    touch(root, "train/10001 (copy).png", "train/10001_GT (copy).png")
+
+
+# ----------------------------------------------------------------------------------------------------------------- mvtec
+
+
+def test_mvtec(tmp_path: Path):
+    mvtec_class(tmp_path, "bottle")
+    mvtec_class(tmp_path, "Zip")
+    touch(tmp_path, "manifest.csv", "README.md")
+    samples = find_samples(tmp_path)
+    assert samples.layout == "mvtec"
+    assert samples.classes == ("Zip", "bottle")
+    assert samples.defects == ("good", "a crack", "broken")
+    assert not samples.notes
+    assert table(samples)[:9] == [
+        ("Zip", "train", "good", "Zip/train/good/000.png"),
+        ("Zip", "train", "good", "Zip/train/good/001.png"),
+        ("Zip", "train", "good", "Zip/train/good/002.png"),
+        ("Zip", "test", "good", "Zip/test/good/000.png"),
+        ("Zip", "test", "good", "Zip/test/good/001.png"),
+        ("Zip", "test", "a crack", "Zip/test/a crack/000.png"),
+        ("Zip", "test", "a crack", "Zip/test/a crack/001.png"),
+        ("Zip", "test", "broken", "Zip/test/broken/000.png"),
+        ("Zip", "test", "broken", "Zip/test/broken/001.png"),
+    ]
+    assert samples.labels.tolist() == [0] * 5 + [1] * 4 + [0] * 5 + [1] * 4
+    assert samples.mask_path(5) == tmp_path / "Zip/ground_truth/a crack/000_mask.png"
+    assert samples.mask_path(0) is None
+    assert samples.path(0) == tmp_path / "Zip/train/good/000.png"
+    kinds = [samples.paths.dtype.kind, samples.masks.dtype.kind, samples.class_ids.dtype, samples.split.dtype]
+    assert kinds == ["S", "S", np.int32, np.uint8]
+    assert (samples.defect_ids.dtype, samples.labels.dtype) == (np.int32, np.uint8)
+
+
+def test_mpdd_is_mvtec_by_another_name(tmp_path: Path):
+    mvtec_class(tmp_path, "metal_plate")
+    assert find_samples(tmp_path).layout == "mvtec"
+    assert find_samples(tmp_path, layout="mpdd").layout == "mpdd"
+
+
+def test_converted_visa_has_masks_without_suffix(tmp_path: Path):
+    touch(tmp_path, "pcb1/train/good/0000.JPG", "pcb1/test/bad/000.JPG", "pcb1/ground_truth/bad/000.png")
+    samples = find_samples(tmp_path)
+    assert samples.layout == "mvtec"
+    assert samples.mask_path(1) == tmp_path / "pcb1/ground_truth/bad/000.png"
+
+
+def test_missing_and_surplus_masks_are_noted(tmp_path: Path):
+    mvtec_class(tmp_path)
+    (tmp_path / "bottle/ground_truth/broken/001_mask.png").rename(tmp_path / "bottle/ground_truth/broken/777_mask.png")
+    samples = find_samples(tmp_path)
+    assert sum(mask != b"" for mask in samples.masks.tolist()) == 3
+    assert samples.notes == (
+        "bottle/test/broken: no mask in bottle/ground_truth/broken for 1 image (001.png)",
+        "bottle/ground_truth/broken: no image in bottle/test/broken for 1 mask (777_mask.png)",
+    )
+
+
+def test_defects_without_any_masks_are_fine(tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/test/bad/0.png")
+    samples = find_samples(tmp_path)
+    assert samples.masks.tolist() == [b"", b""]
+    assert not samples.notes
+
+
+def test_capital_folders_and_mixed_endings(tmp_path: Path):
+    touch(
+        tmp_path,
+        "Nut/Train/Good/a.PNG",
+        "Nut/TEST/good/b.JpEg",
+        "Nut/TEST/Crack/c.Tiff",
+        "Nut/Ground_Truth/crack/c_mask.BMP",
+    )
+    samples = find_samples(tmp_path)
+    assert [row[:3] for row in table(samples)] == [
+        ("Nut", "train", "good"),
+        ("Nut", "test", "good"),
+        ("Nut", "test", "Crack"),
+    ]
+    assert samples.mask_path(2) == tmp_path / "Nut/Ground_Truth/crack/c_mask.BMP"
+
+
+def test_defective_training_images_are_no_normals(tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/train/scratch/0.png", "c/test/good/1.png")
+    samples = find_samples(tmp_path)
+    assert [row[1:3] for row in table(samples)] == [("train", "good"), ("train", "scratch"), ("test", "good")]
+    assert paths(samples.train_normals()) == ["c/train/good/0.png"]
+
+
+def test_other_splits_are_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    mvtec_class(tmp_path)
+    touch(tmp_path, "bottle/validation/good/0.png", "preview.png")
+    samples = find_samples(tmp_path)
+    assert len(samples) == 9
+    left = "2 images (preview.png, bottle/validation/good/0.png)"
+    note = f"{tmp_path}: left out, in folders that the layout does not use: {left}"
+    assert samples.notes == (note,)
+    assert note in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------------------ btad
+
+
+def test_btad(tmp_path: Path):
+    btad_class(tmp_path, "01", "bmp", "png")
+    btad_class(tmp_path, "02", "png", "png")
+    btad_class(tmp_path, "03", "bmp", "bmp")
+    samples = find_samples(tmp_path)
+    assert samples.layout == "btad"
+    assert samples.classes == ("01", "02", "03")
+    assert samples.defects == ("good", "ko")
+    assert len(samples) == 21
+    assert len(samples.train_normals()) == 9
+    assert [bytes(mask).decode() for mask in samples.masks[samples.labels == 1]] == [
+        *numbered("01/ground_truth/ko/{:04}.png", 2),
+        *numbered("02/ground_truth/ko/{:04}.png", 2),
+        *numbered("03/ground_truth/ko/{:04}.bmp", 2),
+    ]
+
+
+def test_ok_and_ng(tmp_path: Path):
+    touch(tmp_path, "part/train/OK/1.png", "part/test/OK/2.png", "part/test/NG/3.png")
+    samples = find_samples(tmp_path)
+    assert samples.layout == "btad"
+    assert samples.labels.tolist() == [0, 0, 1]
+
+
+def test_good_and_ok_in_one_class_are_ambiguous(tmp_path: Path):
+    touch(tmp_path, "part/train/good/1.png", "part/test/ok/2.png", "part/test/ng/3.png")
+    with pytest.raises(InputError) as caught:
+        find_samples(tmp_path)
+    assert "--layout btad gives 1 class (part) with 1 train good, 1 test good, 1 test anomalous" in str(caught.value)
+    assert "--layout mvtec gives 1 class (part) with 1 train good, 2 test anomalous" in str(caught.value)
+    assert find_samples(tmp_path, layout="btad").labels.tolist() == [0, 0, 1]
+
+
+# ----------------------------------------------------------------------------------------------------------------- ksdd2
+
+
+@pytest.mark.parametrize("inside", ["KSDD2", "data/KSDD2"])
+def test_ksdd2(inside: str, tmp_path: Path):
+    ksdd2(tmp_path / inside)
+    samples = find_samples(tmp_path / inside)
+    assert samples.layout == "ksdd2"
+    assert samples.classes == ("KSDD2",)
+    assert len(samples) == 10
+    assert paths(samples.train_normals()) == [f"train/{number}.png" for number in (10000, 10002, 10003, 10005)]
+    defective = [(row[1], row[3]) for row in table(samples) if row[2] == "defect"]
+    assert defective == [("train", "train/10001.png"), ("train", "train/10004.png"), ("test", "test/20003.png")]
+    assert [bytes(mask) for mask in samples.masks[samples.labels == 1]] == [
+        b"train/10001_GT.png",
+        b"train/10004_GT.png",
+        b"test/20003_GT.png",
+    ]
+    strays = "2 files (10001 (copy).png, 10001_GT (copy).png)"
+    assert samples.notes == (f"train: left out, not NNNNN.png with its NNNNN_GT.png: {strays}",)
+
+
+def test_ksdd2_image_without_a_readable_mask_has_no_label(tmp_path: Path):
+    ksdd2(tmp_path)
+    (tmp_path / "train/10000_GT.png").write_bytes(b"torn")
+    (tmp_path / "train/10002_GT.png").unlink()
+    samples = find_samples(tmp_path)
+    assert len(samples) == 8
+    assert any("train/10000.png: left out, its label is unknown" in note for note in samples.notes)
+    assert any("10002.png" in note for note in samples.notes)
+
+
+# ------------------------------------------------------------------------------------------------------------------ visa
+
+
+def visa_table(root: Path, rows: Iterable[str]) -> None:
+    (root / "split_csv").mkdir()
+    (root / "split_csv/1cls.csv").write_text("object,split,label,image,mask\n" + "".join(f"{row}\n" for row in rows))
+    (root / "split_csv/2cls_fewshot.csv").write_text("nonsense")
+
+
+def visa_rows(name: str) -> list[str]:
+    normal = [f"{name},{'test' if i == 3 else 'train'},normal,{name}/Data/Images/Normal/{i:04}.JPG," for i in range(4)]
+    image, mask = f"{name}/Data/Images/Anomaly/{{:03}}.JPG", f"{name}/Data/Masks/Anomaly/{{:03}}.png"
+    return normal + [f"{name},test,anomaly,{image.format(i)},{mask.format(i)}" for i in range(2)]
+
+
+def test_visa(tmp_path: Path):
+    for name in ("candle", "pcb1"):
+        visa_class(tmp_path, name)
+    visa_table(tmp_path, [*visa_rows("candle"), *visa_rows("pcb1"), *visa_rows("cashew")])
+    samples = find_samples(tmp_path)
+    assert samples.layout == "visa"
+    assert not samples.notes  # A class that was not downloaded is nobody's mistake.
+    assert samples.classes == ("candle", "pcb1")
+    assert [row[1:3] for row in table(samples)[:6]] == [("train", "good")] * 3 + [("test", "good")] + [
+        ("test", "bad")
+    ] * 2
+    assert samples.mask_path(4) == tmp_path / "candle/Data/Masks/Anomaly/000.png"
+    one = find_samples(tmp_path / "candle")
+    assert (one.layout, one.classes) == ("visa", ("candle",))
+    assert one.split.tolist() == samples.split[:6].tolist()
+
+
+def test_visa_without_its_table(tmp_path: Path):
+    visa_class(tmp_path, "candle")
+    samples = find_samples(tmp_path)
+    assert [row[1:3] for row in table(samples)] == [("train", "good")] * 4 + [("test", "bad")] * 2
+    assert samples.notes == (f"{tmp_path}: no split_csv/1cls.csv: all normal images are read as train, none as test",)
+
+
+def test_visa_files_that_the_table_does_not_know(tmp_path: Path):
+    visa_class(tmp_path, "candle")
+    visa_table(tmp_path, [*visa_rows("candle")[1:], "candle,train,normal,candle/Data/Images/Normal/0009.JPG,"])
+    samples = find_samples(tmp_path)
+    assert len(samples) == 5
+    assert "left out, not in" in samples.notes[0]
+    assert "0000.JPG" in samples.notes[0]
+    assert "but not there: 1 image (candle/Data/Images/Normal/0009.JPG)" in samples.notes[1]
+
+
+def test_visa_with_a_strange_table(tmp_path: Path):
+    visa_class(tmp_path, "candle")
+    (tmp_path / "1cls.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"1cls\.csv, line 1: no field 'image'; expected image, split; got a, b"):
+        find_samples(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- industrial and folder
+
+
+def test_industrial(tmp_path: Path):
+    for name in INDUSTRIAL_CLASSES:
+        touch(tmp_path, f"{name}/001.png", f"{name}/002.png")
+    samples = find_samples(tmp_path)
+    assert samples.layout == "industrial"
+    assert samples.classes == tuple(sorted(INDUSTRIAL_CLASSES))
+    assert len(INDUSTRIAL_CLASSES) == 30
+    assert len(samples.train_normals()) == 60
+
+
+def test_industrial_asked_for_with_a_typo(tmp_path: Path):
+    touch(tmp_path, "Washer/1.png", "Metall Tube/1.png")
+    assert find_samples(tmp_path).layout == "folder"
+    with pytest.raises(
+        InputError, match=r"Metall Tube: no class of the Industrial dataset \(did you mean 'Metal Tube'\?\)"
+    ):
+        find_samples(tmp_path, layout="industrial")
+
+
+def test_plain_folders(tmp_path: Path):
+    touch(
+        tmp_path, "screws/a.jpg", "screws/b.bmp", "Nuts/z.webp", "screws/Thumbs.db", "screws/.hidden.png", ".git/x.png"
+    )
+    touch(tmp_path, "__MACOSX/screws/._a.jpg", "@eaDir/a.jpg", "empty/readme.txt", "$RECYCLE.BIN/a.png")
+    samples = find_samples(tmp_path)
+    assert samples.layout == "folder"
+    assert samples.classes == ("Nuts", "screws")
+    assert paths(samples) == ["Nuts/z.webp", "screws/a.jpg", "screws/b.bmp"]
+    assert not samples.notes
+    assert samples.labels.sum() == samples.split.sum() == 0
+
+
+def test_class_folders_of_several_styles_need_the_flag(tmp_path: Path):
+    mvtec_class(tmp_path, "bottle")
+    btad_class(tmp_path, "01")
+    touch(tmp_path, "plain/1.png")
+    with pytest.raises(InputError, match="more than one way") as caught:
+        find_samples(tmp_path)
+    for way in (
+        "--layout btad gives 1 class (01)",
+        "--layout mvtec gives 1 class (bottle)",
+        "--layout folder gives 3 classes",
+    ):
+        assert way in str(caught.value)
+    samples = find_samples(tmp_path, layout="folder")
+    assert samples.classes == ("01", "bottle", "plain")
+    assert len(samples) == 17
+    assert find_samples(tmp_path, layout="mvtec").classes == ("bottle",)
+
+
+def test_one_class_with_images_directly_in_it(tmp_path: Path):
+    touch(tmp_path, "gear wheel/2.png", "gear wheel/10.png")
+    samples = find_samples(tmp_path / "gear wheel")
+    assert (samples.layout, samples.classes) == ("folder", ("gear wheel",))
+    assert paths(samples) == ["10.png", "2.png"]
+
+
+def test_one_class_by_itself(tmp_path: Path):
+    mvtec_class(tmp_path)
+    samples = find_samples(tmp_path / "bottle")
+    assert (samples.layout, samples.classes, len(samples)) == ("mvtec", ("bottle",), 9)
+    inner = find_samples(tmp_path / "bottle/train/good")
+    assert (inner.layout, inner.classes, len(inner)) == ("folder", ("bottle",), 3)
+
+
+def test_relative_path_outlives_a_change_of_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    touch(tmp_path, "a/1.png")
+    monkeypatch.chdir(tmp_path / "a")
+    samples = find_samples(".")
+    monkeypatch.chdir(tmp_path)
+    assert samples.classes == ("a",)
+    assert samples.path(0).is_file()
+
+
+@pytest.mark.parametrize("name", ["good", "train", "defects", "masks"])
+def test_label_folders_are_not_classes(name: str, tmp_path: Path):
+    touch(tmp_path, f"{name}/1.png", "other/1.png")
+    with pytest.raises(InputError) as caught:
+        find_samples(tmp_path)
+    for part in (f"{tmp_path / name}: 1 images", "NAME/train/good", "manifest", "--layout folder"):
+        assert part in str(caught.value)
+    assert find_samples(tmp_path, layout="folder").classes == tuple(sorted([name, "other"]))
+
+
+def test_images_beside_class_folders_are_ambiguous(tmp_path: Path):
+    touch(tmp_path, "1.png", "2.png", "a/1.png", "b/1.png")
+    with pytest.raises(
+        InputError,
+        match=r"2 images directly in it \(1\.png, \.\.\.\) and more in folders: either one class or 2 classes",
+    ):
+        find_samples(tmp_path)
+    samples = find_samples(tmp_path, layout="folder")
+    assert samples.classes == ("a", "b")
+    assert "2 images (1.png, 2.png)" in samples.notes[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_missing_folder_names_a_near_one(tmp_path: Path):
+    (tmp_path / "factory").mkdir()
+    with pytest.raises(InputError, match=r"no such folder: .*factry \(did you mean 'factory'\?\)"):
+        find_samples(tmp_path / "factry")
+    with pytest.raises(InputError, match="no such folder: /nonexistent/at/all; expected"):
+        find_samples("/nonexistent/at/all")
+
+
+def test_no_images(tmp_path: Path):
+    touch(tmp_path, "a/x.npy", "a/y.npy", "b/notes.txt", "LICENSE")
+    with pytest.raises(InputError) as caught:
+        find_samples(tmp_path)
+    assert str(caught.value) == (
+        f"no images under {tmp_path}: expected CLASS/train/good/*.png (MVTec AD) or CLASS/*.png (plain); got 0 files "
+        f"with a known image ending, 2 .npy, 1 (no ending), 1 .txt. See `tabzoo data check {tmp_path}`."
+    )
+
+
+def test_one_folder_too_high(tmp_path: Path):
+    mvtec_class(tmp_path / "archive")
+    with pytest.raises(InputError, match=f"{tmp_path / 'archive'} fits: give that folder"):
+        find_samples(tmp_path)
+
+
+def test_layout_that_does_not_fit_names_the_one_that_does(tmp_path: Path):
+    mvtec_class(tmp_path)
+    with pytest.raises(InputError, match=r"expected CLASS/train/ok/\*\.bmp \(BTAD\); got .* `--layout mvtec` fits"):
+        find_samples(tmp_path, layout="btad")
+
+
+def test_unknown_layout_names_the_nearest():
+    with pytest.raises(InputError, match=r"unknown layout 'mvtek' \(did you mean 'mvtec'\?\); accepted: auto, mvtec"):
+        find_samples(".", layout="mvtek")
+    for layout in LAYOUTS:
+        with pytest.raises(InputError, match="no such folder"):
+            find_samples("/nonexistent", layout=layout)
+
+
+def test_folders_that_differ_in_case_only(tmp_path: Path):
+    touch(tmp_path, "a/train/good/1.png", "a/Train/good/2.png")
+    if len(list((tmp_path / "a").iterdir())) == 1:
+        pytest.skip("this file system does not tell cases apart")
+    with pytest.raises(InputError, match="differ in case only"):
+        find_samples(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list everything")
+def test_folder_that_can_not_be_listed(tmp_path: Path):
+    touch(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "b").chmod(0)
+    with pytest.raises(InputError, match="b: can't list this folder: Permission denied"):
+        find_samples(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------- links, names, order
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path):
+    mvtec_class(tmp_path / "store", "bottle")
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "bottle").symlink_to(tmp_path / "store/bottle")
+    (root / "again").symlink_to(tmp_path / "store/bottle")
+    (tmp_path / "store/bottle/up").symlink_to(root)
+    (root / "self").symlink_to(root)
+    (root / "nowhere").symlink_to(tmp_path / "gone")
+    samples = find_samples(root)
+    assert samples.classes == ("again", "bottle")
+    assert len(samples) == 18
+    assert not samples.notes
+
+
+def test_links_to_files(tmp_path: Path):
+    touch(tmp_path, "store/1.png")
+    (tmp_path / "data/c").mkdir(parents=True)
+    (tmp_path / "data/c/a.png").symlink_to(tmp_path / "store/1.png")
+    (tmp_path / "data/c/broken.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "data/c/loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "data/c/pipe.png")
+    (tmp_path / "data/c/folder.png").mkdir()
+    # Broken links are kept: reading then names them, instead of nobody.
+    assert paths(find_samples(tmp_path / "data")) == ["c/a.png", "c/broken.png", "c/loop.png"]
+
+
+def test_names_that_are_not_unicode(tmp_path: Path):
+    raw = os.fsencode(tmp_path) + b"/k\xe9/\xff1.png"
+    try:
+        os.makedirs(os.path.dirname(raw))
+        open(raw, "wb").close()
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    samples = find_samples(tmp_path)
+    assert samples.paths.tolist() == [b"k\xe9/\xff1.png"]
+    assert os.fsencode(samples.path(0)) == raw
+    assert samples.path(0).is_file()
+
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8
+).filter(lambda name: not name.startswith(".") and not name.isspace() and len(os.fsencode(name)) < 60)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tree=st.dictionaries(NAMES, st.sets(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), seed=st.integers(0, 99)
+)
+def test_order_and_content_do_not_depend_on_how_the_file_system_lists(
+    tree: dict[str, set[str]], seed: int, tmp_path_factory: pytest.TempPathFactory
+):
+    """The same files in two folders, made in different orders, and the first also listed backwards."""
+    files = [(name, f"{stem}.png") for name, stems in tree.items() for stem in stems]
+    roots = [tmp_path_factory.mktemp("tree") for _ in range(2)]
+    for root in roots:
+        for name, file in files:
+            touch(root, f"{name}/{file}")
+        random.Random(seed).shuffle(files)
+    listed, scandir = [], os.scandir
+    for root in (*roots, roots[0]):
+        listed.append(find_samples(root, layout="folder"))
+        os.scandir = lambda path: _Backwards(scandir(path))
+    os.scandir = scandir
+    for samples in listed:
+        assert samples.paths.tolist() == sorted(samples.paths.tolist(), key=lambda path: (path.split(b"/")[0], path))
+        assert samples.classes == tuple(sorted(tree, key=os.fsencode))
+        assert samples.paths.tolist() == listed[0].paths.tolist()
+        assert samples.class_ids.tolist() == listed[0].class_ids.tolist()
+        assert {tuple(path.split("/")) for path in paths(samples)} == set(files)
+
+
+class _Backwards:
+    def __init__(self, entries: "os._ScandirIterator[bytes]"):
+        self._entries = list(entries)[::-1]
+
+    def __enter__(self) -> "list[os.DirEntry[bytes]]":
+        return self._entries
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+# --------------------------------------------------------------------------------------------------------------- samples
+
+
+def test_select(tmp_path: Path):
+    mvtec_class(tmp_path, "a")
+    mvtec_class(tmp_path, "b")
+    samples = find_samples(tmp_path)
+    some = samples.select([10, 9])
+    assert paths(some) == ["b/train/good/001.png", "b/train/good/000.png"]
+    assert (some.classes, some.class_ids.tolist()) == (("a", "b"), [1, 1])
+    dropped = samples.select(samples.class_ids == 1, drop=True)
+    assert (dropped.classes, set(dropped.class_ids.tolist()), len(dropped)) == (("b",), {0}, 9)
+    assert len(samples.select([])) == len(samples.select(np.zeros(18, bool))) == 0
+    assert samples.select([0]).split[0] == TRAIN
+    assert samples.select([17]).split[0] == TEST
+
+
+def test_train_normals_drop_classes_without_any(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    mvtec_class(tmp_path, "a")
+    touch(tmp_path, "empty/test/good/1.png", "empty/test/bad/1.png")
+    mvtec_class(tmp_path, "z")
+    normals = find_samples(tmp_path).train_normals()
+    assert normals.classes == ("a", "z")
+    assert normals.class_ids.tolist() == [0] * 3 + [1] * 3
+    assert "no good image in their train split: empty" in caplog.text
+
+
+# -------------------------------------------------------------------------------------------------------------- manifest
+
+
+def test_csv_manifest(tmp_path: Path):
+    touch(tmp_path, "x/1.png", "x/2.png", "3.png")
+    (tmp_path / "list.csv").write_text(
+        "path,class,split,label,mask\nx/2.png,nut,train,good,\nx/1.png,nut,TRAIN,,\n./3.png,bolt,test,scratch,m/3.png\n/abs/4.png,nut,test,1,\n"
+    )
+    samples = find_samples(tmp_path / "list.csv")
+    assert (samples.root, samples.layout) == (tmp_path, "manifest")
+    assert table(samples) == [
+        ("bolt", "test", "scratch", "3.png"),
+        ("nut", "train", "good", "x/1.png"),
+        ("nut", "train", "good", "x/2.png"),
+        ("nut", "test", "anomaly", "/abs/4.png"),
+    ]
+    assert samples.mask_path(0) == tmp_path / "m/3.png"
+    assert samples.path(3) == Path("/abs/4.png")
+
+
+def test_manifest_from_a_german_excel(tmp_path: Path):
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfPath;Class;Comment\r\na\\b\\1.png;Mutter;ja, gut\r\n")
+    assert table(find_samples(tmp_path / "list.csv")) == [("Mutter", "train", "good", "a/b/1.png")]
+
+
+def test_jsonl_manifest(tmp_path: Path):
+    (tmp_path / "list.jsonl").write_text(
+        '{"path": "1.png", "class": "nut", "mask": null}\n\n{"path": "2.png", "class": "nut", "label": 1}\n'
+    )
+    assert table(find_samples(tmp_path / "list.jsonl")) == [
+        ("nut", "train", "good", "1.png"),
+        ("nut", "train", "anomaly", "2.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.csv", "file,class\n1.png,a\n", "line 1: no field 'path'; expected path, class; got file, class"),
+        ("a.csv", "", "line 1: no field 'path'; expected path, class; got none"),
+        ("a.csv", "path,class\n", "no rows"),
+        ("a.csv", "path,class\n1.png,\n", "line 2: no class given"),
+        ("a.csv", "path,class\n,a\n", "line 2: no path given"),
+        ("a.csv", "path,class,split\n1.png,a,val\n", "line 2: split 'val'; accepted: train, test"),
+        ("a.csv", "path,class\n1.png,a\n./1.png,b\n", "line 3: 1.png is listed twice, first in line 2"),
+        ("a.jsonl", '{"path": "1.png"}\n', "line 1: no field 'class'"),
+        ("a.jsonl", "{\n", "line 1: not JSON"),
+        ("a.jsonl", "[1]\n", r"line 1: expected an object, got \[1\]"),
+        ("a.jsonl", '{"path": null, "class": "a"}\n', "line 1: no path given"),
+        ("a.txt", "1.png\n", "a file; expected a folder of images, or a manifest that ends in .csv or .jsonl"),
+    ],
+)
+def test_bad_manifest(name: str, content: str, error: str, tmp_path: Path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=error) as caught:
+        find_samples(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_manifest_that_is_not_utf8(tmp_path: Path):
+    for name, content in (("a.csv", b"path,class\n\xe9.png,a\n"), ("a.jsonl", b'{"path": "\xe9"}\n')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="UTF-8"):
+            find_samples(tmp_path / name)
+
+
+def test_manifest_with_a_layout(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("path,class\n1.png,a\n")
+    with pytest.raises(InputError, match="leave --layout mvtec away"):
+        find_samples(tmp_path / "a.csv", layout="mvtec")
+
+
+# ----------------------------------------------------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "words"),
+    [
+        ("metal_nut", "mvtec", "metal nut"),
+        ("toothbrush", "mvtec", "toothbrush"),
+        ("01", "btad", "round metal part"),
+        ("02", "btad", "wood surface"),
+        ("03", "btad", "wheel"),
+        ("pcb3", "visa", "printed circuit board 3"),
+        ("macaroni2", "visa", "macaroni 2"),
+        ("chewinggum", "mvtec", "chewing gum"),
+        ("pipe_fryum", "visa", "pipe fryum"),
+        ("bracket_black", "mpdd", "black bracket"),
+        ("Metal ornament", "industrial", "metal ornament"),
+        ("Bent Metal Stripe", "industrial", "bent metal stripe"),
+        ("KSDD2", "ksdd2", "metal surface"),
+        ("Front-Cover__v12", "folder", "front cover v 12"),
+        ("M8x20", "folder", "m8x 20"),
+        ("__", "folder", "__"),
+        ("Schraube_groß", "folder", "schraube groß"),
+    ],
+)
+def test_words(name: str, layout: str, words: str):
+    assert class_words([name], {}, layout) == {name: words}
+
+
+def test_words_of_known_data_sets_are_all_different():
+    visa = "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum".split()
+    mvtec = (
+        "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor wood zipper"
+    ).split()
+    mpdd = "bracket_black bracket_brown bracket_white connector metal_plate tubes".split()
+    for classes, layout in (
+        (visa, "visa"),
+        (mvtec, "mvtec"),
+        (mpdd, "mpdd"),
+        (INDUSTRIAL_CLASSES, "industrial"),
+        (["01", "02", "03"], "btad"),
+    ):
+        assert len(set(class_words(classes, {}, layout).values())) == len(classes)
+
+
+def test_overrides_win():
+    assert class_words(["01", "02"], {"01": "casting plate"}, "btad") == {"01": "casting plate", "02": "wood surface"}
+
+
+def test_override_of_a_class_that_is_not_there():
+    with pytest.raises(
+        InputError,
+        match=r"class_names: no class 'botle' \(did you mean 'bottle'\?\); there are 2 classes \(bottle, cable\)",
+    ):
+        class_words(["bottle", "cable"], {"botle": "flask"}, "mvtec")
+    with pytest.raises(InputError, match="no words for class 'bottle'"):
+        class_words(["bottle"], {"bottle": " "}, "mvtec")
+
+
+def test_poor_words_are_warned_of(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        class_words(["01", "a_b", "A-B"], {}, "folder")
+    assert "class '01' has no words for the prompts" in caplog.text
+    assert "classes a_b, A-B share the words 'a b'" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------- size, real packs
+
+
+def test_many_files_are_arrays_not_objects(tmp_path: Path):
+    """In a process of its own, for its memory; as many files as a test may make."""
+    if not hasattr(resource, "getrusage"):
+        pytest.skip("no resource usage here")
+    for name in ("a", "b"):
+        folder = tmp_path / name / "train/good"
+        folder.mkdir(parents=True)
+        for i in range(30_000):
+            os.close(os.open(folder / f"{i:06}.png", os.O_CREAT | os.O_WRONLY))
+    script = (
+        "import resource, sys\nfrom tabzoo.data.layouts import find_samples\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "samples = find_samples(sys.argv[1])\n"
+        "print(len(samples), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    count, kilobytes = map(int, output.split())
+    assert count == 60_000
+    assert kilobytes / count < 0.3  # A million would take 300 MB.
+
+
+REAL = os.environ.get("TABZOO_TEST_DATA", "")
+real_data = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not REAL, reason="TABZOO_TEST_DATA does not name a folder of images"),
+]
+
+
+class TestRealPacks:
+    pytestmark = real_data
+
+    def test_factory(self):
+        samples = find_samples(Path(REAL) / "factory")
+        assert samples.layout == "mvtec"
+        assert (len(samples), len(samples.train_normals())) == (1485, 899)
+        assert not samples.notes
+        counts = {name: [0, 0, 0, 0] for name in samples.classes}
+        for i, (name, split, defect, _) in enumerate(table(samples)):
+            counts[name][(split == "test") + (defect != "good")] += 1
+            counts[name][3] += samples.mask_path(i) is not None
+        assert counts == {
+            "solar_mono": [150, 40, 50, 0],
+            "solar_poly": [150, 40, 50, 0],
+            "pcb_layout": [160, 40, 50, 50],
+            "pcb_strip": [60, 20, 40, 40],
+            "metal_casting": [160, 50, 50, 0],
+            "cookie": [31, 14, 32, 32],
+            "alien_toy": [38, 20, 60, 0],
+            "capsule": [150, 30, 0, 0],
+        }
+
+    def test_native_mvtec(self):
+        samples = find_samples(Path(REAL) / "native" / "mvtec")
+        assert (samples.layout, samples.classes) == ("mvtec", ("hazelnut", "transistor"))
+        assert (len(samples), len(samples.train_normals()), int(samples.labels.sum())) == (120, 100, 16)
+        assert all((mask != b"") == label for mask, label in zip(samples.masks.tolist(), samples.labels, strict=True))
+        assert not samples.notes

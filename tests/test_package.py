@@ -1,0 +1,38 @@
+"""What pip installs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(REPOSITORY)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    target = tmp_path / "target"
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True)
+    assert sorted(entry.name for entry in target.iterdir() if not entry.name.endswith(".dist-info")) == [
+        "bin",
+        "tabzoo",
+    ]
+    package = target / "tabzoo"
+    for folder, pattern in (("training/recipes", "*.yaml"), ("training/prompt_sets", "*.yaml"), (".", "py.typed")):
+        shipped = {entry.name for entry in (package / folder).glob(pattern)}
+        assert shipped == {entry.name for entry in (REPOSITORY / "tabzoo" / folder).glob(pattern)}
+        assert shipped
+    code = f"import sys; sys.path.insert(0, {str(target)!r}); import tabzoo; print(tabzoo.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert Path(found.strip()).is_relative_to(target)
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    command = [sys.executable, "-m", "tabzoo.training.pretrain", "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "--recipe" in shown

@@ -1,0 +1,78 @@
+"""The flags are a promise: this test is changed only when the promise is."""
+
+import dataclasses
+
+import pytest
+
+from tabzoo.errors import InputError
+from tabzoo.training.command import again, parse
+from tabzoo.training.recipe import Recipe
+
+FLAGS = """
+amp backbone batch-size cache cache-dir channels-last class-names compile crop data device epochs init layout
+learn-temperature license log-every lr mean micro-batch momentum nsa-blend nsa-gamma-lower nsa-gamma-scale nsa-gamma-shape
+nsa-num-patches nsa-resize nsa-shift nsa-width-max nsa-width-min objective optimizer output overwrite projection prompts recipe
+reduction repeats resize resume sampling save-every schedule seed std strict synthesis temperature text-model text-pretrained
+val-share warmup-epochs weight-decay workers
+""".split()
+
+
+def test_flags_are_frozen(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    found = sorted(
+        {word.strip("│ ,").split("=")[0][2:] for word in shown.split() if word.startswith("--") and word[2:3].isalpha()}
+    )
+    assert [flag for flag in found if flag != "help" and not flag.startswith("no-")] == FLAGS
+    fields = {field.name.replace("_", "-") for field in dataclasses.fields(Recipe)}
+    assert fields | {"recipe", "output", "resume", "overwrite", "strict", "device"} == set(FLAGS)
+
+
+def test_flags_override_the_recipe() -> None:
+    command = parse(
+        ["--recipe", "quickstart", "--epochs", "3", "--class-names", "01", "casting plate", "--no-nsa-shift"]
+    )
+    assert (command.settings.epochs, command.settings.class_names) == (3, {"01": "casting plate"})
+    assert not command.settings.nsa_shift
+    assert command.settings.lr == 0.05  # the recipe's
+    assert parse(["--recipe=quickstart"]).settings.epochs == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--recipe", "quickstart", "--epoch", "3"], "--epochs"),
+        (["--recipe", "quickstart", "--epochs", "many"], "--epochs"),
+        (["--recipe", "quickstart", "--objective", "tub"], "tab"),
+        (["--recipe", "quickstart", "--epochs", "0"], "epochs: 0 given, expected at least 1"),
+    ],
+)
+def test_wrong_flags_exit_with_2_and_name_the_right_one(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    assert ended.value.code == 2
+    output = capsys.readouterr()
+    assert said in output.err + output.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "--recipe is missing"),
+        (["--recipe", "nonsense"], "neither a recipe of tabzoo"),
+        (["--recipe", "quickstart", "--resume", "--overwrite"], "exclude each other"),
+    ],
+)
+def test_values_that_do_not_fit(arguments: list[str], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        parse(arguments)
+
+
+def test_again() -> None:
+    assert again(["--data", "my dir", "--overwrite"], "--resume", without=("--overwrite",)).endswith(
+        "--data 'my dir' --resume"
+    )

@@ -1,0 +1,388 @@
+"""Pre-training from end to end on generated images."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+
+from tabzoo.training import pretrain
+from tabzoo.training.metrics import read_rows
+from tabzoo.training.run import Run
+
+Arguments = Callable[..., list[str]]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(safetensors.torch.load_file(folder / "model.safetensors"))
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    """To the bit, file header and all."""
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "quickstart"
+    assert pretrain.main(["--recipe", "quickstart", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_quickstart_learns(quickstart: Path) -> None:
+    rows, validation = read_rows(quickstart / "metrics.jsonl"), read_rows(quickstart / "validation.jsonl")
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    assert len(validation) == 12
+    chance = 1 / 6
+    for branch in ("normal", "abnormal"):
+        assert rows[-1][f"accuracy_{branch}"] > 4 * chance
+        assert validation[-1][f"accuracy_{branch}"] > 4 * chance
+    assert set(rows[0]) == {
+        *("step", "epoch", "loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal"),
+        *("lr", "images_per_second"),
+    }
+
+
+@pytest.mark.slow
+def test_quickstart_output_folder(quickstart: Path) -> None:
+    assert sorted(entry.name for entry in quickstart.iterdir()) == [
+        *("README.md", "checkpoints", "config.json", "figures", "metrics.jsonl", "model.safetensors", "recipe.yaml"),
+        *("run.json", "tabzoo.json", "text_features.safetensors", "toy_factory", "validation.jsonl"),
+    ]
+    for name in ("samples", "curves", "similarity"):
+        assert np.asarray(Image.open(quickstart / "figures" / f"{name}.png")).std() > 1
+    published = ("README.md", "config.json", "tabzoo.json", "recipe.yaml")
+    for name in published:
+        assert str(quickstart.parent) not in (quickstart / name).read_text()
+    record = json.loads((quickstart / "tabzoo.json").read_text())
+    content = (quickstart / "model.safetensors").read_bytes()
+    assert record["weights"]["size"] == len(content)
+    assert record["name"] == "resnet18.quickstart"
+    assert record["license"] == "apache-2.0"
+    config = json.loads((quickstart / "config.json").read_text())
+    source = config["pretrained_cfg"]
+    assert (config["architecture"], config["num_classes"]) == ("resnet18", 0)
+    assert (source["crop_mode"], source["interpolation"], source["mean"][0]) == ("squash", "lanczos", 0.485)
+    assert not [key for key in weights(quickstart) if key.startswith("fc.")]
+    assert not list(quickstart.rglob("*.bin"))
+
+
+@pytest.mark.slow
+def test_timm_loads_the_result(quickstart: Path) -> None:
+    saved = weights(quickstart)
+    whole = timm.create_model(f"local-dir:{quickstart}", pretrained=True)
+    assert all(torch.equal(whole.state_dict()[key], saved[key]) for key in saved)
+    image = torch.rand(1, 3, 64, 64)
+    maps = timm.create_model(f"local-dir:{quickstart}", pretrained=True, features_only=True).eval()(image)
+    hidden = whole.eval().forward_features(image)
+    torch.testing.assert_close(maps[-1], hidden)
+    classifier = timm.create_model(f"local-dir:{quickstart}", pretrained=True, num_classes=3)
+    assert torch.equal(classifier.conv1.weight, saved["conv1.weight"])
+    data = timm.data.resolve_model_data_config(whole)  # type: ignore[attr-defined]
+    assert (tuple(data["input_size"]), data["crop_pct"], data["crop_mode"]) == ((3, 64, 64), 64 / 72, "squash")
+
+
+def test_equal_seeds_give_equal_weights(small: Arguments, tmp_path: Path) -> None:
+    for name, more in {"a": [], "b": ["--workers", "2", "--log-every", "3"], "c": ["--seed", "1"]}.items():
+        assert pretrain.main(small("--output", str(tmp_path / name), *more)) == 0
+    assert_equal_weights(tmp_path / "a", tmp_path / "b")
+    assert not torch.equal(weights(tmp_path / "a")["conv1.weight"], weights(tmp_path / "c")["conv1.weight"])
+
+
+def test_the_saved_recipe_repeats_the_run(small: Arguments, tmp_path: Path, toy: Path) -> None:
+    assert pretrain.main(small()) == 0
+    first = tmp_path / "out"
+    arguments = ["--recipe", str(first / "recipe.yaml"), "--data", str(toy), "--output", str(tmp_path / "again")]
+    features = first / "text_features.safetensors"
+    assert pretrain.main([*arguments, "--text-pretrained", str(features)]) == 0
+    assert_equal_weights(first, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--objective", "joint"],
+        [
+            "--projection",
+            "residual",
+            "--reduction",
+            "sum",
+            "--learn-temperature",
+            "--repeats",
+            "2",
+            "--schedule",
+            "cosine_authors",
+        ],
+        ["--backbone", "mobilenetv3_small_100", "--projection", "linear", "--micro-batch", "8"],
+        ["--amp", "bf16", "--channels-last", "--sampling", "balanced", "--optimizer", "adamw", "--lr", "0.001"],
+        ["--synthesis", "nsa", "--nsa-blend", "normal", "--no-nsa-shift", "--nsa-num-patches", "3", "--init", "random"],
+    ],
+)
+def test_settings_run(small: Arguments, tmp_path: Path, more: list[str]) -> None:
+    assert pretrain.main(small(*more)) == 0
+    rows = read_rows(tmp_path / "out" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    weighed = 1.0 if "sum" in more else 0.5
+    for row in rows:
+        assert row["loss"] == pytest.approx(weighed * (row["loss_normal"] + row["loss_abnormal"]))
+    timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
+
+
+def test_resnet50_with_a_projection(small: Arguments, tmp_path: Path) -> None:
+    assert pretrain.main(small("--backbone", "resnet50", "--projection", "linear", "--epochs", "1")) == 0
+    assert timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).num_features == 2048
+
+
+def test_micro_batches_add_up_to_the_whole_gradient(small: Arguments, tmp_path: Path) -> None:
+    """Without batch-norm (frozen in a model that has none) the parts' gradients are the whole batch's."""
+    more = ["--backbone", "convnext_atto", "--projection", "linear", "--epochs", "1", "--lr", "0.001"]
+    for name, parts in (("whole", []), ("parts", ["--micro-batch", "5"])):
+        assert pretrain.main(small("--output", str(tmp_path / name), *more, *parts)) == 0
+    whole, parted = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    for key in whole:
+        torch.testing.assert_close(whole[key], parted[key], rtol=1e-4, atol=1e-5)
+
+
+# --- stopping and going on
+
+
+def stopped_after(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
+    """Sends the process a signal in the middle of a step."""
+    original = Run.optimise
+
+    def optimise(self: Run, pairs: object) -> None:
+        if self.step == step - 1:
+            os.kill(os.getpid(), number)
+        original(self, pairs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Run, "optimise", optimise)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    more = ["--epochs", "3", "--projection", "residual", "--val-share", "0.2"]
+    assert pretrain.main(small("--output", str(tmp_path / "whole"), *more)) == 0
+    with monkeypatch.context() as patch:
+        stopped_after(4, patch, number)
+        assert pretrain.main(small(*more)) == 128 + number
+    printed = capsys.readouterr().out
+    assert "Stopped after step 4 of" in printed
+    assert "--resume" in printed.splitlines()[-1]
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert pretrain.main(small(*more, "--resume")) == 0
+    assert_equal_weights(tmp_path / "whole", tmp_path / "out")
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        whole, gone_on = (read_rows(tmp_path / folder / name) for folder in ("whole", "out"))
+        for row in (*whole, *gone_on):
+            row.pop("images_per_second", None)
+        assert whole == gone_on
+
+
+def test_resume_without_a_checkpoint_starts_and_when_finished_does_nothing(
+    small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pretrain.main(small("--resume")) == 0
+    before = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    capsys.readouterr()
+    assert pretrain.main(small("--resume")) == 0
+    assert "finished; nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_resume_with_another_recipe_or_other_images_is_refused(
+    small: Arguments, tmp_path: Path, toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(small())
+    assert pretrain.main(small("--resume", "--lr", "0.01")) == 2
+    assert "started with another recipe" in capsys.readouterr().err
+    extra = toy / "capsule" / "train" / "good" / "999.png"
+    Image.new("RGB", (48, 48)).save(extra)
+    try:
+        assert pretrain.main(small("--resume")) == 2
+    finally:
+        extra.unlink()
+    assert "started with other images" in capsys.readouterr().err
+
+
+# --- bad input: one line that says what to do, exit code 2, no traceback
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert pretrain.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.splitlines()[-1].strip()
+    assert "Traceback" not in message
+    return message[message.index("error: ") :]
+
+
+def test_no_images(small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "no images" in refused(small("--data", str(tmp_path / "empty")), capsys)
+    assert "nowhere" in refused(small("--data", str(tmp_path / "nowhere")), capsys)
+    assert "--data is missing" in refused(["--recipe", "resnet18.tab_mvtec", "--output", str(tmp_path / "o")], capsys)
+
+
+def test_one_class_prints_the_command_that_trains(
+    small: Arguments, tmp_path: Path, toy: Path, make_text_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "single").mkdir()
+    (tmp_path / "single" / "capsule").symlink_to(toy / "capsule")
+    arguments = small("--data", str(tmp_path / "single"), "--text-pretrained", str(make_text_file("capsule")))
+    message = refused(arguments, capsys)
+    assert "one class, capsule" in message
+    command = message.splitlines()[-1].strip()
+    assert command.startswith("python -m tabzoo.training.pretrain --recipe quickstart")
+    printed = command.split()[3:]
+    assert printed[-2:] == ["--objective", "joint"]
+    assert pretrain.main(printed) == 0
+    rows = read_rows(tmp_path / "out" / "metrics.jsonl")
+    assert rows[-1]["loss"] != rows[0]["loss"]
+
+
+def test_a_class_with_one_image(
+    small: Arguments, tmp_path: Path, toy: Path, make_text_file: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = tmp_path / "data" / "lonely" / "train" / "good"
+    good.mkdir(parents=True)
+    (good / "000.png").write_bytes((toy / "hex_nut" / "train" / "good" / "000.png").read_bytes())
+    (tmp_path / "data" / "capsule").symlink_to(toy / "capsule")
+    caplog.set_level(logging.WARNING)
+    texts = str(make_text_file("capsule", "lonely"))
+    assert pretrain.main(small("--data", str(tmp_path / "data"), "--text-pretrained", texts)) == 0
+    assert "One image only of lonely" in caplog.text
+
+
+def test_weights_are_missed_before_any_image_is_decoded(
+    small: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("tabzoo.training.setup.open_images", decoded)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    assert "--init FILE" in refused(small("--init", "pretrained", "--overwrite"), capsys)
+    message = refused(small("--text-pretrained", "laion400m_e32", "--overwrite"), capsys)
+    assert "text weights laion400m_e32 of ViT-B-16 can't be fetched" in message
+
+
+def test_an_unreadable_file(
+    small: Arguments, tmp_path: Path, toy: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("brushed_steel", "capsule", "hex_nut"):
+        good = tmp_path / "data" / name / "train" / "good"
+        good.mkdir(parents=True)
+        for file in (toy / name / "train" / "good").iterdir():
+            (good / file.name).write_bytes(file.read_bytes())
+    broken = tmp_path / "data" / "capsule" / "train" / "good" / "003.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    caplog.set_level(logging.WARNING)
+    arguments = small("--data", str(tmp_path / "data"))
+    assert pretrain.main(arguments) == 0
+    assert str(broken) in caplog.text
+    assert json.loads((tmp_path / "out" / "tabzoo.json").read_text())["training"]["images"] == 3 * 16 - 1
+    assert "003.png" in refused([*arguments, "--overwrite", "--strict"], capsys)
+
+
+def test_output_folder_in_use(small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out" / "thesis.txt"
+    mine.write_text("mine")
+    message = refused(small(), capsys)
+    assert "not empty (thesis.txt)" in message
+    assert "--resume" in message
+    assert "--overwrite" in message
+    assert pretrain.main(small("--overwrite")) == 0
+    assert mine.read_text() == "mine"
+    assert "can't be used as a folder" in refused(small("--output", str(mine)), capsys)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_cuda_absent(small: Arguments, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "torch finds no CUDA device" in refused(small("--device", "cuda"), capsys)
+
+
+def test_widths_that_do_not_meet(small: Arguments, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--projection linear" in refused(small("--backbone", "resnet50"), capsys)
+
+
+def test_unknown_optimizer(small: Arguments, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--optimizer nonsense: accepted are sgd" in refused(small("--optimizer", "nonsense"), capsys)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Run.optimise
+
+    def optimise(self: Run, pairs: object) -> None:
+        if self.step == 3:
+            with torch.no_grad():
+                next(self.backbone.parameters()).fill_(torch.nan)
+        original(self, pairs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Run, "optimise", optimise)
+    message = refused(small("--save-every", "1", "--log-every", "10"), capsys)
+    assert "not a finite number at step 4" in message
+    assert message.count(".png") == 4
+    assert "and 12 more" in message
+    assert "step_00000003.pt" in message  # the last good one
+    assert sorted(entry.name for entry in (tmp_path / "out" / "checkpoints").iterdir())[-1] == "step_00000003.pt"
+
+
+def test_a_signal_outside_the_main_thread_is_no_trouble(small: Arguments) -> None:
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(pretrain.main(small("--epochs", "1"))))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_help_works_as_a_module() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "tabzoo.training.pretrain", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--text-pretrained" in shown.stdout
+
+
+@pytest.mark.gpu
+def test_cuda_trains_and_makes_the_same_anomalies(small: Arguments, tmp_path: Path) -> None:
+    assert pretrain.main(small("--output", str(tmp_path / "cpu"), "--device", "cpu")) == 0
+    for name in ("cuda", "again"):
+        assert pretrain.main(small("--output", str(tmp_path / name), "--device", "cuda", "--amp", "off")) == 0
+    assert_equal_weights(tmp_path / "cuda", tmp_path / "again")
+    first = [read_rows(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in ("cpu", "cuda")]
+    assert first[0] == pytest.approx(first[1], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_real_images(real_data: Path, tmp_path: Path) -> None:
+    arguments = ["--recipe", "quickstart", "--data", str(real_data / "factory"), "--output", str(tmp_path / "out")]
+    assert pretrain.main([*arguments, "--epochs", "2", "--prompts", str(_few_prompts(tmp_path))]) == 0
+    rows = read_rows(tmp_path / "out" / "metrics.jsonl")
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert rows[-1]["accuracy_normal"] > 2 / 8
+
+
+def _few_prompts(folder: Path) -> Path:
+    path = folder / "few.yaml"
+    path.write_text("normal: ['good {c}']\nabnormal: ['damaged {c}']\ntemplates: ['a photo of a {s}.']\n")
+    return path

@@ -1,0 +1,45 @@
+"""Epochs and held-out images."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tabzoo.training.sampling import epoch_samples, hold_out
+
+CLASSES = torch.tensor([0] * 10 + [1] * 3 + [2] * 7)
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 1000), repeats=st.integers(1, 4))
+def test_uniform_takes_every_image_in_every_round(seed: int, epoch: int, repeats: int) -> None:
+    samples = epoch_samples(CLASSES, seed=seed, epoch=epoch, sampling="uniform", repeats=repeats)
+    assert sorted(samples.tolist()) == list(range(20 * repeats))
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 1000), repeats=st.integers(1, 3))
+def test_balanced_takes_every_class_equally_often(seed: int, epoch: int, repeats: int) -> None:
+    samples = epoch_samples(CLASSES, seed=seed, epoch=epoch, sampling="balanced", repeats=repeats)
+    assert len(set(samples.tolist())) == len(samples)  # the same image again is another sample
+    each = -(-20 * repeats // 3)
+    assert Counter(CLASSES[samples % 20].tolist()) == {0: each, 1: each, 2: each}
+    for class_id in range(3):  # and within a class every image as often as the others, give or take one
+        counts = Counter(image for image in (samples % 20).tolist() if CLASSES[image] == class_id)
+        members = int((CLASSES == class_id).sum())
+        assert max(counts.values()) - min([*counts.values(), 0 if len(counts) < members else 10**9]) <= 1
+
+
+def test_epochs_differ_and_repeat_by_seed() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return epoch_samples(CLASSES, seed=seed, epoch=epoch, sampling="uniform", repeats=1).tolist()  # type: ignore[no-any-return]
+
+    assert order(1, 0) == order(1, 0)
+    assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.0, [0, 0, 0]), (0.2, [2, 0, 1]), (0.34, [3, 1, 2]), (0.99, [9, 2, 6])])
+def test_hold_out_takes_its_share_of_every_class(share: float, held: list[int]) -> None:
+    train, out = hold_out(CLASSES, share, seed=4)
+    assert sorted(torch.cat((train, out)).tolist()) == list(range(20))
+    assert [int((CLASSES[out] == class_id).sum()) for class_id in range(3)] == held

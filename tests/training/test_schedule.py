@@ -1,0 +1,46 @@
+"""Learning rates against their formulas and torch's own scheduler."""
+
+import math
+
+import pytest
+import torch
+
+from tabzoo.training.schedule import learning_rate_schedule
+
+
+def rates(kind: str, **sizes: float) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = learning_rate_schedule(optimizer, kind, **sizes)  # type: ignore[arg-type]
+    values = []
+    for _ in range(int(sizes["steps_per_epoch"] * sizes["epochs"])):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return values
+
+
+def test_constant() -> None:
+    assert rates("constant", steps_per_epoch=3, epochs=2) == [2.0] * 6
+
+
+def test_cosine_falls_to_zero_over_the_run() -> None:
+    expected = [1 + math.cos(math.pi * step / 8) for step in range(8)]
+    assert rates("cosine", steps_per_epoch=4, epochs=2) == pytest.approx(expected)
+
+
+def test_warm_up() -> None:
+    values = rates("cosine", steps_per_epoch=4, epochs=3, warmup_epochs=1)
+    assert values[:4] == pytest.approx([0.4, 0.8, 1.2, 1.6])
+    assert values[4] == 2.0
+    assert values[5:] == sorted(values[5:], reverse=True)
+
+
+def test_the_authors_cosine_is_torchs_stepped_once_an_epoch() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5, eta_min=0)
+    expected = []
+    for _ in range(12):
+        expected += [optimizer.param_groups[0]["lr"]] * 5
+        optimizer.step()
+        theirs.step()
+    assert rates("cosine_authors", steps_per_epoch=5, epochs=12) == pytest.approx(expected, abs=1e-12)
