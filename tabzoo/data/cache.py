@@ -9,11 +9,13 @@ A cache entry is a folder:
       index.json    settings, names of classes and defects, unreadable files with their reasons
 
 The fingerprint covers the file list with sizes and modification times, the labels, how files are decoded, and Pillow's
-version. So an entry never changes: other files are another entry, which copies the rows that an earlier one has. It is
-written under a temporary name, flushed to the disk and renamed, hence it is whole or it is not there. A builder holds a
-lock in its temporary folder; a temporary folder that nobody holds is the remains of a killed process and is removed. A
-second lock makes processes that need the same entry wait for the first. Where the file system has no locks, each builds
-its own and the last rename wins: they are equal.
+version. So an entry never changes: other files are another entry, which copies the rows that an earlier one has.
+
+It is written under a temporary name, flushed to the disk and renamed, hence it is whole or it is not there. While it is
+written, `readable.npy` is renewed every minute, after a flush, with the rows that are done: what a killed build leaves
+is where the next one takes these rows from, before it is removed. A builder holds a lock in its temporary folder, so
+remains are told from work. A second lock makes processes that need the same entry wait for the first. Where the file
+system has no locks, each builds its own and the first to finish wins: they are equal.
 """
 
 import errno
@@ -64,6 +66,7 @@ Index: TypeAlias = Tensor | NDArray[np.integer] | Sequence[int]
 
 # Part of every fingerprint: to be raised when an entry's files change, or what `images.py` makes of an image.
 _FORMAT = 1
+_MAX_NAMED = 200
 
 
 # --------------------------------------------------------------------------------------------------------------- public
@@ -89,9 +92,14 @@ class Images:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, index: Index) -> Tensor:
-        """Images of the samples with these indices, uint8 [B, size, size, 3] on the device."""
-        return self._images.read(index)
+    def batch(self, index: Index, *, out: Tensor | None = None) -> Tensor:
+        """Images of the samples with these indices, uint8 [B, size, size, 3] on the device.
+
+        Args:
+            index: Indices of samples, in any order.
+            out: A tensor of that shape on the device to write into, contiguous; a fresh one costs as much as the copy.
+        """
+        return self._images.read(index, out)
 
     def masks(self, index: Index) -> Tensor:
         """Defect masks of these samples, 0 and 1, uint8 [B, size, size] on the device; zeros where there is no mask.
@@ -212,16 +220,17 @@ def _check_arguments(samples: Samples, size: int, mode: str, workers: int | None
 
 
 def _report(root: Path, reasons: dict[str, str], kind: str, *, strict: bool) -> None:
+    """Names the unreadable files, as far as anyone would read on; all are in `Images.unreadable` and in index.json."""
     if not reasons:
         return
+    lines = [f"{root / path}: {reason}" for path, reason in list(reasons.items())[:_MAX_NAMED]]
+    if len(reasons) > _MAX_NAMED:
+        lines.append(f"and {len(reasons) - _MAX_NAMED:,} more")
     if strict:
-        listed = "\n".join(f"  {root / path}: {reason}" for path, reason in list(reasons.items())[:50])
-        more = f"\n  and {len(reasons) - 50:,} more" if len(reasons) > 50 else ""
-        raise InputError(
-            f"{len(reasons):,} {kind}s can't be read (leave --strict away to go on without them):\n{listed}{more}"
-        )
-    for path, reason in reasons.items():
-        logger.warning("left out: %s: %s", root / path, reason)
+        listed = "".join(f"\n  {line}" for line in lines)
+        raise InputError(f"{len(reasons):,} {kind}s can't be read (leave --strict away to go on without them):{listed}")
+    for line in lines:
+        logger.warning("left out: %s", line)
     logger.warning("left out %s unreadable %s files of %s", f"{len(reasons):,}", kind, root)
 
 
@@ -247,10 +256,8 @@ class _Target:
         return (self.size, self.size, 3) if self.kind == "image" else (self.size, self.size)
 
     def decode(self, path: bytes) -> NDArray[np.uint8]:
-        return (read_image if self.kind == "image" else read_mask)(os.fsdecode(self._full(path)), size=self.size)
-
-    def _full(self, path: bytes) -> bytes:
-        return os.path.join(self.root, path)
+        file = os.fsdecode(os.path.join(self.root, path))
+        return (read_image if self.kind == "image" else read_mask)(file, size=self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,8 +294,7 @@ class _Files:
             "resize": "lanczos" if self.target.kind == "image" else "nearest",
             "pillow": PIL.__version__,
             "stored": stored,
-            # The real path: links and relative paths to one folder share an entry, equal file lists in two folders
-            # don't.
+            # The real path: one folder under two names has one entry, two folders with equal file lists have two.
             "root": os.path.realpath(os.fsdecode(self.target.root)),
         }
 
@@ -360,33 +366,38 @@ def _entry_of(files: _Files, build: _Build) -> _Entry:
         entry = _load(build.folder / files.folder_name(stored=stored), files, stored=stored)
         if entry is not None and not _readable_now(files, entry):
             return entry
-    final = build.folder / files.folder_name(stored=build.stored)
-    try:
-        build.folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(build.folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        if not build.stored:
-            return _verdict(files, build)
-        raise InputError(
-            f"{build.folder}: can't write the cache there: {error.strerror}; name another folder with --cache-dir, "
-            "or use --cache off"
-        ) from error
+    if not build.stored:
+        return _check_all(files, build)
+    _make_folder(build.folder)
+    final = build.folder / files.folder_name(stored=True)
     with _only_builder(build.folder / f".{final.name}.lock"):
-        entry = _load(final, files, stored=build.stored)
+        entry = _load(final, files, stored=True)
         if entry is not None and not _readable_now(files, entry):
             return entry  # Another process has just built it.
-        _remove_remains(build.folder)
+        if os.path.isdir(final) and entry is None:
+            logger.warning("%s: this cache entry is damaged and is built again", final)
         _write(final, files, build)
-    entry = _load(final, files, stored=build.stored)
+    entry = _load(final, files, stored=True)
     if entry is None:
         raise InputError(f"{final}: the cache entry is gone just after it was built; is another program deleting it?")
     return entry
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: can't write the cache there: {error.strerror}; name another folder with --cache-dir, "
+            "or use --cache off"
+        ) from error
+
+
 def _load(final: Path, files: _Files, *, stored: bool) -> _Entry | None:
     """Opens an entry; None if there is none, or one that is damaged."""
-    if not final.is_dir():
+    if not os.path.isdir(final):
         return None
     try:
         index = json.loads((final / "index.json").read_bytes())
@@ -398,7 +409,7 @@ def _load(final: Path, files: _Files, *, stored: bool) -> _Entry | None:
             raise ValueError(f"pixels of shape {pixels.shape}")
         return _Entry(pixels, readable, dict(index["unreadable"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        logger.warning("%s: this cache entry is damaged (%s) and is built again", final, error)
+        logger.debug("%s: %s", final, error)
         return None
 
 
@@ -412,34 +423,44 @@ def _readable_now(files: _Files, entry: _Entry) -> bool:
 
 
 def _write(final: Path, files: _Files, build: _Build) -> None:
-    needed = files.num_bytes if build.stored else 0
-    with _clear_disk_errors(build.folder, needed), _temporary(final) as temporary:
+    outdated = os.path.isdir(final)  # Or its entry would not be asked for.
+    with _clear_disk_errors(build.folder, files.num_bytes), _temporary(final) as temporary:
         logger.info("decoding %s %ss into %s", f"{len(files.paths):,}", files.target.kind, final)
-        target, done = files.target, np.zeros(len(files.paths), dtype=np.bool_)
-        if build.stored:
-            target = _reserve(temporary / "pixels.npy", files)
-            done = _copy_known_rows(final, files, target)
-        reasons = _decode_all(target, files.paths, np.flatnonzero(~done), build)
-        _save_index(temporary, files, reasons, stored=build.stored)
-        _publish(temporary, final)
+        target = _reserve(temporary / "pixels.npy", files)
+        _save_index(temporary, files, {}, stored=True)
+        done = _copy_known_rows(temporary, files, target)
+        _remove_remains(build.folder)
+        reasons = _decode_all(target, files, done, build, temporary)
+        _save_readable(temporary, done)
+        _save_index(temporary, files, _by_path(files, reasons), stored=True)
+        _publish(temporary, final, outdated=outdated)
 
 
-def _verdict(files: _Files, build: _Build) -> _Entry:
-    """Which files can be read, where that can't be kept."""
-    reasons = _decode_all(files.target, files.paths, np.arange(len(files.paths)), build)
-    return _Entry(None, *_unreadable(files.paths, reasons))
+def _check_all(files: _Files, build: _Build) -> _Entry:
+    """Which files can be read; the verdict is kept if it can be."""
+    readable = np.zeros(len(files.paths), dtype=np.bool_)
+    reasons = _by_path(files, _decode_all(files.target, files, readable, build))
+    final = build.folder / files.folder_name(stored=False)
+    try:
+        build.folder.mkdir(parents=True, exist_ok=True)
+        with _temporary(final) as temporary:
+            _save_readable(temporary, readable)
+            _save_index(temporary, files, reasons, stored=False)
+            _publish(temporary, final, outdated=os.path.isdir(final))
+    except OSError as error:  # No room or no permission: perhaps the reason to do without a cache.
+        logger.info("%s: can't keep the list of unreadable files: %s", build.folder, error)
+    return _Entry(None, readable, reasons)
 
 
-def _unreadable(paths: NDArray[np.bytes_], reasons: dict[int, str]) -> tuple[NDArray[np.bool_], dict[str, str]]:
-    readable = np.ones(len(paths), dtype=np.bool_)
-    readable[list(reasons)] = False
-    return readable, {os.fsdecode(bytes(paths[row])): reasons[row] for row in sorted(reasons)}
+def _by_path(files: _Files, reasons: dict[int, str]) -> dict[str, str]:
+    return {os.fsdecode(bytes(files.paths[row])): reasons[row] for row in sorted(reasons)}
 
 
 def _reserve(path: Path, files: _Files) -> _Target:
     """The array's file in its full size, so that a full disk shows now and not after an hour."""
-    free = shutil.disk_usage(path.parent).free
-    if free < files.num_bytes:
+    if shutil.disk_usage(path.parent).free < files.num_bytes:
+        _remove_remains(path.parent.parent)
+    if shutil.disk_usage(path.parent).free < files.num_bytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with open(path, "wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(files.paths), *files.target.row_shape)}
@@ -455,12 +476,16 @@ def _reserve(path: Path, files: _Files) -> _Target:
     return replace(files.target, file=str(path), offset=offset)
 
 
-def _copy_known_rows(final: Path, files: _Files, target: _Target) -> NDArray[np.bool_]:
-    """Copies the rows that another entry has of the same unchanged files; true for these."""
+def _copy_known_rows(temporary: Path, files: _Files, target: _Target) -> NDArray[np.bool_]:
+    """Copies the rows that another entry, or what a killed build has left, has of the same unchanged files.
+
+    Returns:
+        True for these rows, [N].
+    """
     done = np.zeros(len(files.paths), dtype=np.bool_)
     wanted = files.settings(stored=True)
-    for other in sorted(final.parent.glob(f"*-{files.target.size}-*")):
-        if done.all() or other.name.startswith("."):
+    for other in sorted(temporary.parent.glob(f"*-{files.target.size}-*")):
+        if done.all() or other == temporary:
             continue
         try:
             if json.loads((other / "index.json").read_bytes())["settings"] != wanted:
@@ -468,11 +493,13 @@ def _copy_known_rows(final: Path, files: _Files, target: _Target) -> NDArray[np.
             names = ("paths", "file_sizes", "mtimes_ns", "readable")
             paths, sizes, mtimes, readable = (np.load(other / f"{name}.npy") for name in names)
             pixels = np.load(other / "pixels.npy", mmap_mode="r")
+            if pixels.shape != (len(paths), *files.target.row_shape):
+                raise ValueError(f"pixels of shape {pixels.shape}")
             _, new, old = np.intersect1d(files.paths, paths, return_indices=True)
             same = readable[old] & ~done[new] & (np.stack([sizes, mtimes], 1)[old] == files.stats[new]).all(1)
             _copy_rows(pixels, old[same], target, new[same])
             done[new[same]] = True
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             logger.debug("nothing to copy from %s: %s", other, error)
@@ -487,10 +514,9 @@ def _copy_rows(pixels: NDArray[np.uint8], old: NDArray[np.intp], target: _Target
             file.write(np.ascontiguousarray(pixels[source]).data)
 
 
-def _save_index(folder: Path, files: _Files, reasons: dict[int, str], *, stored: bool) -> None:
-    readable, unreadable = _unreadable(files.paths, reasons)
+def _save_index(folder: Path, files: _Files, unreadable: dict[str, str], *, stored: bool) -> None:
     arrays = {"paths": files.paths, "file_sizes": files.stats[:, 0], "mtimes_ns": files.stats[:, 1]}
-    for name, array in {**arrays, "readable": readable, **files.labels}.items():
+    for name, array in {**arrays, **files.labels}.items():
         np.save(folder / f"{name}.npy", array)
     index = {
         "fingerprint": files.fingerprint(stored=stored),
@@ -500,6 +526,15 @@ def _save_index(folder: Path, files: _Files, reasons: dict[int, str], *, stored:
         "unreadable": unreadable,
     }
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _save_readable(folder: Path, readable: NDArray[np.bool_]) -> None:
+    """Only after the rows themselves: what it names must be on the disk, whatever happens next."""
+    with suppress(FileNotFoundError):
+        _flush(folder / "pixels.npy")
+    np.save(folder / "readable.new.npy", readable)
+    _flush(folder / "readable.new.npy")
+    os.replace(folder / "readable.new.npy", folder / "readable.npy")
 
 
 # ----------------------------------------------------------------------------------------------------- temporary folders
@@ -512,26 +547,41 @@ def _temporary(final: Path) -> Iterator[Path]:
     """A folder beside `final` that a dead builder's successor can tell from a live one's."""
     folder = final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
     folder.mkdir()
+    keep = False  # What an interrupted build has done so far, for the next one.
     try:
-        with open(folder / _HELD, "w") as held:
+        with open(folder / "new.lock", "w") as held:
             with suppress(OSError):
                 _flock(held.fileno(), wait=False)
+            # Under its name only when it is held, or another process could take this folder for remains.
+            os.rename(folder / "new.lock", folder / _HELD)
             yield folder
+    except KeyboardInterrupt:
+        keep = (folder / "readable.npy").exists()
+        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # After it was published there is nothing under this name.
+        if not keep:  # After it was published there is nothing under this name.
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(temporary: Path, final: Path) -> None:
+def _publish(temporary: Path, final: Path, *, outdated: bool) -> None:
+    """Gives a finished entry its name.
+
+    Args:
+        temporary: The entry.
+        final: Its name.
+        outdated: What has this name now is damaged or stale. Else another builder was faster; its entry is as good.
+    """
     for path in (*temporary.iterdir(), temporary):
         _flush(path)
     (temporary / _HELD).unlink()
     aside = temporary.with_name(temporary.name.replace(".tmp", ".old.tmp"))
     try:
-        with suppress(FileNotFoundError):
-            os.rename(final, aside)  # A damaged entry, or an equal one by a builder that did not know of us.
+        if outdated:
+            with suppress(FileNotFoundError):
+                os.rename(final, aside)
         os.rename(temporary, final)
     except OSError:
-        if not final.is_dir():  # Else another builder was faster between the two lines; its entry is as good.
+        if not os.path.isdir(final):
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -574,12 +624,12 @@ def _only_builder(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "w"))
+            stack.callback(path.unlink, missing_ok=True)
             try:
                 _flock(file.fileno(), wait=False)
             except BlockingIOError:
                 logger.warning("another process is building %s; waiting for it", path.name.removesuffix(".lock")[1:])
                 _flock(file.fileno(), wait=True)
-            stack.callback(path.unlink, missing_ok=True)
         except OSError as error:
             logger.debug("no lock %s: %s; going on without", path, error)
         yield
@@ -612,6 +662,7 @@ def _clear_disk_errors(folder: Path, needed: int) -> Iterator[None]:
 
 # Seconds that starting processes takes, mostly to import torch: less work than this is done sooner without them.
 _POOL_START = 8.0
+_SAVE_EVERY = 60.0
 _CHUNK = 16
 
 _Job: TypeAlias = tuple[int, bytes]
@@ -639,26 +690,45 @@ def _decode_chunk(target: _Target, jobs: Sequence[_Job]) -> _Failures:
     return failures
 
 
-def _decode_all(target: _Target, paths: NDArray[np.bytes_], rows: NDArray[np.intp], build: _Build) -> _Failures:
-    """Decodes these rows, here at first and in processes once that is sure to pay."""
+def _decode_all(
+    target: _Target, files: _Files, done: NDArray[np.bool_], build: _Build, folder: Path | None = None
+) -> _Failures:
+    """Decodes all rows that are not done, here at first and in processes once that is sure to pay.
+
+    Args:
+        target: Where to.
+        files: All files.
+        done: Which rows are done; becomes true for each that is decoded, [N].
+        build: How.
+        folder: Where `readable.npy` is renewed every now and then.
+    """
     failures: _Failures = {}
-    verb = "decoding" if target.file else "checking"
+    rows = np.flatnonzero(~done)
     starts = iter(range(0, len(rows), _CHUNK))
-    start_time = time.monotonic()
+    start_time = saved_time = time.monotonic()
 
     def chunk(start: int) -> list[_Job]:
-        return [(int(row), bytes(paths[row])) for row in rows[start : start + _CHUNK]]
+        return [(int(row), bytes(files.paths[row])) for row in rows[start : start + _CHUNK]]
 
+    def finish(jobs: list[_Job], failed: _Failures) -> None:
+        nonlocal saved_time
+        failures.update(failed)
+        done[[row for row, _ in jobs if row not in failed]] = True
+        bar.update(len(jobs))
+        if folder is not None and time.monotonic() - saved_time > _SAVE_EVERY:
+            _save_readable(folder, done)
+            saved_time = time.monotonic()
+
+    verb = "decoding" if target.file else "checking"
     with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not build.progress) as bar:
         for start in starts:
-            failures |= _decode_chunk(target, chunk(start))
-            bar.update(min(_CHUNK, len(rows) - start))
+            jobs = chunk(start)
+            finish(jobs, _decode_chunk(target, jobs))
             left = (time.monotonic() - start_time) * (len(rows) / (start + _CHUNK) - 1)
             if build.workers > 1 and left * (1 - 1 / build.workers) > _POOL_START:
                 break
         for jobs, failed in _in_processes(target, (chunk(start) for start in starts), build.workers):
-            failures |= failed
-            bar.update(len(jobs))
+            finish(jobs, failed)
     return failures
 
 
@@ -761,7 +831,7 @@ def _end_with_parent() -> None:
 class _Source(Protocol):
     """Rows of decoded images or masks."""
 
-    def read(self, index: Index) -> Tensor: ...
+    def read(self, index: Index, out: Tensor | None = None) -> Tensor: ...
     def zeros(self, count: int) -> Tensor: ...
     def close(self) -> None: ...
 
@@ -782,6 +852,19 @@ def _as_numpy(index: Index) -> NDArray[np.int64]:
     return np.asarray(index.cpu() if isinstance(index, Tensor) else index, dtype=np.int64)
 
 
+def _on_host(shape: tuple[int, ...], device: torch.device, out: Tensor | None) -> Tensor:
+    """Where a batch is put together: in `out` itself if that is not on another device."""
+    if out is not None and out.device.type == "cpu":
+        if out.shape != shape or out.dtype != torch.uint8:
+            raise ValueError(f"out is {out.dtype} {tuple(out.shape)}; expected torch.uint8 {shape}")
+        return out
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+
+def _sent(host: Tensor, device: torch.device, out: Tensor | None) -> Tensor:
+    return host.to(device, non_blocking=True) if out is None or out is host else out.copy_(host, non_blocking=True)
+
+
 class _Stored:
     """In a memory map or in memory."""
 
@@ -790,14 +873,12 @@ class _Stored:
         self._rows = np.arange(len(pixels)) if rows is None else rows
         self._device = device
 
-    def read(self, index: Index) -> Tensor:
+    def read(self, index: Index, out: Tensor | None = None) -> Tensor:
         rows = self._rows[_as_numpy(index)]
-        batch = torch.empty(
-            (len(rows), *self._pixels.shape[1:]), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
-        )
+        host = _on_host((len(rows), *self._pixels.shape[1:]), self._device, out)
         # "clip" writes straight into the batch; bounds were checked above.
-        np.take(self._pixels, rows, axis=0, out=batch.numpy(), mode="clip")
-        return batch.to(self._device, non_blocking=True)
+        np.take(self._pixels, rows, axis=0, out=host.numpy(), mode="clip")
+        return _sent(host, self._device, out)
 
     def zeros(self, count: int) -> Tensor:
         return torch.zeros((count, *self._pixels.shape[1:]), dtype=torch.uint8, device=self._device)
@@ -821,8 +902,9 @@ class _Resident:
             part = rows[start : start + 1024]
             self._pixels[start : start + len(part)] = torch.from_numpy(np.asarray(pixels)[part]).to(device)
 
-    def read(self, index: Index) -> Tensor:
-        return self._pixels[torch.as_tensor(index, device=self._pixels.device, dtype=torch.int64)]
+    def read(self, index: Index, out: Tensor | None = None) -> Tensor:
+        rows = torch.as_tensor(index, device=self._pixels.device, dtype=torch.int64)
+        return torch.index_select(self._pixels, 0, rows, out=out)
 
     def zeros(self, count: int) -> Tensor:
         return self._pixels.new_zeros((count, *self._pixels.shape[1:]))
@@ -841,14 +923,12 @@ class _Decoded:
         self._workers = workers
         self._pool = _Pool(workers) if workers > 1 else None
 
-    def read(self, index: Index) -> Tensor:
+    def read(self, index: Index, out: Tensor | None = None) -> Tensor:
         paths: list[bytes] = self._paths[_as_numpy(index)].tolist()
-        batch = torch.empty(
-            (len(paths), *self._target.row_shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda"
-        )
+        host = _on_host((len(paths), *self._target.row_shape), self._device, out)
         for i, pixels in enumerate(self._decoded(paths)):
-            batch[i] = torch.from_numpy(pixels)
-        return batch.to(self._device, non_blocking=True)
+            host[i] = torch.from_numpy(pixels)
+        return _sent(host, self._device, out)
 
     def _decoded(self, paths: list[bytes]) -> list[NDArray[np.uint8]]:
         if self._pool is not None:

@@ -336,8 +336,9 @@ class _Reading:
         )
 
 
-# Of a group whose label or split is not in its folder names; it is found out once the layout is chosen.
-_UNLABELLED, _UNSPLIT = "?", 2
+# Of a group whose label or split is not in its folder names; it is found out once the layout is chosen. No folder can
+# have this name.
+_UNLABELLED, _UNSPLIT = "/by mask", 2
 
 # A class folder and its class name to a reading, None when the folder is not of that style.
 _Style: TypeAlias = Callable[[_Folder, str], _Reading | None]
@@ -548,6 +549,10 @@ def _read_folder(root: Path, layout: str) -> Samples:
     if any(other.content() != reading.content() for other in readings.values()):
         raise InputError(_ambiguous(root, readings))
     reading = _label_by_mask(root, _split_by_table(root, reading))
+    if not reading.groups:
+        raise InputError(
+            f"no usable images under {root}: {'; '.join(reading.notes[:3])}. See `tabzoo data check {root}`"
+        )
     reading.notes += _unused(root, tree, reading.used)
     return _assemble(root, "mpdd" if layout == "mpdd" else chosen, reading.groups, reading.notes)
 

@@ -1,5 +1,8 @@
-"""Checkpoints: written whole or not at all, the newest readable one found again."""
+"""Checkpoints: written whole or not at all, each with the hash of its bytes, the newest good one found again."""
 
+import hashlib
+import io
+import json
 import logging
 import os
 from pathlib import Path
@@ -9,12 +12,15 @@ import torch
 
 __all__ = ["load_latest_checkpoint", "save_checkpoint"]
 
-_KEPT = 2
+_KEPT = 3
 _log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes `step_NNNNNNNN.pt` and keeps the last two.
+    """Writes `step_NNNNNNNN.pt` and its hash beside it, and keeps the last three.
+
+    A checkpoint counts once its `.json` is there, which is written last; each file is flushed to the disk and renamed, so a
+    process that is killed at any moment leaves the checkpoints before it as they were.
 
     Args:
         folder: Made if need be.
@@ -23,28 +29,46 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save({"step": step, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    content = io.BytesIO()
+    torch.save({"step": step, **state}, content)
+    _write(path, content.getvalue())
+    _write(path.with_suffix(".json"), json.dumps({"sha256": hashlib.sha256(content.getvalue()).hexdigest()}).encode())
     for old in _checkpoints(folder)[:-_KEPT]:
-        old.unlink()
+        old.with_suffix(".json").unlink()
+        old.unlink(missing_ok=True)
     return path
 
 
 def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or None; one that can't be is named in a warning and passed over."""
+    """The newest checkpoint whose bytes have their hash, or None; one that is damaged is named in a warning."""
     for path in reversed(_checkpoints(folder)):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a torn file raises many types
-            _log.warning("%s can't be read (%s); using the checkpoint before it.", path, error)
+            expected = json.loads(path.with_suffix(".json").read_bytes())["sha256"]
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != expected:
+                raise ValueError("its bytes are not the ones that were written")
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s is damaged (%s); going on from the checkpoint before it.", path, error)
         else:
             return state
     return None
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_*.pt"))
+    return sorted(path.with_suffix(".pt") for path in folder.glob("step_*.json"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    # The name, too, is on the disk only once the folder is.
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -32,6 +31,8 @@ class Command:
     """Folder to write; runs/RECIPE if not given."""
     resume: bool = False
     """Go on with the run in the output folder, or start it if there is none."""
+    allow_recipe_change: bool = False
+    """Go on, when resuming, although settings differ from those the run was started with."""
     overwrite: bool = False
     """Replace the run in the output folder."""
     strict: bool = False
@@ -67,10 +68,5 @@ def parse(arguments: Sequence[str]) -> Command:
 
 def again(arguments: Sequence[str], *added: str, without: Sequence[str] = ()) -> str:
     """The command line once more, with some flags added and others left out, for a message that says what to type."""
-    kept = [argument for argument in arguments if argument not in (*without, *added)]
+    kept = [argument for argument in arguments if argument not in without]
     return shlex.join([*_PROGRAM.split(), *kept, *added])
-
-
-def arguments_of(argv: Sequence[str] | None) -> list[str]:
-    """The given arguments, or the process's own."""
-    return list(sys.argv[1:] if argv is None else argv)

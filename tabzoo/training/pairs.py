@@ -11,6 +11,10 @@ from tabzoo.training.synthesis import Nsa, NsaSettings
 __all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs"]
 
 
+# On a CPU: few enough images that their pixels stay in its cache, from decoding store to floats.
+_AT_A_TIME = 32
+
+
 class ImageSource(Protocol):
     """Decoded images that can be asked for by index."""
 
@@ -19,7 +23,10 @@ class ImageSource(Protocol):
 
 
 class RawPairs(NamedTuple):
-    """Pairs as pixels: `normal` and `abnormal` uint8 [B, 3, H, W], `mask` of the change [B, 1, H, W], `classes` [B]."""
+    """Pairs as pixels: `normal` and `abnormal` uint8 [B, 3, H, W], `mask` of the change [B, 1, H, W], `classes` [B].
+
+    The pixels are interleaved in memory and may be views.
+    """
 
     normal: Tensor
     abnormal: Tensor
@@ -50,13 +57,12 @@ class PairMaker:
         self, images: ImageSource, members: Tensor, class_ids: Tensor, recipe: Recipe, device: torch.device
     ) -> None:
         self.images, self.members, self.class_ids = images, members, class_ids
-        self.crop, self.device = recipe.crop, device
-        self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.crop, self.device, self.channels_last = recipe.crop, device, recipe.channels_last
         self.synthesis = Nsa(class_ids, recipe.crop, recipe.crop, _nsa_settings(recipe))
-        # On 0..255 pixels, so that normalising is one subtraction and one division.
-        self.mean, self.std = (
-            (255 * torch.tensor(values, device=device)).view(1, 3, 1, 1) for values in (recipe.mean, recipe.std)
-        )
+        # x / (255 std) - mean / std, for a row of interleaved pixels: contiguous rows are five times faster than planes.
+        mean, std = (torch.tensor(values, device=device).repeat(recipe.crop) for values in (recipe.mean, recipe.std))
+        self._scale, self._offset = 1 / (255 * std), -mean / std  # [3 W]
+        self._buffers: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.members)
@@ -76,19 +82,39 @@ class PairMaker:
         return RawPairs(normal, abnormal, mask, self.class_ids[members].to(self.device))
 
     def __call__(self, seed: int, epoch: int, sample_ids: Tensor) -> Pairs:
-        """The same pairs, normalised."""
-        raw = self.raw(seed, epoch, sample_ids)
-        return Pairs(self.normalised(raw.normal), self.normalised(raw.abnormal), raw.classes)
+        """The same pairs, normalised; the next call writes over them."""
+        size = len(sample_ids)
+        normal, abnormal = (self._buffer(name, size) for name in ("normal", "abnormal"))
+        classes = []
+        for rows in torch.arange(size).split(_AT_A_TIME if self.device.type == "cpu" else size):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            raw = self.raw(seed, epoch, sample_ids[part])
+            self.normalise(raw.normal, normal[part])
+            self.normalise(raw.abnormal, abnormal[part])
+            classes.append(raw.classes)
+        return Pairs(self._as_images(normal), self._as_images(abnormal), torch.cat(classes))
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> float32, in the memory format that the backbone is fastest with."""
-        return pixels.to(torch.float32, memory_format=self.memory_format).sub_(self.mean).div_(self.std)
+    def normalise(self, pixels: Tensor, out: Tensor) -> None:
+        """uint8 [B, 3, H, W], interleaved -> float32 [B, H, 3 W], (x / 255 - mean) / std."""
+        out.copy_(pixels.permute(0, 2, 3, 1).flatten(2))
+        torch.addcmul(self._offset, out, self._scale, out=out)
+
+    def _buffer(self, name: str, size: int) -> Tensor:
+        """Float32 [B, H, 3 W], kept under this name: fresh memory costs as much as filling it."""
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = torch.empty(size, self.crop, 3 * self.crop, device=self.device)
+        return buffer[:size]
+
+    def _as_images(self, rows: Tensor) -> Tensor:
+        images: Tensor = rows.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
+        return images if self.channels_last else images.contiguous()
 
     def _pixels(self, members: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W], centre crops, a view of pixels that are interleaved in memory."""
         squares = self.images.batch(self.members[members])  # [B, S, S, 3]
         start = (squares.shape[1] - self.crop) // 2
-        cropped = squares[:, start : start + self.crop, start : start + self.crop]
-        return cropped.permute(0, 3, 1, 2).contiguous()
+        return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
 
 
 def _nsa_settings(recipe: Recipe) -> NsaSettings:

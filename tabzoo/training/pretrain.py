@@ -6,6 +6,7 @@ with the frozen text features of their class's normal and abnormal sentences.
 
 import logging
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -56,14 +57,21 @@ def train(run: Run, stop: StopRequest) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0 done, 2 for a user's mistake, 128 + signal when stopped."""
+    """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _pretrain(parse(arguments), arguments)
     except TabzooError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    except torch.OutOfMemoryError as error:
+        print(f"error: {error}\nType a smaller --batch-size, or --micro-batch N to keep the batch.", file=sys.stderr)
+    except OSError as error:  # a full disk, a folder that went away: checkpoints written before it are whole
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nStopped before the first step; nothing is lost.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 2
 
 
 def _pretrain(command: Command, arguments: Sequence[str]) -> int:
@@ -77,14 +85,14 @@ def _pretrain(command: Command, arguments: Sequence[str]) -> int:
         print(f"The run in {folder} is finished; nothing to do.")
         return 0
     recipe = _with_data(command.settings, folder)
-    one_class = again(arguments, "--objective", "joint", without=("--objective", "tab"))
-    run = build_run(recipe, folder, device, resume=command.resume, strict=command.strict, one_class=one_class)
+    one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
+    run = build_run(recipe, folder, device, command, one_class=one_class)
     output.write_run(folder, recipe, run.text, command=again(arguments), device=device)
     _announce(run, recipe_name)
     with stop_requests() as stop:
         train(run, stop)
     if stop.signal:
-        resume = again(arguments, "--resume", without=("--overwrite",))
+        resume = again(arguments, "--resume", without=("--overwrite", "--resume"))
         print(f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {resume}")
         return 128 + stop.signal
     _finish(run, recipe_name)
@@ -141,7 +149,7 @@ def _finish(run: Run, recipe_name: str) -> None:
         "images": len(run.samples),
         "held_out": len(run.held_out) if run.held_out else 0,
         "classes": {name: int((counts == index).sum()) for index, name in enumerate(run.samples.classes)},
-        "samples_sha256": run.identity()["samples"],
+        "samples_sha256": run.samples_digest(),
         "epochs": run.recipe.epochs,
         "steps": run.total_steps,
     }

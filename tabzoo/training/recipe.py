@@ -146,13 +146,17 @@ class Recipe:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    def digest(self) -> str:
-        """SHA-256, in hex, of what decides the result: paths, workers, cache and logging are left out, files go by content."""
+    def identity(self) -> dict[str, Any]:
+        """What decides the result: paths, workers, cache and logging are left out, files go by their content's SHA-256."""
         values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_HASHED}
         for key in FILE_FIELDS:
             if _names_file(values[key]):
                 values[key] = hashlib.sha256(Path(values[key]).read_bytes()).hexdigest()
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return values
+
+    def digest(self) -> str:
+        """SHA-256 of `identity`, in hex."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
         """The whole recipe as YAML, without paths: files by their name, data and cache folder left out."""

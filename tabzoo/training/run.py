@@ -11,6 +11,7 @@ import numpy as np
 import timm.optim
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.data.layouts import Samples
 from tabzoo.errors import InputError, TrainingError
@@ -86,16 +87,21 @@ class Run:
         ).to(self.device)
         self.modules = nn.ModuleDict({"backbone": self.backbone, "heads": self.heads, "objective": self.objective})
         self.optimizer = _optimizer(recipe, self.modules)
-        self.scheduler = learning_rate_schedule(
+        self.scheduler = self._schedule()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
+        # The compiled form shares the backbone's weights; these are saved under the plain names.
+        self._encode = torch.compile(self.backbone) if recipe.compile else self.backbone
+
+    def _schedule(self) -> LambdaLR:
+        recipe = self.recipe
+        return learning_rate_schedule(
             self.optimizer,
             recipe.schedule,
             steps_per_epoch=self.steps_per_epoch,
             epochs=recipe.epochs,
             warmup_epochs=recipe.warmup_epochs,
+            step=self.step,
         )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
-        # The compiled form shares the backbone's weights; these are saved under the plain names.
-        self._encode = torch.compile(self.backbone) if recipe.compile else self.backbone
 
     def order(self, epoch: int) -> Tensor:
         """Sample ids of an epoch, in the order they are trained on."""
@@ -170,41 +176,67 @@ class Run:
         self._read()
         state = {
             "modules": self.modules.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            # Its numbers alone: learning rate and the like are the recipe's.
+            "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
-            "identity": self.identity(),
+            "recipe": self.recipe.identity(),
+            "samples": self.samples_digest(),
         }
         save_checkpoint(self.folder / CHECKPOINTS, self.step, state)
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any], *, allow_recipe_change: bool = False) -> None:
         """Goes back to a checkpoint; rows of metrics written after it are dropped.
+
+        Args:
+            state: What `save` wrote.
+            allow_recipe_change: Go on with other settings than those the run was started with.
 
         Raises:
             InputError: It was written by another recipe or on other images.
         """
-        ours = self.identity()
-        for key, what in (("recipe", "another recipe"), ("samples", "other images")):
-            if state["identity"][key] != ours[key]:
-                raise InputError(
-                    f"--resume: the run in {self.folder} was started with {what}. Give it the same again (its recipe.yaml "
-                    f"and run.json say which), or type --overwrite to start anew."
-                )
-        self.modules.load_state_dict(state["modules"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        self._check_same(state, allow_recipe_change)
+        try:
+            self.modules.load_state_dict(state["modules"])
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {error}") from error
         self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+        self.scheduler = self._schedule()
         self._clock = (time.perf_counter(), self.step)
+        self.drop_later_rows()
+
+    def drop_later_rows(self) -> None:
+        """Drops rows of metrics after the present step: those of a run that was killed after its last checkpoint."""
         for name in (METRICS, VALIDATION):
             cut_back(self.folder / name, self.step)
 
-    def identity(self) -> dict[str, str]:
-        """Hashes of the recipe and of the list of images: what must be the same for a run to go on."""
-        listing = (
-            json.dumps([self.samples.classes, self.samples.class_ids.tolist()]).encode() + self.samples.paths.tobytes()
-        )
-        return {"recipe": self.recipe.digest(), "samples": hashlib.sha256(listing).hexdigest()}
+    def _check_same(self, state: dict[str, Any], allow_recipe_change: bool) -> None:
+        if state["samples"] != self.samples_digest():
+            raise InputError(
+                f"--resume: the run in {self.folder} was started with other images than those found now. Give it the same "
+                f"(its run.json says which folder), or type --overwrite to start anew."
+            )
+        before, now = state["recipe"], self.recipe.identity()
+        changes = [
+            f"{key} {before.get(key)} -> {now.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)
+        ]
+        if changes and not allow_recipe_change:
+            raise InputError(
+                f"--resume: the run in {self.folder} was started with another recipe: {'; '.join(changes)}. Leave these "
+                f"flags as they were, type --allow-recipe-change to go on with the new values, or --overwrite to start anew."
+            )
+
+    def samples_digest(self) -> str:
+        """SHA-256 of the list of images, in hex."""
+        samples = self.samples
+        # The paths are joined, for the width of their array depends on the longest of them.
+        content = [
+            json.dumps(samples.classes).encode(),
+            samples.class_ids.tobytes(),
+            b"\0".join(samples.paths.tolist()),
+        ]
+        return hashlib.sha256(b"\0\0".join(content)).hexdigest()
 
     @torch.no_grad()
     def similarities(self, pairs: Pairs) -> dict[str, Tensor]:

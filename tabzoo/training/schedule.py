@@ -16,6 +16,7 @@ def learning_rate_schedule(
     steps_per_epoch: int,
     epochs: int,
     warmup_epochs: float = 0.0,
+    step: int = 0,
 ) -> LambdaLR:
     """A torch scheduler to be stepped once a training step.
 
@@ -27,8 +28,12 @@ def learning_rate_schedule(
         steps_per_epoch: Training steps an epoch.
         epochs: Epochs of the run.
         warmup_epochs: Linear rise from 0 at the start, with any kind.
+        step: Steps done already; the schedule has no other state, so a resumed run needs nothing else.
     """
     warmup, total = warmup_epochs * steps_per_epoch, epochs * steps_per_epoch
+
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -39,7 +44,7 @@ def learning_rate_schedule(
             return _half_cosine(step // steps_per_epoch / steps_per_epoch)
         return 1.0
 
-    return LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, factor, last_epoch=step - 1)
 
 
 def _half_cosine(share: float) -> float:

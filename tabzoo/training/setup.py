@@ -11,6 +11,7 @@ from tabzoo.data.layouts import Samples, class_words, find_samples
 from tabzoo.errors import InputError
 from tabzoo.training.backbone import build_backbone, embedding_width
 from tabzoo.training.checkpoint import load_latest_checkpoint
+from tabzoo.training.command import Command
 from tabzoo.training.objective import ProjectionHeads
 from tabzoo.training.output import CHECKPOINTS
 from tabzoo.training.pairs import PairMaker
@@ -25,15 +26,14 @@ __all__ = ["build_run"]
 _log = logging.getLogger(__name__)
 
 
-def build_run(recipe: Recipe, folder: Path, device: torch.device, *, resume: bool, strict: bool, one_class: str) -> Run:
+def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Command, *, one_class: str) -> Run:
     """Builds a run, or the one in the folder again; what can't be fetched is found out before any image is decoded.
 
     Args:
         recipe: The settings; `data` names the images.
         folder: Output folder.
         device: Where to train.
-        resume: Go on from the folder's last checkpoint, if there is one.
-        strict: Refuse unreadable files in place of skipping them.
+        command: Whether to resume, and whether to refuse unreadable files.
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
@@ -43,7 +43,7 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, *, resume: boo
             f"other: with one its loss is constant. The objective 'joint' sets normal apart from abnormal too:\n  {one_class}"
         )
     words = class_words(samples.classes, recipe.class_names, samples.layout)
-    state = load_latest_checkpoint(folder / CHECKPOINTS) if resume else None
+    state = load_latest_checkpoint(folder / CHECKPOINTS) if command.resume else None
     text = _text_features(recipe, words, folder if state else None, device)
     backbone = build_backbone(recipe.backbone, init="random" if state else recipe.init, seed=recipe.seed)
     heads = _heads(recipe, embedding_width(backbone, recipe.crop), text)
@@ -54,7 +54,7 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, *, resume: boo
         cache_dir=recipe.cache_dir,
         workers=recipe.workers,
         device=device,
-        strict=strict,
+        strict=command.strict,
         progress=True,
     )
     samples = _still_whole(images.samples, words)
@@ -73,7 +73,9 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, *, resume: boo
             "--batch-size %d is more than an epoch holds; steps take %d images.", recipe.batch_size, run.batch_size
         )
     if state:
-        run.load(state)
+        run.load(state, allow_recipe_change=command.allow_recipe_change)
+    else:
+        run.drop_later_rows()
     return run
 
 

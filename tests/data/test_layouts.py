@@ -3,9 +3,7 @@
 import logging
 import os
 import random
-import resource
-import subprocess
-import sys
+import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -137,6 +135,14 @@ def test_missing_and_surplus_masks_are_noted(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("defect", ["?", "by mask", "GOOD one", "goods", "-"])
+def test_any_name_of_a_defect(defect: str, tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", f"c/test/{defect}/0.png")
+    samples = find_samples(tmp_path)
+    assert samples.defects == ("good", defect)
+    assert samples.labels.tolist() == [0, 1]
+
+
 def test_defects_without_any_masks_are_fine(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/test/bad/0.png")
     samples = find_samples(tmp_path)
@@ -245,6 +251,14 @@ def test_ksdd2_image_without_a_readable_mask_has_no_label(tmp_path: Path):
     assert len(samples) == 8
     assert any("train/10000.png: left out, its label is unknown" in note for note in samples.notes)
     assert any("10002.png" in note for note in samples.notes)
+
+
+def test_ksdd2_without_any_readable_mask(tmp_path: Path):
+    touch(tmp_path, "train/10000.png", "train/10000_GT.png")
+    with pytest.raises(
+        InputError, match=r"no usable images under .*: train/10000\.png: left out, its label is unknown: .*0 bytes"
+    ):
+        find_samples(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------------ visa
@@ -714,26 +728,18 @@ def test_poor_words_are_warned_of(caplog: pytest.LogCaptureFixture):
 
 
 def test_many_files_are_arrays_not_objects(tmp_path: Path):
-    """In a process of its own, for its memory; as many files as a test may make."""
-    if not hasattr(resource, "getrusage"):
-        pytest.skip("no resource usage here")
     for name in ("a", "b"):
         folder = tmp_path / name / "train/good"
         folder.mkdir(parents=True)
-        for i in range(30_000):
+        for i in range(15_000):
             os.close(os.open(folder / f"{i:06}.png", os.O_CREAT | os.O_WRONLY))
-    script = (
-        "import resource, sys\nfrom tabzoo.data.layouts import find_samples\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "samples = find_samples(sys.argv[1])\n"
-        "print(len(samples), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
-    ).stdout
-    count, kilobytes = map(int, output.split())
-    assert count == 60_000
-    assert kilobytes / count < 0.3  # A million would take 300 MB.
+    tracemalloc.start()
+    samples = find_samples(tmp_path)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(samples) == 30_000
+    assert peak / len(samples) < 250  # A million take 250 MB at most, for a moment.
+    assert kept / len(samples) < 60
 
 
 REAL = os.environ.get("TABZOO_TEST_DATA", "")

@@ -9,7 +9,8 @@ from tabzoo.training.command import again, parse
 from tabzoo.training.recipe import Recipe
 
 FLAGS = """
-amp backbone batch-size cache cache-dir channels-last class-names compile crop data device epochs init layout
+allow-recipe-change amp
+backbone batch-size cache cache-dir channels-last class-names compile crop data device epochs init layout
 learn-temperature license log-every lr mean micro-batch momentum nsa-blend nsa-gamma-lower nsa-gamma-scale nsa-gamma-shape
 nsa-num-patches nsa-resize nsa-shift nsa-width-max nsa-width-min objective optimizer output overwrite projection prompts recipe
 reduction repeats resize resume sampling save-every schedule seed std strict synthesis temperature text-model text-pretrained
@@ -27,7 +28,7 @@ def test_flags_are_frozen(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert [flag for flag in found if flag != "help" and not flag.startswith("no-")] == FLAGS
     fields = {field.name.replace("_", "-") for field in dataclasses.fields(Recipe)}
-    assert fields | {"recipe", "output", "resume", "overwrite", "strict", "device"} == set(FLAGS)
+    assert fields | {"recipe", "output", "resume", "allow-recipe-change", "overwrite", "strict", "device"} == set(FLAGS)
 
 
 def test_flags_override_the_recipe() -> None:

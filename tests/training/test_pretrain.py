@@ -17,6 +17,7 @@ import timm
 import torch
 from PIL import Image
 
+from tabzoo.training import checkpoint as pretrain_checkpoint
 from tabzoo.training import pretrain
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.run import Run
@@ -92,6 +93,23 @@ def test_timm_loads_the_result(quickstart: Path) -> None:
     assert torch.equal(classifier.conv1.weight, saved["conv1.weight"])
     data = timm.data.resolve_model_data_config(whole)  # type: ignore[attr-defined]
     assert (tuple(data["input_size"]), data["crop_pct"], data["crop_mode"]) == ((3, 64, 64), 64 / 72, "squash")
+
+
+def test_the_loaded_model_gives_the_features_of_the_trained_one(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[torch.nn.Module] = []
+    original = pretrain.output.write_results
+
+    def write_results(folder: Path, backbone: torch.nn.Module, *more: object, **named: object) -> None:
+        kept.append(backbone)
+        original(folder, backbone, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pretrain.output, "write_results", write_results)
+    assert pretrain.main(small()) == 0
+    image = torch.rand(2, 3, 64, 64)
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    torch.testing.assert_close(loaded(image), kept[0].eval()(image))
 
 
 def test_equal_seeds_give_equal_weights(small: Arguments, tmp_path: Path) -> None:
@@ -210,7 +228,7 @@ def test_resume_with_another_recipe_or_other_images_is_refused(
         stopped_after(2, patch)
         pretrain.main(small())
     assert pretrain.main(small("--resume", "--lr", "0.01")) == 2
-    assert "started with another recipe" in capsys.readouterr().err
+    assert "another recipe: lr 0.05 -> 0.01. Leave" in capsys.readouterr().err
     extra = toy / "capsule" / "train" / "good" / "999.png"
     Image.new("RGB", (48, 48)).save(extra)
     try:
@@ -218,6 +236,60 @@ def test_resume_with_another_recipe_or_other_images_is_refused(
     finally:
         extra.unlink()
     assert "started with other images" in capsys.readouterr().err
+
+
+def test_a_changed_recipe_goes_on_when_allowed(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(small("--schedule", "constant"))
+    assert pretrain.main(small("--schedule", "constant", "--resume", "--lr", "0.01", "--allow-recipe-change")) == 0
+    rates = [row["lr"] for row in read_rows(tmp_path / "out" / "metrics.jsonl")]
+    assert rates == [0.05, 0.05] + [0.01] * (len(rates) - 2)
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(small("--overwrite"))
+    assert pretrain.main(small("--resume", "--backbone", "resnet34", "--allow-recipe-change")) == 2
+    assert "does not fit the changed recipe" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_to_the_same_weights(small: Arguments, tmp_path: Path) -> None:
+    """SIGKILL at 20 moments, half of them while a checkpoint is written; then the bytes of the run never killed."""
+    more = ["--epochs", "14", "--save-every", "1", "--projection", "residual"]
+    torch.set_num_threads(1)  # a forked child can't use the parent's threads, and their number decides the last bits
+    assert pretrain.main(small("--output", str(tmp_path / "whole"), *more)) == 0
+    killed, first = 0, 1
+    while killed < 20:
+        process = os.fork()
+        if process == 0:  # a child with everything imported already: each start would take seconds
+            _die_at(first + killed * 2, while_saving=killed % 2 == 0)
+            os._exit(pretrain.main(small(*more, "--resume")))
+        _, status = os.waitpid(process, 0)
+        assert os.WIFSIGNALED(status), "the run came to its end before it was killed 20 times"
+        killed += 1
+    assert pretrain.main(small(*more, "--resume")) == 0
+    assert_equal_weights(tmp_path / "whole", tmp_path / "out")
+    steps = [row["step"] for row in read_rows(tmp_path / "out" / "metrics.jsonl")]
+    assert steps == list(range(1, 43))
+
+
+def _die_at(step: int, *, while_saving: bool) -> None:
+    """From now on this process is killed at this step, in the middle of it or of writing its checkpoint."""
+    where, name = (pretrain_checkpoint, "_write") if while_saving else (Run, "optimise")
+    original = getattr(where, name)
+
+    def dying(*arguments: object) -> None:
+        if while_saving and f"step_{step:08d}" in str(arguments[0]):
+            path, content = arguments
+            Path(f"{path}.tmp").write_bytes(content[: len(content) // 2])  # type: ignore[index, arg-type]
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not while_saving and arguments[0].step == step - 1:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(*arguments)
+
+    setattr(where, name, dying)
 
 
 # --- bad input: one line that says what to do, exit code 2, no traceback
@@ -344,7 +416,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert message.count(".png") == 4
     assert "and 12 more" in message
     assert "step_00000003.pt" in message  # the last good one
-    assert sorted(entry.name for entry in (tmp_path / "out" / "checkpoints").iterdir())[-1] == "step_00000003.pt"
+    assert sorted(entry.name for entry in (tmp_path / "out" / "checkpoints").glob("*.pt"))[-1] == "step_00000003.pt"
 
 
 def test_a_signal_outside_the_main_thread_is_no_trouble(small: Arguments) -> None:

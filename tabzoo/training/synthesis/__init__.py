@@ -3,7 +3,15 @@
 from tabzoo.training.synthesis.interface import Params, Synthesis, Synthetic
 from tabzoo.training.synthesis.nsa import Nsa, NsaParams, NsaSettings
 
-__all__ = ["SYNTHESES", "Nsa", "NsaParams", "NsaSettings", "Params", "Synthesis", "Synthetic"]
+__all__ = [
+    "SYNTHESES",
+    "Nsa",
+    "NsaParams",
+    "NsaSettings",
+    "Params",
+    "Synthesis",
+    "Synthetic",
+]
 
 SYNTHESES = {"nsa": Nsa}
 """Name in a recipe -> class, made as `cls(class_ids, height, width, settings)`."""

@@ -10,17 +10,20 @@ resized by a factor around 1 and *its whole sides* are clipped to the same bound
 It differs from it in: all draws are keyed by (seed, epoch, sample id), see `draws.py`; a batch is made at once; no
 intensity label is computed, which TAB's loss never reads; the mask is not median filtered; a patch of odd width lands
 where it was drawn, not one pixel right of it; a patch is at least 11 px high and wide, since of one below 9 px
-OpenCV's erosion of the mask leaves nothing; without `shift` a resized patch keeps the centre of its source box.
+OpenCV's erosion of the mask leaves nothing; without `shift` a resized patch keeps the centre of its source box; an
+image that its first patch changes nowhere by more than a level (mixed cloning onto a rough surface, flat onto flat) gets
+the patch again at other places drawn beforehand.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, uniforms
+from tabzoo.training.synthesis.foreground import acceptable, object_mask
 from tabzoo.training.synthesis.interface import Synthetic
 from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
 from tabzoo.training.synthesis.poisson import blend, clone_mask
@@ -29,6 +32,7 @@ __all__ = ["Nsa", "NsaParams", "NsaSettings"]
 
 STREAM = 1
 MIN_SIDE = 11
+CHUNK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,18 @@ class NsaSettings:
     """Cut the patch from the normal image itself."""
     mode: Literal["exact", "fast"] = "exact"
     """`exact` resizes in OpenCV's 8-bit integer arithmetic, `fast` in floating point."""
+    retries: int = 2
+    """Further places for an image's first patch, tried as long as none of it shows."""
+    background: float | None = None
+    """Brightness, 0 ... 255, of the background; if given, patches are put from object to object."""
+    background_threshold: float = 30.0
+    """Levels by which an object differs from the background."""
+    min_object: float = 0.25
+    """Least share of object in a patch."""
+    min_overlap: float = 0.25
+    """Least share of that object that lands on object."""
+    attempts: int = 20
+    """Candidate places among which the first that meets the two shares is taken; the first of all if none does."""
 
     def __post_init__(self) -> None:
         for name, given, fits in (
@@ -73,6 +89,20 @@ class NsaSettings:
             ("num_patches", self.num_patches, self.num_patches >= 1),
             ("blend", self.blend, self.blend in ("mix", "normal", "mixed")),
             ("mode", self.mode, self.mode in ("exact", "fast")),
+            ("retries", self.retries, self.retries >= 0),
+            (
+                "background",
+                self.background,
+                self.background is None or 0 <= self.background <= 255,
+            ),
+            (
+                "background_threshold",
+                self.background_threshold,
+                self.background_threshold >= 0,
+            ),
+            ("min_object", self.min_object, 0 <= self.min_object < 1),
+            ("min_overlap", self.min_overlap, 0 <= self.min_overlap < 1),
+            ("attempts", self.attempts, self.attempts >= 1),
         ):
             if not fits:
                 raise InputError(f"nsa: {name} is {given!r}, which does not fit; see NsaSettings for what it means")
@@ -80,14 +110,14 @@ class NsaSettings:
 
 @dataclass(frozen=True)
 class NsaParams:
-    """What is drawn for each sample: P patches, of which some may not happen."""
+    """What is drawn for each sample: P patches, of which some may not happen, with A candidate places each."""
 
     source: Tensor
     """int64 [B]: the index of the image that patches are cut from."""
     cut: Tensor
-    """int64 [B, P, 4]: top, left, height and width of the box in the source."""
+    """int64 [B, P, A, 4]: top, left, height and width of the box in the source."""
     paste: Tensor
-    """int64 [B, P, 4]: the same of the pasted patch."""
+    """int64 [B, P, A, 4]: the same of the pasted patch."""
     active: Tensor
     """bool [B, P]: whether the patch happens."""
     mixed: Tensor
@@ -111,8 +141,15 @@ class Nsa:
         settings: The parameters; the TAB authors' by default.
     """
 
-    def __init__(self, class_ids: Tensor, height: int, width: int, settings: NsaSettings | None = None) -> None:
+    def __init__(
+        self,
+        class_ids: Tensor,
+        height: int,
+        width: int,
+        settings: NsaSettings | None = None,
+    ) -> None:
         self.settings = settings or NsaSettings()
+        self._attempts = self.settings.retries + (1 if self.settings.background is None else self.settings.attempts)
         self._pool = ClassPool(class_ids)
         self._gamma = GammaTable(self.settings.gamma_shape)
         self._sides = (height, width)
@@ -135,31 +172,42 @@ class Nsa:
             epoch: The epoch.
             sample_ids: int64 [B]; image + N * repeat, N being the number of images.
         """
-        P = self.settings.num_patches
-        u = uniforms(seed, epoch, sample_ids, 2 + 10 * P, stream=STREAM)
+        P, A = self.settings.num_patches, self._attempts
+        u = uniforms(seed, epoch, sample_ids, 2 + P * (6 + 4 * A), stream=STREAM)
         images = sample_ids % len(self._pool)
         source = images if self.settings.same_source else self._pool.pick(u[:, 0], images)
         mixed = u[:, 1] < {"mix": 0.5, "normal": 0.0, "mixed": 1.0}[self.settings.blend]
-        u = u[:, 2:].unflatten(1, (P, 10))  # [B, P, 10]
+        u = u[:, 2:].unflatten(1, (P, -1))  # [B, P, 6 + 4 A]
         active = u[..., 0] < 0.5
         active[:, 0] = True
-        top, height = self._cut(u[..., 1], u[..., 2], u[..., 3], 0)
-        left, width = self._cut(u[..., 4], u[..., 5], u[..., 6], 1)
+        half_height, half_width = (
+            self._half(u[..., 1], u[..., 2], 0),
+            self._half(u[..., 3], u[..., 4], 1),
+        )
+        scale, places = (
+            u[..., 5:6],
+            u[..., 6:].unflatten(2, (4, A)),
+        )  # [B, P, 1], [B, P, 4, A]
+        top, height = self._cut(half_height, places[:, :, 0], 0)  # [B, P, A]
+        left, width = self._cut(half_width, places[:, :, 1], 1)
         cut = torch.stack([top, left, height, width], -1)
-        height, width = self._resized(height, width, u[..., 7])
+        height, width = self._resized(height, width, scale)
         if self.settings.shift:
-            top = integers(u[..., 8], 1, self._sides[0] - 2 * (height // 2) - 1)
-            left = integers(u[..., 9], 1, self._sides[1] - 2 * (width // 2) - 1)
+            top = integers(places[:, :, 2], 1, self._sides[0] - 2 * (height // 2) - 1)
+            left = integers(places[:, :, 3], 1, self._sides[1] - 2 * (width // 2) - 1)
         else:
             top = _centred(cut[..., 0], cut[..., 2], height, self._sides[0])
             left = _centred(cut[..., 1], cut[..., 3], width, self._sides[1])
         return NsaParams(source, cut, torch.stack([top, left, height, width], -1), active, mixed)
 
-    def _cut(self, u: Tensor, v: Tensor, place: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """The source box along one axis: start and length, cut off at the image's edge."""
-        side, (least, most) = self._sides[axis], self._bounds[axis]
+    def _half(self, u: Tensor, v: Tensor, axis: int) -> Tensor:
+        """The source box's half-width along one axis, [B, P, 1]."""
         share = self.settings.gamma_lower + self.settings.gamma_scale * self._gamma(u, v)
-        half = (share * side).clamp(least, most).long()
+        return (share * self._sides[axis]).clamp(*self._bounds[axis]).long()[..., None]
+
+    def _cut(self, half: Tensor, place: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """The source box along one axis: start and length, cut off at the image's edge."""
+        side, (least, _) = self._sides[axis], self._bounds[axis]
         centre = integers(place, least, side - least)
         start, stop = (centre - half).clamp(min=0), (centre + half).clamp(max=side)
         return start, stop - start
@@ -185,29 +233,86 @@ class Nsa:
         """
         source, abnormal = dense(source), dense(normal).clone()
         mask = torch.zeros_like(abnormal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        for p in range(self.settings.num_patches):
-            self._patch(abnormal, mask, source, params, p)
+        with torch.autocast(normal.device.type, enabled=False):
+            cut, paste = self._ordered(abnormal, source, params)
+            batch = _Batch(abnormal, mask, source, cut, paste, params.active, params.mixed)
+            hidden = ~self._blend_patch(batch, 0)
+            self._retry(batch, hidden)
+            for p in range(1, self.settings.num_patches):
+                self._blend_patch(batch, p)
         return Synthetic(abnormal, mask)
 
-    def _patch(self, abnormal: Tensor, mask: Tensor, source: Tensor, params: NsaParams, p: int) -> None:
-        """Blends in one patch of each image, in place."""
-        cut, paste = params.cut[:, p], params.paste[:, p]
-        # The authors zero the outermost pixels of the patch's mask: the rectangle solved in is smaller by 1 px all around.
-        inner = paste + torch.tensor([1, 1, -2, -2], device=paste.device)
+    def _ordered(self, normal: Tensor, source: Tensor, params: NsaParams) -> tuple[Tensor, Tensor]:
+        """The boxes [B, P, 1 + retries, 4] in the order in which they are to be tried."""
+        s = self.settings
+        if s.background is None:
+            return params.cut, params.paste
+        accepted = acceptable(
+            object_mask(source, s.background, s.background_threshold),
+            object_mask(normal, s.background, s.background_threshold),
+            params.cut.flatten(1, 2),
+            params.paste.flatten(1, 2),
+            size=self._size + 2,
+            min_object=s.min_object,
+            min_overlap=s.min_overlap,
+        ).view(params.cut.shape[:3])
+        order = torch.argsort((~accepted).byte(), dim=2, stable=True)[:, :, : 1 + s.retries, None]
+        order = order.expand(-1, -1, -1, 4)
+        return params.cut.gather(2, order), params.paste.gather(2, order)
+
+    def _retry(self, batch: "_Batch", hidden: Tensor) -> None:
+        """Blends the first patch in at other places where it is hidden, bool [B], until it shows."""
+        # Where a mixed clone leaves no trace, the next one is likely to leave none either.
+        batch = batch._replace(mixed=batch.mixed & (self.settings.blend == "mixed"))
+        for attempt in range(1, 1 + self.settings.retries):
+            if hidden.device.type != "cpu":  # finding out how many they are would wait for the device
+                hidden = hidden & ~self._blend_patch(batch._replace(active=hidden[:, None]), 0, attempt)
+                continue
+            few = torch.nonzero(hidden)[:, 0]
+            if len(few) == 0:
+                break
+            part = _Batch(*(t[few] for t in batch))
+            hidden[few] = ~self._blend_patch(part, 0, attempt)
+            batch.abnormal[few], batch.mask[few] = part.abnormal, part.mask
+
+    def _blend_patch(self, batch: "_Batch", p: int, attempt: int = 0) -> Tensor:
+        """Blends one patch into each image where it is active, in place; returns where it shows, bool [B]."""
+        # On a CPU a chunk's canvases should fit into the cache; on a GPU each chunk would cost its launches again.
+        chunk = CHUNK if batch.mask.device.type == "cpu" else len(batch.mask)
+        parts = zip(*(t.split(chunk) for t in batch), strict=True)
+        return torch.cat([self._blend_chunk(_Batch(*part), p, attempt) for part in parts])
+
+    def _blend_chunk(self, batch: "_Batch", p: int, attempt: int) -> Tensor:
+        cut, paste, size = batch.cut[:, p, attempt], batch.paste[:, p, attempt], self._size
+        # The authors zero the outermost pixels of the patch's mask: the rectangle solved in is 1 px smaller all around.
+        inner = torch.cat([paste[:, :2] + 1, paste[:, 2:] - 2], 1)
         rows, columns = inner[:, 2], inner[:, 3]
         exact = self.settings.mode == "exact"
-        patch = resized(source, cut, paste[:, 2:], margin=1, size=self._size, largest=self._largest, exact=exact)
-        spot = spots(abnormal, inner, self._size)
-        at = places(abnormal, spot)
-        before = read(abnormal, at).short()  # [B, N, 3, N]
-        guided = clone_mask(rows, columns, self._size)
-        if p > 0:
-            guided &= params.active[:, p, None, None]
-        after = blend(patch, before, guided, rows, columns, params.mixed)
-        write(abnormal, at, after)
+        patch = resized(batch.source, cut, paste[:, 2:], margin=1, size=size, largest=self._largest, exact=exact)
+        spot = spots(batch.abnormal, inner, size)
+        at = places(batch.abnormal, spot)
+        before = read(batch.abnormal, at).short()  # [B, N, 3, N]
+        guided = clone_mask(rows, columns, size)
+        if p + attempt > 0:
+            guided *= batch.active[:, p, None, None]
+        after = blend(patch, before, guided, rows, columns, batch.mixed)
+        write(batch.abnormal, at, after)
         change = before.sub_(after).abs_()
-        change = change[:, :, 0].add_(change[:, :, 1]).add_(change[:, :, 2])[:, :, None]  # [B, N, 1, N]
-        write(mask, spot, change > 3 if p == 0 else (change > 3) | read(mask, spot))
+        change = change[:, :, 0].add_(change[:, :, 1]).add_(change[:, :, 2])[:, :, None] > 3  # [B, N, 1, N]
+        write(batch.mask, spot, read(batch.mask, spot) | change if p > 0 else change)
+        return change.flatten(1).any(1)
+
+
+class _Batch(NamedTuple):
+    """What `apply` works on: images being changed, their sources, and the boxes in the order of their trial."""
+
+    abnormal: Tensor
+    mask: Tensor
+    source: Tensor
+    cut: Tensor
+    paste: Tensor
+    active: Tensor
+    mixed: Tensor
 
 
 def _centred(start: Tensor, length: Tensor, new_length: Tensor, side: int) -> Tensor:

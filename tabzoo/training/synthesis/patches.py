@@ -13,6 +13,8 @@ rounded to a level. At the first and last column one pixel is read alone, at the
 import torch
 from torch import Tensor
 
+from tabzoo.training.synthesis.poisson import product_dtype
+
 __all__ = ["dense", "places", "read", "resized", "spots", "write"]
 
 _ONE = 1 << 11
@@ -59,7 +61,14 @@ def write(images: Tensor, at: Tensor, values: Tensor) -> None:
 
 
 def resized(
-    images: Tensor, box: Tensor, shape: Tensor, *, margin: int, size: int, largest: int, exact: bool
+    images: Tensor,
+    box: Tensor,
+    shape: Tensor,
+    *,
+    margin: int,
+    size: int,
+    largest: int,
+    exact: bool,
 ) -> Tensor:
     """Cuts boxes out of dense images and resizes them bilinearly, pixel centres aligned.
 
@@ -78,9 +87,10 @@ def resized(
     rows, columns, shares = _taps(box, shape, margin, size, _ONE if exact else None)
     # Interpolating columns is a product with a matrix of two numbers a column; whole numbers this small stay exact.
     start = box[:, 1:2].clamp(max=images.shape[3] - largest)
-    across = torch.zeros(len(box), largest, size, device=box.device)
-    across.scatter_add_(1, columns - start[..., None], shares[:, 1])
-    stretches = _stretches(images, rows, start, largest).float()  # [B, 2, N, C, largest]
+    dtype = product_dtype(box.device)
+    across = torch.zeros(len(box), largest, size, dtype=dtype, device=box.device)
+    across.scatter_add_(1, columns - start[..., None], shares[:, 1].to(dtype))
+    stretches = _stretches(images, rows, start, largest).to(dtype)  # [B, 2, N, C, largest]
     lines = torch.bmm(stretches.flatten(1, 3), across).view(*stretches.shape[:4], size)
     down = shares[:, 0, ..., None, None]  # [B, 2, N, 1, 1]
     if exact:

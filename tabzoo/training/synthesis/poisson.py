@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SineTables", "blend", "clone_mask", "sine_tables", "solve"]
+__all__ = ["SineTables", "blend", "clone_mask", "product_dtype", "sine_tables", "solve"]
 
 ERODED = 3
 
@@ -36,7 +36,7 @@ class SineTables(NamedTuple):
     eigenvalues: Tensor
     """[N + 1, N]: of the second difference with zero ends; -1 outside."""
     core: Tensor
-    """bool [N + 1, N]: what is left of a side after the mask's erosion."""
+    """int16 [N + 1, N]: 1 on what is left of a side after the mask's erosion."""
 
 
 @functools.lru_cache(maxsize=32)
@@ -51,7 +51,16 @@ def sine_tables(size: int, dtype: torch.dtype, device: torch.device) -> SineTabl
     basis = basis * (inside[:, :, None] & inside[:, None, :])
     eigenvalues = torch.where(inside, -4 * torch.sin(0.5 * math.pi * i / (n + 1)) ** 2, -1.0)
     core = (i >= ERODED) & (i < n + 2 - ERODED)
-    return SineTables(basis.to(device, dtype), eigenvalues.to(device, dtype), core.to(device))
+    return SineTables(
+        basis.to(device, dtype),
+        eigenvalues.to(device, dtype),
+        core.to(device, torch.int16),
+    )
+
+
+def product_dtype(device: torch.device) -> torch.dtype:
+    """Which dtype matrix products on a device keep float32's precision in, whatever the process has switched on."""
+    return torch.float64 if device.type == "cuda" else torch.float32
 
 
 def solve(rhs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -76,18 +85,25 @@ def solve(rhs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def clone_mask(rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """Returns where a full rectangle takes the source's gradient: all but a frame of 3 px, bool [B, N, N]."""
+    """Returns where a full rectangle takes the source's gradient: 1 on all but a frame of 3 px, int16 [B, N, N]."""
     core = sine_tables(size, torch.float32, rows.device).core
-    return core[rows][:, :, None] & core[columns][:, None, :]
+    return core[rows][:, :, None] * core[columns][:, None, :]
 
 
-def blend(source: Tensor, destination: Tensor, guided: Tensor, rows: Tensor, columns: Tensor, mixed: Tensor) -> Tensor:
+def blend(
+    source: Tensor,
+    destination: Tensor,
+    guided: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    mixed: Tensor,
+) -> Tensor:
     """Blends sources into destinations of the same size.
 
     Args:
         source: Levels 0 ... 255, int16 [B, N, C, N].
         destination: The same of the destination.
-        guided: Where the source's gradient counts, bool [B, N, N]; never on the rectangle's outermost pixels.
+        guided: 1 where the source's gradient counts, else 0, int16 [B, N, N]; 0 on the rectangle's outermost pixels.
         rows: Rows of each rectangle with its fixed outermost pixels, int64 [B], 3 ... N.
         columns: Columns, likewise.
         mixed: Whether the stronger gradient wins (mixed cloning) rather than the source's, bool [B].
@@ -102,11 +118,11 @@ def blend(source: Tensor, destination: Tensor, guided: Tensor, rows: Tensor, col
     # Of |gx - gy| one pixel cancels out. The source's gradient is taken (1) or not (0).
     taken = (s[1 : end + 1] - s[line:]).abs_().sub_((d[1 : end + 1] - d[line:]).abs_())
     taken = F.pad(taken, (0, line)).view(B, N, C, N)
-    taken.add_((~mixed)[:, None, None, None], alpha=512).clamp_(0, 1).mul_(guided[:, :, None].short())
+    taken.add_((~mixed).short().mul_(512)[:, None, None, None]).clamp_(0, 1).mul_(guided[:, :, None])
     taken = taken.view(-1)[:end]
     e = s - d
     gx = (e[1 : end + 1] - e[:end]).mul_(taken)
     gy = (e[line:] - e[:end]).mul_(taken)
     divergence = (gx[line:] - gx[line - 1 : -1]).add_(gy[line:]).sub_(gy[:-line])
-    rhs = F.pad(divergence.float(), (line, line)).view(B, N, C, N)
-    return solve(rhs, rows, columns).add_(destination).clamp_(0, 255).to(torch.uint8)
+    rhs = F.pad(divergence.to(product_dtype(s.device)), (line, line)).view(B, N, C, N)
+    return solve(rhs, rows, columns).add_(destination.to(rhs.dtype)).clamp_(0, 255).to(torch.uint8)

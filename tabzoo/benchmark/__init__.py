@@ -1,0 +1,1 @@
+"""Measurements of backbones and of synthetic anomalies."""

@@ -1,0 +1,206 @@
+"""FID between synthetic anomalies and real defects: which synthesis looks most like the real thing (the paper's Table 1).
+
+For each class, the real images are its test images with a defect, the others one synthetic anomaly of each good training
+image. "pooled" is the distance between all real and all synthetic ones, of the classes that have defects.
+
+The distance and the Inception network are torchmetrics'. With fewer images than features, as here in most classes, FID is
+biased upwards and covariances are singular: compare methods on the same images, not numbers of different folders.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tabzoo.data.cache import Images, open_images
+from tabzoo.data.layouts import TEST, Samples
+from tabzoo.errors import InputError, WeightsError
+from tabzoo.training.backbone import build_backbone
+from tabzoo.training.pairs import PairMaker
+from tabzoo.training.recipe import Recipe
+
+__all__ = ["INCEPTION", "PAPER", "POOLED", "Distance", "frechet_distance", "measure"]
+
+INCEPTION = "inception"
+"""The default extractor: Inception v3 as FID defines it, 2048 features."""
+POOLED = "pooled"
+PAPER = {"mask": 120.10, "perlin": 98.36, "cutpaste": 76.49, "nsa": 64.00}
+"""The paper's Table 1; images and way of averaging are not stated."""
+
+Extractor = Callable[[Tensor], Tensor]
+_log = logging.getLogger(__name__)
+
+
+class Distance(NamedTuple):
+    """FID of one synthesis on one class; `fid` is None where it is undefined, and `undefined_because` says why."""
+
+    synthesis: str
+    class_name: str
+    fid: float | None
+    real: int
+    synthetic: int
+    undefined_because: str | None = None
+
+
+def frechet_distance(real: Tensor, synthetic: Tensor) -> float:
+    """Fréchet distance between Gaussians fitted to two sets of features, [N, D] and [M, D], N and M at least 2."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    features = nn.Identity()
+    features.num_features = real.shape[1]  # type: ignore[assignment]
+    metric = FrechetInceptionDistance(feature=features).set_dtype(torch.float64)
+    metric.update(real.double(), real=True)
+    metric.update(synthetic.double(), real=False)
+    return max(0.0, float(metric.compute()))
+
+
+def measure(
+    samples: Samples,
+    syntheses: Sequence[str],
+    *,
+    features: str = INCEPTION,
+    recipe: Recipe | None = None,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> list[Distance]:
+    """FID of each synthesis on each class, and pooled.
+
+    Args:
+        samples: Classes with good training images and defects in the test split.
+        syntheses: Names of `recipe.synthesis`.
+        features: "inception", or a timm model whose embeddings are compared in its place.
+        recipe: Sizes, seed and settings of the syntheses; the defaults if not given.
+        batch_size: Images at a time.
+        device: Where to compute.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: No class with defects, or an unknown model.
+        WeightsError: The extractor's weights can't be fetched.
+    """
+    recipe, device = recipe or Recipe(), torch.device(device)
+    defective = (samples.split == TEST) & (samples.defect_ids != 0)
+    if not defective.any():
+        raise InputError(
+            f"{samples.root}: no defects in a test split (CLASS/test/DEFECT/*), so nothing to compare with"
+        )
+    extract = _extractor(features, device)
+    normals = samples.train_normals()
+    images = _opened(normals, recipe, device)
+    defects = _opened(samples.select(defective, drop=True), recipe, device)
+    bar = tqdm(total=len(defects) + len(syntheses) * len(images), unit="img", disable=None if progress else True)
+    with bar:
+        real = _by_class(defects, _features_of_defects(defects, recipe, extract, batch_size, bar))
+        rows: list[Distance] = []
+        for name in syntheses:
+            made = _features_of_anomalies(images, recipe.replace(synthesis=name), extract, batch_size, device, bar)
+            rows += _distances(name, samples.classes, real, _by_class(images, made))
+    return rows
+
+
+def _opened(samples: Samples, recipe: Recipe, device: torch.device) -> Images:
+    return open_images(
+        samples,
+        size=recipe.resize,
+        mode=recipe.cache,
+        cache_dir=recipe.cache_dir,
+        workers=recipe.workers,
+        device=device,
+        progress=False,
+    )
+
+
+def _distances(
+    name: str, classes: Sequence[str], real: dict[str, Tensor], synthetic: dict[str, Tensor]
+) -> list[Distance]:
+    rows = [_distance(name, class_name, real.get(class_name), synthetic.get(class_name)) for class_name in classes]
+    both = [row.class_name for row in rows if row.fid is not None]
+    if both:
+        groups = (torch.cat([features[key] for key in both]) for features in (real, synthetic))
+        rows.append(_distance(name, POOLED, *groups))
+    return rows
+
+
+def _distance(name: str, class_name: str, real: Tensor | None, synthetic: Tensor | None) -> Distance:
+    num_real, num_synthetic = (0 if features is None else len(features) for features in (real, synthetic))
+    for count, what in ((num_real, "defects in the test split"), (num_synthetic, "good training images")):
+        if count < 2:
+            return Distance(name, class_name, None, num_real, num_synthetic, f"{count} {what}; two are the least")
+    assert real is not None
+    assert synthetic is not None
+    return Distance(name, class_name, frechet_distance(real, synthetic), num_real, num_synthetic)
+
+
+def _by_class(images: Images, features: Tensor) -> dict[str, Tensor]:
+    ids = images.samples.class_ids
+    return {
+        name: features[torch.from_numpy(ids == i)] for i, name in enumerate(images.samples.classes) if (ids == i).any()
+    }
+
+
+def _features_of_defects(images: Images, recipe: Recipe, extract: Extractor, batch_size: int, bar: Any) -> Tensor:
+    start = (recipe.resize - recipe.crop) // 2
+    parts = []
+    for rows in torch.arange(len(images)).split(batch_size):
+        cropped = images.batch(rows)[:, start : start + recipe.crop, start : start + recipe.crop]
+        parts.append(extract(cropped.permute(0, 3, 1, 2).contiguous()).cpu())
+        bar.update(len(rows))
+    return torch.cat(parts)
+
+
+def _features_of_anomalies(
+    images: Images, recipe: Recipe, extract: Extractor, batch_size: int, device: torch.device, bar: Any
+) -> Tensor:
+    classes = torch.from_numpy(images.samples.class_ids).long()
+    pairs = PairMaker(images, torch.arange(len(images)), classes, recipe, device)
+    parts = []
+    for rows in torch.arange(len(images)).split(batch_size):
+        parts.append(extract(pairs.raw(recipe.seed, 0, rows).abnormal.contiguous()).cpu())
+        bar.update(len(rows))
+    return torch.cat(parts)
+
+
+def _extractor(name: str, device: torch.device) -> Extractor:
+    """uint8 [B, 3, H, W] -> features [B, D]."""
+    if name == INCEPTION:
+        return _inception(device)
+    model = build_backbone(name, init="pretrained", seed=0).to(device).eval()
+    config = timm.data.resolve_model_data_config(model)
+    mean, std = (255 * torch.tensor(config[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+
+    @torch.no_grad()
+    def extract(images: Tensor) -> Tensor:
+        features: Tensor = model((images - mean) / std)
+        return features
+
+    return extract
+
+
+def _inception(device: torch.device) -> Extractor:
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        network = FrechetInceptionDistance(feature=2048).inception.to(device).eval()
+    except (ModuleNotFoundError, ImportError) as error:
+        raise InputError(
+            f'FID needs torchmetrics with its image part: pip install "tabzoo[benchmark]" ({error})'
+        ) from error
+    except OSError as error:  # URLError among them
+        raise WeightsError(
+            f"the weights of FID's Inception network can't be fetched: {error}. Ways out:\n"
+            f"  with a network elsewhere: run once there and copy torch's folder hub/checkpoints\n"
+            f"  another extractor: --features NAME, a timm model whose weights are at hand; such numbers are no FID of the "
+            f"literature and compare only among themselves"
+        ) from error
+
+    @torch.no_grad()
+    def extract(images: Tensor) -> Tensor:
+        features: Tensor = network(images)
+        return features
+
+    return extract

@@ -1,0 +1,829 @@
+"""The cache: the same pixels in every mode, whatever is killed, full, damaged, unreadable or done twice."""
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tabzoo.data import cache
+from tabzoo.data.cache import CACHE_MODES, default_cache_dir, open_images
+from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.layouts import Samples, find_samples
+from tabzoo.errors import ImageError, InputError
+
+SIZE = 16
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two classes: 8 and 7 images with 2 masks each, all different."""
+    root = tmp_path / "my data"
+    rng = np.random.default_rng(0)
+    for name, count in (("bolt", 4), ("nut", 3)):
+        for folder in ("train/good", "test/good", "test/bad"):
+            (root / name / folder).mkdir(parents=True)
+            for i in range(count if folder == "train/good" else 2):
+                noise = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(root / name / folder / f"{i}.png")
+        (root / name / "ground_truth/bad").mkdir(parents=True)
+        for i in range(2):
+            mask = rng.integers(0, 2, (30, 40), dtype=np.uint8) * 255
+            Image.fromarray(mask).save(root / name / f"ground_truth/bad/{i}_mask.png")
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of all files that are decoded in this process from now on."""
+    names: list[str] = []
+
+    def counting(read: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        def call(path: str, **options: object) -> np.ndarray:
+            names.append(path)
+            return read(path, **options)
+
+        return call
+
+    monkeypatch.setattr(cache, "read_image", counting(read_image))
+    monkeypatch.setattr(cache, "read_mask", counting(read_mask))
+    return names
+
+
+def opened(samples: Samples, folder: Path, **options: Any) -> cache.Images:
+    return open_images(samples, **{"size": SIZE, "cache_dir": folder, "workers": 1, "progress": False, **options})
+
+
+def expected(samples: Samples) -> torch.Tensor:
+    return torch.from_numpy(np.stack([read_image(samples.path(i), size=SIZE) for i in range(len(samples))]))
+
+
+def check(images: cache.Images) -> None:
+    """Everything is what decoding the files now gives."""
+    assert torch.equal(images.batch(np.arange(len(images))), expected(images.samples))
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Hidden things other than the empty lock files, which a killed builder leaves and which take no room."""
+    hidden = [path for path in folder.iterdir() if path.name.startswith(".")]
+    return [path.name for path in hidden if path.suffix != ".lock" or path.stat().st_size]
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+# ----------------------------------------------------------------------------------------------------------------- modes
+
+
+@pytest.mark.parametrize("mode", CACHE_MODES)
+def test_every_mode_gives_the_same(mode: cache.CacheMode, data: Path, folder: Path):
+    samples = find_samples(data)
+    images = opened(samples, folder, mode=mode, masks=True)
+    assert images.samples is samples
+    assert len(images) == 15
+    check(images)
+    order = torch.randperm(15, generator=torch.Generator().manual_seed(0))
+    batch = images.batch(order)
+    assert (batch.dtype, batch.shape) == (torch.uint8, (15, SIZE, SIZE, 3))
+    assert torch.equal(batch, expected(samples)[order])
+    for index in ([3, 1, 1], np.array([3, 1, 1]), torch.tensor([3, 1, 1])):
+        assert torch.equal(images.batch(index), expected(samples)[[3, 1, 1]])
+    assert images.batch([]).shape == (0, SIZE, SIZE, 3)
+    out = torch.empty((15, SIZE, SIZE, 3), dtype=torch.uint8)
+    assert images.batch(order, out=out) is out
+    assert torch.equal(out, batch)
+    with pytest.raises(ValueError, match=r"expected torch\.uint8 \(2, 16, 16, 3\)"):
+        images.batch([0, 1], out=out)
+    with pytest.raises(IndexError):
+        images.batch([15])
+
+
+def test_resident_tensor():
+    """What `device` is on a GPU, here without one."""
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 3), dtype=np.uint8)
+    rows = np.array([0, 2, 3, 8])
+    source = cache._Resident(pixels, rows, torch.device("cpu"))
+    for index in ([3, 1, 1], np.array([3, 1, 1]), torch.tensor([3, 1, 1])):
+        assert np.array_equal(source.read(index).numpy(), pixels[[8, 2, 2]])
+    out = torch.empty((3, 4, 4, 3), dtype=torch.uint8)
+    assert source.read([3, 1, 1], out) is out
+    assert np.array_equal(out.numpy(), pixels[[8, 2, 2]])
+    assert source.zeros(2).shape == (2, 4, 4, 3)
+
+
+@pytest.mark.parametrize("mode", CACHE_MODES)
+def test_masks(mode: cache.CacheMode, data: Path, folder: Path):
+    samples = find_samples(data)
+    with opened(samples, folder, mode=mode, masks=True) as images:
+        masks = images.masks(torch.arange(15))
+    assert (masks.dtype, masks.shape) == (torch.uint8, (15, SIZE, SIZE))
+    for i in range(15):
+        path = samples.mask_path(i)
+        wanted = np.zeros((SIZE, SIZE)) if path is None else read_mask(path, size=SIZE)
+        assert np.array_equal(masks[i].numpy(), wanted)
+    assert not images.masks([0, 1]).any()
+
+
+def test_masks_where_there_are_none(data: Path, folder: Path):
+    normals = find_samples(data).train_normals()
+    assert not opened(normals, folder, masks=True).masks([0, 1]).any()
+    with pytest.raises(RuntimeError, match=r"open_images\(\.\.\., masks=True\)"):
+        opened(normals, folder).masks([0])
+
+
+def test_second_opening_decodes_nothing(data: Path, folder: Path, decoded: list[str]):
+    samples = find_samples(data)
+    opened(samples, folder, masks=True)
+    assert len(decoded) == 19
+    decoded.clear()
+    for mode in ("disk", "ram", "device"):
+        opened(find_samples(data), folder, mode=mode, masks=True)
+    off = opened(samples, folder, mode="off")
+    assert decoded == []
+    off.batch([0])
+    assert len(decoded) == 1
+
+
+def test_off_checks_every_file_once_and_stores_no_pixels(data: Path, folder: Path, decoded: list[str]):
+    samples = find_samples(data)
+    opened(samples, folder, mode="off")
+    assert len(decoded) == 15
+    opened(samples, folder, mode="off")
+    assert len(decoded) == 15
+    assert not list(folder.glob("*/pixels.npy"))
+
+
+def test_index(data: Path, folder: Path):
+    samples = find_samples(data)
+    opened(samples, folder, masks=True)
+    images, masks = entries(folder)
+    assert images.name.startswith("my_data-16-")
+    assert masks.name.startswith("my_data-masks-16-")
+    for name in ("paths", "class_ids", "split", "defect_ids", "masks"):
+        assert np.array_equal(np.load(images / f"{name}.npy"), getattr(samples, name))
+    assert np.load(images / "file_sizes.npy").tolist() == [samples.path(i).stat().st_size for i in range(15)]
+    assert np.load(images / "mtimes_ns.npy").tolist() == [samples.path(i).stat().st_mtime_ns for i in range(15)]
+    index = json.loads((images / "index.json").read_text())
+    assert (index["classes"], index["defects"], index["unreadable"]) == (["bolt", "nut"], ["good", "bad"], {})
+    assert index["settings"]["resize"] == "lanczos"
+    assert np.load(images / "pixels.npy").shape == (15, SIZE, SIZE, 3)
+
+
+def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path):
+    monkeypatch.delenv("TABZOO_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert default_cache_dir() == Path.home() / ".cache/tabzoo/images"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert default_cache_dir() == tmp_path / "x/tabzoo/images"
+    monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "t"))
+    assert default_cache_dir() == tmp_path / "t/images"
+    opened(find_samples(data), tmp_path, cache_dir=None)
+    assert len(entries(tmp_path / "t/images")) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"mode": "disc"}, "unknown cache mode 'disc'; accepted: disk, ram, device, off"),
+        ({"size": 0}, "size 0: expected"),
+        ({"workers": -1}, "workers -1: expected"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], error: str, data: Path, folder: Path):
+    with pytest.raises(InputError, match=error):
+        opened(find_samples(data), folder, **options)
+    with pytest.raises(InputError, match="no images to open"):
+        opened(find_samples(data).select([]), folder)
+
+
+# ----------------------------------------------------------------------------------------------------------- fingerprint
+
+
+def files_of(samples: Samples, size: int = SIZE) -> cache._Files:
+    return cache._Files.of_images(samples, size)
+
+
+def test_what_changes_the_fingerprint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    samples = find_samples(data)
+    seen = {files_of(samples).fingerprint(stored=True)}
+
+    def is_new(other: Samples, size: int = SIZE) -> bool:
+        before = len(seen)
+        seen.add(files_of(other, size).fingerprint(stored=True))
+        return len(seen) > before
+
+    assert not is_new(find_samples(data))
+    wider = replace(samples, paths=samples.paths.astype("S200"))
+    assert not is_new(wider)
+    (tmp_path / "link").symlink_to(data)
+    assert not is_new(find_samples(tmp_path / "link"))
+    assert is_new(samples, 32)
+    assert is_new(samples.select(np.arange(14)))
+    assert is_new(samples.select(np.arange(15)[::-1]))
+    assert is_new(replace(samples, classes=("bolt", "screw")))
+    assert is_new(replace(samples, defect_ids=np.zeros(15, np.int32)))
+    assert is_new(replace(samples, split=1 - samples.split))
+    os.utime(samples.path(0), ns=(0, samples.path(0).stat().st_mtime_ns + 1))
+    assert is_new(samples)
+    with open(samples.path(0), "ab") as file:
+        file.write(b"x")
+    os.utime(samples.path(0), ns=(0, 5))
+    assert is_new(samples)
+    samples.path(0).unlink()
+    assert is_new(samples)
+    shutil.copytree(data, tmp_path / "copy")
+    assert is_new(find_samples(tmp_path / "copy"))
+    monkeypatch.setattr(cache.PIL, "__version__", "0")
+    assert is_new(samples)
+
+
+FILES = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=9).filter(lambda b: b"\0" not in b), st.integers(0, 2**40), st.integers(0, 2**62)
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda file: file[0],
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(one=FILES, other=FILES)
+def test_fingerprints_are_equal_exactly_when_the_lists_are(one: list[Any], other: list[Any]):
+    def fingerprint(files: list[Any]) -> str:
+        paths = np.array([name for name, _, _ in files], dtype=np.bytes_)
+        stats = np.array([numbers for _, *numbers in files], dtype=np.int64)
+        return cache._Files(cache._Target(b"/data", "image", 8), paths, stats, {}, {}).fingerprint(stored=True)
+
+    assert (fingerprint(one) == fingerprint(other)) == (one == other)
+    assert fingerprint(one) == fingerprint(list(one))
+
+
+def test_a_changed_file_alone_is_decoded_again(data: Path, folder: Path, decoded: list[str]):
+    samples = find_samples(data)
+    opened(samples, folder)
+    decoded.clear()
+    Image.new("RGB", (5, 5), "red").save(samples.path(3))
+    check(opened(samples, folder))
+    assert decoded == [str(samples.path(3))]
+    assert len(entries(folder)) == 2
+
+
+def test_more_files_and_fewer_files_share_rows(data: Path, folder: Path, decoded: list[str]):
+    samples = find_samples(data)
+    normals = samples.train_normals()
+    opened(normals, folder)
+    assert len(decoded) == 7
+    check(opened(samples, folder))
+    assert len(decoded) == 15
+    check(opened(samples.select(samples.class_ids == 1, drop=True), folder))
+    check(opened(samples.select([3, 3, 0]), folder))
+    # The row of a file that is listed twice is copied once and decoded once: rare, and right.
+    assert len(decoded) <= 16
+    opened(samples, folder, size=8)
+    assert len(decoded) >= 30
+
+
+# ------------------------------------------------------------------------------------------------------------ bad files
+
+
+@pytest.mark.parametrize("mode", CACHE_MODES)
+def test_unreadable_files_are_left_out_aloud(
+    mode: cache.CacheMode, data: Path, folder: Path, caplog: pytest.LogCaptureFixture
+):
+    samples = find_samples(data)
+    samples.path(2).write_bytes(b"")
+    samples.path(9).write_bytes(b"text")
+    for _ in range(2):  # The second time from the index.
+        caplog.clear()
+        images = opened(samples, folder, mode=mode, masks=True)
+        assert len(images) == 13
+        assert images.samples.paths.tolist() == np.delete(samples.paths, [2, 9]).tolist()
+        assert images.samples.classes == samples.classes
+        check(images)
+        assert images.masks(np.arange(13)).any(dim=(1, 2)).sum() == 4
+        warnings = [record.getMessage() for record in caplog.records]
+        assert warnings[0] == f"left out: {samples.path(2)}: the file is empty (0 bytes)"
+        assert warnings[1].startswith(f"left out: {samples.path(9)}: not an image")
+        assert warnings[2] == f"left out 2 unreadable image files of {data}"
+        assert list(images.unreadable) == [os.fsdecode(samples.paths[2]), os.fsdecode(samples.paths[9])]
+
+
+def test_strict_lists_all_unreadable_files(data: Path, folder: Path, decoded: list[str]):
+    samples = find_samples(data)
+    for i in (2, 9):
+        samples.path(i).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        opened(samples, folder, strict=True)
+    text = str(caught.value)
+    assert text.startswith("2 images can't be read (leave --strict away to go on without them):\n")
+    assert f"  {samples.path(2)}: the file is empty (0 bytes)\n  {samples.path(9)}: the file" in text
+    decoded.clear()
+    Image.new("RGB", (3, 3)).save(samples.path(2))
+    Image.new("RGB", (3, 3)).save(samples.path(9))
+    check(opened(samples, folder, strict=True))
+    assert sorted(set(decoded)) == sorted([str(samples.path(2)), str(samples.path(9))])  # The rest was not in vain.
+
+
+def test_very_many_unreadable_files_are_counted(
+    data: Path, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    samples = find_samples(data)
+    monkeypatch.setattr(cache, "_MAX_NAMED", 2)
+    for i in range(5):
+        samples.path(i).write_bytes(b"")
+    assert len(opened(samples, folder).unreadable) == 5
+    assert len(caplog.records) == 4
+    assert "left out: and 3 more" in caplog.text
+    assert "left out 5 unreadable image files" in caplog.text
+
+
+def test_nothing_readable(data: Path, folder: Path):
+    samples = find_samples(data)
+    for i in range(15):
+        samples.path(i).write_bytes(b"")
+    with pytest.raises(InputError, match="none of 15 images can be read"):
+        opened(samples, folder)
+
+
+def test_a_class_without_a_readable_image_is_named(data: Path, folder: Path, caplog: pytest.LogCaptureFixture):
+    samples = find_samples(data).train_normals()
+    for i in np.flatnonzero(samples.class_ids == 1):
+        samples.path(i).write_bytes(b"")
+    assert len(opened(samples, folder)) == 4
+    assert "no readable image is left of: nut" in caplog.text
+
+
+def test_a_missing_file_and_its_return(data: Path, folder: Path):
+    samples = find_samples(data)
+    content = samples.path(1).read_bytes()
+    samples.path(1).unlink()
+    assert len(opened(samples, folder)) == 14
+    samples.path(1).write_bytes(content)
+    assert len(opened(samples, folder)) == 15
+
+
+def test_a_file_that_is_repaired_without_a_new_date(data: Path, folder: Path):
+    """Permissions or a network disk may come back; size and mtime then stay, and so does the fingerprint."""
+    samples = find_samples(data)
+    content = samples.path(1).read_bytes()
+    date = samples.path(1).stat().st_mtime_ns
+    samples.path(1).write_bytes(bytes(len(content)))
+    os.utime(samples.path(1), ns=(date, date))
+    assert len(opened(samples, folder)) == 14
+    samples.path(1).write_bytes(content)
+    os.utime(samples.path(1), ns=(date, date))
+    images = opened(samples, folder)
+    assert len(images) == 15
+    check(images)
+    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+
+
+def test_unreadable_mask_is_no_mask(data: Path, folder: Path, caplog: pytest.LogCaptureFixture):
+    samples = find_samples(data)
+    index = np.flatnonzero(samples.masks != b"")
+    samples.mask_path(index[1]).write_bytes(b"torn")
+    images = opened(samples, folder, masks=True)
+    assert images.samples.mask_path(index[1]) is None
+    assert images.masks(index).any(dim=(1, 2)).tolist() == [True, False, True, True]
+    assert "left out 1 unreadable mask files" in caplog.text
+    with pytest.raises(InputError, match="1 masks can't be read"):
+        opened(samples, folder, masks=True, strict=True)
+
+
+# ----------------------------------------------------------------------------------------------- killed, damaged, at once
+
+
+def in_child(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    return child
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+POINTS = {
+    "at the first file": ("read_image", 0),
+    "in the middle": ("read_image", 7),
+    "at the last file": ("read_image", 14),
+    "while removing remains": ("_remove_remains", 0),
+    "before the list of files": ("_save_index", 0),
+    "before the index": ("_save_index", 1),
+    "before the readable rows": ("_save_readable", 0),
+    "before it is published": ("_publish", 0),
+    "before the first flush": ("_flush", 0),
+    "while flushing": ("_flush", 9),
+    "before the last flush": ("_flush", 14),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_kill_9_leaves_nothing_half_valid(point: str, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    samples = find_samples(data)
+    name, count = POINTS[point]
+    original, calls = getattr(cache, name), []
+
+    def deadly(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) > count:
+            killed()
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, name, deadly)
+        child = in_child(lambda: opened(samples, folder))
+        child.join()
+    assert child.exitcode == -signal.SIGKILL
+    published = entries(folder)
+    assert len(published) == (point == "before the last flush")  # It comes after the rename.
+    check(opened(samples, folder))
+    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+
+
+def test_kill_9_at_random_moments(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    samples = find_samples(data)
+    monkeypatch.setattr(cache, "read_image", lambda path, size: time.sleep(0.005) or read_image(path, size=size))
+    for delay in np.random.default_rng(0).uniform(0.01, 0.12, 8):
+        child = in_child(lambda: opened(samples, folder))
+        time.sleep(delay)
+        child.kill()
+        child.join()
+    check(opened(samples, folder))
+    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_the_next_build_goes_on(
+    signal_number: int, data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Rows that were flushed and noted before the end are not decoded again."""
+    samples = find_samples(data)
+    monkeypatch.setattr(cache, "_CHUNK", 1)
+    with monkeypatch.context() as patch:
+        original, calls = read_image, []
+
+        def deadly(path: str, size: int) -> np.ndarray:
+            calls.append(1)
+            if len(calls) > 9:
+                os.kill(os.getpid(), signal_number)
+            return original(path, size=size)
+
+        def build() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # For the interrupted child's traceback.
+            opened(samples, folder)
+
+        patch.setattr(cache, "read_image", deadly)
+        patch.setattr(cache, "_SAVE_EVERY", 0)
+        child = in_child(build)
+        child.join()
+    assert child.exitcode not in (0, None)
+    assert len(leftovers(folder)) == 1
+    check(opened(samples, folder))
+    assert sorted(decoded) == sorted(str(samples.path(i)) for i in range(9, 15))
+    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+
+
+def test_remains_make_room(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    remains = folder / ".x-16-0.tmp"
+    remains.mkdir(parents=True)
+    (remains / "builder.lock").touch()
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=0 if remains.exists() else 10**9))
+    check(opened(find_samples(data), folder))
+
+
+@pytest.mark.slow
+def test_kill_9_of_a_build_with_processes_ends_these(data: Path, folder: Path, tmp_path: Path):
+    """No orphan keeps decoding, and the next run clears up."""
+    script = tmp_path / "build.py"  # Without `if __name__ == "__main__"`, as users write it.
+    script.write_text(
+        "import sys, time, tabzoo.data.cache as cache\nfrom tabzoo.data.layouts import find_samples\n"
+        "cache._POOL_START = 0\ncache._CHUNK = 1\nprint('started', flush=True)\n"
+        "cache._publish = lambda *_, **__: (print('built', flush=True), time.sleep(60))\n"
+        f"cache.open_images(find_samples({str(data)!r}), size=16, cache_dir={str(folder)!r}, workers=2, progress=False)\n"
+    )
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert [process.stdout.readline(), process.stdout.readline()] == ["started\n", "built\n"]
+    temporary = next(path for path in folder.iterdir() if path.name.endswith(".tmp"))
+    samples = find_samples(data)
+    pixels = torch.from_numpy(np.load(temporary / "pixels.npy"))
+    assert torch.equal(pixels, expected(samples))  # What processes decode is what this process decodes.
+    process.kill()
+    assert process.stdout.read() == ""  # Ends when all that inherited it have ended; nothing ran the script again.
+    process.wait()
+    check(opened(samples, folder))
+    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_two_builders_at_once(locks: bool, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    samples = find_samples(data)
+    counter = multiprocessing.get_context("fork").Value("i")
+
+    def slow(path: str, size: int) -> np.ndarray:
+        with counter.get_lock():
+            counter.value += 1
+        time.sleep(0.01)
+        return read_image(path, size=size)
+
+    def no_locks(descriptor: int, *, wait: bool) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "read_image", slow)
+        if not locks:
+            patch.setattr(cache, "_flock", no_locks)
+        children = [in_child(lambda: check(opened(samples, folder))) for _ in range(3)]
+        for child in children:
+            child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert counter.value == 15 if locks else 15 <= counter.value <= 45
+    check(opened(samples, folder))
+    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+
+
+def test_remains_of_a_live_builder_stay(data: Path, folder: Path):
+    folder.mkdir()
+    with cache._temporary(folder / "other-16-0") as temporary:
+        opened(find_samples(data), folder)
+        assert temporary.is_dir()
+    assert leftovers(folder) == []
+
+
+def test_old_folders_without_a_lock_file_are_remains(data: Path, folder: Path):
+    for name, age in ((".a.old.tmp", 7200), (".b.tmp", 10)):
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (time.time() - age,) * 2)
+    opened(find_samples(data), folder)
+    assert leftovers(folder) == [".b.tmp"]
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "short pixels": lambda entry: os.truncate(entry / "pixels.npy", 2000),
+    "no pixels": lambda entry: (entry / "pixels.npy").unlink(),
+    "no index": lambda entry: (entry / "index.json").unlink(),
+    "torn index": lambda entry: os.truncate(entry / "index.json", 50),
+    "empty arrays": lambda entry: os.truncate(entry / "readable.npy", 0),
+    "other shape": lambda entry: np.save(entry / "pixels.npy", np.zeros((3, SIZE, SIZE, 3), np.uint8)),
+    "other index": lambda entry: (entry / "index.json").write_text('{"fingerprint": "0", "unreadable": {}}'),
+    "index of another kind": lambda entry: (entry / "index.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_is_built_again(damage: str, data: Path, folder: Path, caplog: pytest.LogCaptureFixture):
+    samples = find_samples(data)
+    opened(samples, folder)
+    DAMAGE[damage](entries(folder)[0])
+    images = opened(samples, folder)
+    check(images)
+    assert "damaged" in caplog.text
+    caplog.clear()
+    check(opened(samples, folder))
+    assert not caplog.text
+    assert leftovers(folder) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- disk full
+
+
+def no_room(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(os, "posix_fallocate"), (np, "save"), (os, "fsync"), (cache, "_decode_chunk"), (cache, "_copy_rows")],
+)
+def test_disk_full_at_any_point(module: Any, name: str, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    samples = find_samples(data)
+    old = samples.select(np.arange(5))
+    opened(old, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, no_room)
+        with pytest.raises(InputError) as caught:
+            opened(samples, folder)
+    needed = 15 * SIZE * SIZE * 3
+    for part in (str(folder), f"it needs {needed:,} bytes", "--cache-dir", "--cache off"):
+        assert part in str(caught.value)
+    assert leftovers(folder) == []
+    check(opened(old, folder))
+    assert len(entries(folder)) == 1
+
+
+def test_too_little_room_is_known_before_anything_is_decoded(
+    data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match="free are 1,000"):
+        opened(find_samples(data), folder)
+    assert decoded == leftovers(folder) == []
+
+
+def test_a_file_system_that_can_not_reserve(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    check(opened(find_samples(data), folder))
+
+
+def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
+    samples = find_samples(data)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"file/cache: can't write the cache there: .*--cache-dir.*--cache off"):
+        opened(samples, tmp_path / "file/cache")
+    check(opened(samples, tmp_path / "file/cache", mode="off"))
+
+
+def test_off_needs_no_room(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(np, "save", no_room)
+    check(opened(find_samples(data), folder, mode="off"))
+    assert leftovers(folder) == entries(folder) == []
+
+
+def test_too_little_memory(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache, "_available_memory", lambda: 1000)
+    with pytest.raises(InputError, match="need 11,520 bytes of memory, 1,000 are available; use --cache disk"):
+        opened(find_samples(data), folder, mode="ram")
+    monkeypatch.undo()
+    assert cache._available_memory() is None or cache._available_memory() > 10**6
+
+
+# ------------------------------------------------------------------------------------------------------------- processes
+
+
+class FragilePool:
+    """Stands for processes of which one dies when it meets a bad file, or which can't be started at all."""
+
+    deadly: bytes | None = b"bolt/train/good/2.png"
+    started: int = 0
+
+    def __init__(self, workers: int) -> None:
+        FragilePool.started += 1
+        self.broken = FragilePool.deadly is None
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        jobs = arguments[1] if len(arguments) > 1 else []
+        self.broken |= any(FragilePool.deadly in (job, job[1]) for job in jobs)
+        if self.broken:
+            future.set_exception(BrokenProcessPool("died"))
+        else:
+            future.set_result(function(*arguments))
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fragile(monkeypatch: pytest.MonkeyPatch) -> type[FragilePool]:
+    monkeypatch.setattr(cache, "_Pool", FragilePool)
+    monkeypatch.setattr(cache, "_POOL_START", -1e-9)
+    monkeypatch.setattr(cache, "_CHUNK", 2)
+    monkeypatch.setattr(FragilePool, "started", 0)
+    return FragilePool
+
+
+def test_a_file_that_kills_its_process_is_found_and_left_out(fragile: type[FragilePool], data: Path, folder: Path):
+    images = opened(find_samples(data), folder, workers=4)
+    assert len(images) == 14
+    check(images)
+    assert list(images.unreadable) == ["bolt/train/good/2.png"]
+    assert "the process that decoded it died" in images.unreadable["bolt/train/good/2.png"]
+    assert fragile.started > 1
+
+
+def test_without_processes_this_one_decodes(
+    fragile: type[FragilePool], data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fragile, "deadly", None)
+    images = opened(find_samples(data), folder, workers=4)
+    assert len(images) == 15
+    check(images)
+
+
+def test_off_goes_on_without_processes(
+    fragile: type[FragilePool], data: Path, folder: Path, caplog: pytest.LogCaptureFixture
+):
+    samples = find_samples(data)
+    opened(samples, folder, workers=1)
+    images = opened(samples, folder, mode="off", workers=2)
+    check(images)
+    assert "decoding in this process from now on" in caplog.text
+    check(images)
+
+
+@pytest.mark.slow
+def test_processes_decode_the_same(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """The real ones, also for batches; the same whatever their number."""
+    monkeypatch.setattr(cache, "_POOL_START", 0)
+    monkeypatch.setattr(cache, "_CHUNK", 1)
+    samples = find_samples(data)
+    samples.path(14).write_bytes(b"")
+    images = opened(samples, folder, workers=2, masks=True)
+    assert len(images) == 14
+    check(images)
+    with opened(samples, folder, mode="off", workers=2) as off:
+        check(off)
+        samples.path(0).unlink()
+        with pytest.raises(ImageError, match=r"0\.png: no such file"):
+            off.batch([0])
+
+
+def test_few_files_start_no_processes(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cache, "_Pool", None)
+    check(opened(find_samples(data), folder, workers=16))
+
+
+# ---------------------------------------------------------------------------------------------------------- size, devices
+
+
+def test_a_million_images_open_fast_and_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a generated index and a sparse file of one-pixel images."""
+    count = 1_000_000
+    paths = np.char.mod(b"class/train/good/%07d.png", np.arange(count))
+    zeros = np.zeros(count, np.int32)
+    samples = Samples(
+        tmp_path, "mvtec", ("class",), paths, zeros, zeros.astype(np.uint8), zeros, ("good",), np.zeros(count, "S1")
+    )
+    monkeypatch.setattr(cache, "_stats", lambda root, paths: np.ones((len(paths), 2), np.int64))
+    files = cache._Files.of_images(samples, 1)
+    entry = tmp_path / "cache" / files.folder_name(stored=True)
+    entry.mkdir(parents=True)
+    cache._reserve(entry / "pixels.npy", files)
+    cache._save_index(entry, files, {}, stored=True)
+    cache._save_readable(entry, np.ones(count, bool))
+
+    def run() -> cache.Images:
+        return open_images(samples, size=1, cache_dir=tmp_path / "cache", workers=1, progress=False)
+
+    start = time.perf_counter()
+    run()
+    assert time.perf_counter() - start < 2
+    tracemalloc.start()
+    images = run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300e6
+    assert len(images) == count
+    assert images.batch([0, count - 1]).shape == (2, 1, 1, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu(data: Path, folder: Path):
+    samples = find_samples(data)
+    samples.path(2).write_bytes(b"")
+    order = torch.randperm(14)
+    for mode in CACHE_MODES:
+        images = opened(samples, folder, mode=mode, device="cuda", masks=True)
+        batch = images.batch(order)
+        assert batch.device.type == images.masks(order).device.type == "cuda"
+        assert torch.equal(batch.cpu(), expected(images.samples)[order])
+        assert torch.equal(images.batch(order.cuda()), batch)
+        out = torch.empty_like(batch)
+        assert images.batch(order, out=out) is out
+        assert torch.equal(out, batch)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("TABZOO_TEST_DATA" not in os.environ, reason="TABZOO_TEST_DATA does not name a folder of images")
+def test_real_packs(folder: Path):
+    for name, count in (("factory", 1485), ("native/mvtec", 120)):
+        samples = find_samples(Path(os.environ["TABZOO_TEST_DATA"]) / name)
+        some = samples.select(np.arange(0, count, 5))
+        images = opened(some, folder, masks=True)
+        assert (len(images), images.unreadable) == (len(some), {})
+        check(images)
+        index = np.flatnonzero(some.masks != b"")
+        assert images.masks(index).any(dim=(1, 2)).all()

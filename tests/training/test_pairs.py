@@ -1,0 +1,73 @@
+"""Pairs of normal images and anomalies, as the backbone sees them."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tabzoo.training.pairs import PairMaker
+from tabzoo.training.recipe import Recipe
+
+
+class Memory:
+    """Random images, as `ImageSource`."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.pixels = torch.from_numpy(
+            np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        )
+
+    def batch(self, indices: Tensor) -> Tensor:
+        return self.pixels[indices]
+
+
+RECIPE = Recipe(resize=40, crop=32)
+CLASSES = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+
+
+def maker(recipe: Recipe = RECIPE, members: Tensor | None = None) -> tuple[PairMaker, Memory]:
+    memory = Memory(7, recipe.resize)
+    members = torch.arange(7) if members is None else members
+    return PairMaker(memory, members, CLASSES[members], recipe, torch.device("cpu")), memory
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_normalised_as_torchvision_would(channels_last: bool) -> None:
+    pairs, memory = maker(RECIPE.replace(channels_last=channels_last))
+    ids = torch.tensor([5, 0, 3])
+    got = pairs(1, 0, ids)
+    cropped = memory.pixels[ids][:, 4:36, 4:36].permute(0, 3, 1, 2)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (RECIPE.mean, RECIPE.std))
+    torch.testing.assert_close(got.normal, (cropped / 255 - mean) / std, rtol=1e-5, atol=2e-6)
+    assert got.normal.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    assert got.classes.tolist() == [1, 0, 1]
+    raw = pairs.raw(1, 0, ids)
+    torch.testing.assert_close(got.abnormal, (raw.abnormal / 255 - mean) / std, rtol=1e-5, atol=2e-6)
+    changed = (raw.abnormal.int() - raw.normal.int()).abs().amax(dim=1, keepdim=True) > 0
+    assert not (raw.mask.bool() & ~changed).any()
+
+
+def test_a_pair_depends_on_seed_epoch_and_sample_alone() -> None:
+    pairs, _ = maker()
+    together = pairs.raw(1, 2, torch.tensor([0, 3, 6, 10])).abnormal.clone()
+    for row, sample in enumerate((0, 3, 6, 10)):
+        assert torch.equal(pairs.raw(1, 2, torch.tensor([sample])).abnormal[0], together[row])
+    assert not torch.equal(together[1], together[3])  # samples 3 and 10: the same image in two rounds
+    assert not torch.equal(pairs.raw(1, 3, torch.tensor([0])).abnormal[0], together[0])
+    assert not torch.equal(pairs.raw(2, 2, torch.tensor([0])).abnormal[0], together[0])
+
+
+def test_sources_are_taken_from_the_members_alone() -> None:
+    members = torch.tensor([1, 2, 4, 6])
+    pairs, memory = maker(members=members)
+    asked: list[int] = []
+    original = memory.batch
+
+    def batch(indices: Tensor) -> Tensor:
+        asked.extend(indices.tolist())
+        return original(indices)
+
+    memory.batch = batch  # type: ignore[method-assign]
+    for epoch in range(20):
+        pairs.raw(0, epoch, torch.arange(4))
+    assert set(asked) == set(members.tolist())
