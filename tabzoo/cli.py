@@ -1,5 +1,6 @@
 """The `tabzoo` console script: one name for the modules' own command lines."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -7,11 +8,21 @@ from tabzoo.models import WEIGHTS
 
 __all__ = ["main"]
 
+# Imported when asked for: training takes seconds to import.
+_MODULES = {
+    "pretrain": "tabzoo.training.pretrain",
+    "data": "tabzoo.data.__main__",
+    "benchmark": "tabzoo.benchmark.__main__",
+}
+
 _USAGE = """usage: tabzoo COMMAND ...
 
-  pretrain   make a backbone from a folder of good images (tabzoo pretrain --help)
-  data       look at a folder of images (tabzoo data --help)
+  pretrain   make a backbone from a folder of good images
+  data       look at a folder of images
+  benchmark  measure synthetic anomalies
   list       tabzoo's weights, their state and their licence
+
+tabzoo COMMAND --help tells more.
 """
 
 
@@ -19,17 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    if command == "pretrain":
-        from tabzoo.training.pretrain import main as pretrain  # imported when asked for: it takes seconds
-
-        return pretrain(rest)
-    if command == "data":
-        from tabzoo.data.__main__ import main as data
-
-        return data(rest)
+    if command in _MODULES:
+        return int(importlib.import_module(_MODULES[command]).main(rest))
     if command == "list":
         for weights in WEIGHTS:
             print(f"{weights.name:28}{'published' if weights.published else 'not published yet':20}{weights.license}")
         return 0
-    print(_USAGE, end="", file=sys.stdout if command in ("-h", "--help") else sys.stderr)
-    return 0 if command in ("-h", "--help") else 2
+    asked = command in ("-h", "--help")
+    print(_USAGE, end="", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2

@@ -3,7 +3,10 @@
 Each also derives from the built-in error of its kind, so that code which catches `ValueError` and the like keeps working.
 """
 
-__all__ = ["ImageError", "InputError", "TabzooError", "TrainingError", "WeightsError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ImageError", "InputError", "TabzooError", "TrainingError", "WeightsError", "brief", "did_you_mean"]
 
 
 class TabzooError(Exception):
@@ -38,3 +41,19 @@ class ImageError(InputError):
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         # The default would call the class with the one formatted text; worker processes pickle this error.
         return type(self), (self.path, self.reason)
+
+
+def did_you_mean(name: object, accepted: Iterable[str]) -> str:
+    """The end of a message about an unknown name: " Did you mean 'quickstart'?", or nothing when none is near."""
+    by_lower = {option.lower(): option for option in accepted}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def brief(error: BaseException) -> str:
+    """A library's error in one line, for the middle of a message of ours, since some run to pages; ours stay whole."""
+    if isinstance(error, TabzooError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip() if lines else type(error).__name__
+    return text if len(text) <= 240 else f"{text[:240]} ..."

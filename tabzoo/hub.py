@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabzoo.errors import WeightsError
+from tabzoo.errors import WeightsError, brief
 
 __all__ = ["REACH_SECONDS", "local_copy"]
 
@@ -48,5 +48,5 @@ def _unreachable_because() -> str | None:
         # Any answer will do, an error status too: it shows that the way there is open.
         get_session().head(endpoint, timeout=REACH_SECONDS)
     except Exception as error:  # requests' or httpx's own errors, by the version of huggingface_hub
-        return f"{endpoint} does not answer ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        return f"{endpoint} does not answer ({brief(error)})"
     return None

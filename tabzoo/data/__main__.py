@@ -6,8 +6,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from tabzoo.data.check import Report, check_samples
-from tabzoo.data.industrial import INDUSTRIAL, compare, manifest
+from tabzoo.data.check import Report, check_samples, compare
+from tabzoo.data.industrial import INDUSTRIAL, manifest
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.errors import TabzooError
 

@@ -1,4 +1,4 @@
-"""What is in a folder of images, and what is wrong with it."""
+"""What is in a folder of images, what is wrong with it, and what it lacks of the Industrial dataset."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from tabzoo.data.images import read_image, read_mask
-from tabzoo.data.layouts import GOOD, TEST, TRAIN, Samples
-from tabzoo.errors import ImageError
+from tabzoo.data.industrial import INDUSTRIAL, IndustrialClass
+from tabzoo.data.layouts import GOOD, TEST, TRAIN, Samples, find_samples
+from tabzoo.errors import ImageError, InputError
 
-__all__ = ["FEW_IMAGES", "Problem", "Report", "check_samples"]
+__all__ = ["FEW_IMAGES", "Problem", "Report", "Standing", "check_samples", "compare"]
 
 FEW_IMAGES = 5
 """A class with fewer good training images than this is reported as too small."""
@@ -167,3 +169,33 @@ def _small_classes(samples: Samples) -> list[Problem]:
 
 def _shown(samples: Samples, i: int) -> str:
     return os.fsdecode(bytes(samples.paths[i]))
+
+
+class Standing(NamedTuple):
+    """How a class stands in a folder; `state` is "complete", "short", "more" or "missing"."""
+
+    entry: IndustrialClass
+    found: int
+    state: str
+
+
+def compare(root: str | Path) -> list[Standing]:
+    """Holds the images under a folder against the dataset, class by class.
+
+    Raises:
+        InputError: The folder does not exist.
+    """
+    if not Path(root).is_dir():
+        raise InputError(f"--root {root}: no such folder; expected {INDUSTRIAL[0].name}/*.png and so on in it")
+    counts: dict[str, int] = {}
+    if any(Path(root).iterdir()):
+        samples = find_samples(root, layout="folder")
+        per_class = np.bincount(samples.class_ids, minlength=len(samples.classes)).tolist()
+        counts = {name.lower(): count for name, count in zip(samples.classes, per_class, strict=True)}
+    return [_standing(entry, counts.get(entry.name.lower(), 0)) for entry in INDUSTRIAL]
+
+
+def _standing(entry: IndustrialClass, found: int) -> Standing:
+    if found in (0, entry.images):
+        return Standing(entry, found, "complete" if found else "missing")
+    return Standing(entry, found, "short" if found < entry.images else "more")

@@ -1,4 +1,4 @@
-"""The paper's Industrial dataset: what belongs to it, where it comes from, and whether a folder holds it all.
+"""The paper's Industrial dataset: what belongs to it and where it comes from.
 
 30 classes, normal images only, 17,393 images, `ROOT/CLASS NAME/*.png`. Classes, counts and sources are those of the
 authors' README (Howeng98/TAB @ aa8c4dc). It is no download: people assemble it, see `training/industrial/README.md`.
@@ -6,15 +6,9 @@ authors' README (Howeng98/TAB @ aa8c4dc). It is no download: people assemble it,
 
 import csv
 import io
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from tabzoo.data.layouts import find_samples
-from tabzoo.errors import InputError
-
-__all__ = ["INDUSTRIAL", "IndustrialClass", "Standing", "compare", "manifest"]
+__all__ = ["INDUSTRIAL", "IndustrialClass", "manifest"]
 
 
 class IndustrialClass(NamedTuple):
@@ -66,36 +60,6 @@ INDUSTRIAL = (
     IndustrialClass("Wave Carpet", 80, *_KYLBERG),
 )
 """The dataset, sorted by name."""
-
-
-class Standing(NamedTuple):
-    """How a class stands in a folder; `state` is "complete", "short", "more" or "missing"."""
-
-    entry: IndustrialClass
-    found: int
-    state: str
-
-
-def compare(root: str | Path) -> list[Standing]:
-    """Holds the images under a folder against the dataset, class by class.
-
-    Raises:
-        InputError: The folder does not exist.
-    """
-    if not Path(root).is_dir():
-        raise InputError(f"--root {root}: no such folder; expected {INDUSTRIAL[0].name}/*.png and so on in it")
-    counts: dict[str, int] = {}
-    if any(Path(root).iterdir()):
-        samples = find_samples(root, layout="folder")
-        per_class = np.bincount(samples.class_ids, minlength=len(samples.classes)).tolist()
-        counts = {name.lower(): count for name, count in zip(samples.classes, per_class, strict=True)}
-    return [_standing(entry, counts.get(entry.name.lower(), 0)) for entry in INDUSTRIAL]
-
-
-def _standing(entry: IndustrialClass, found: int) -> Standing:
-    if found in (0, entry.images):
-        return Standing(entry, found, "complete" if found else "missing")
-    return Standing(entry, found, "short" if found < entry.images else "more")
 
 
 def manifest() -> str:

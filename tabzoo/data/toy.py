@@ -7,7 +7,6 @@ it is where the two images differ.
 Coordinates run from -1 to 1 over the image. Shapes are signed distances, which gives smooth edges at any size.
 """
 
-import difflib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,7 +18,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, did_you_mean
 
 __all__ = ["TOY_CLASSES", "make_toy_factory"]
 
@@ -358,9 +357,8 @@ def _checked_classes(classes: Sequence[str] | None) -> list[str]:
         raise InputError(f"classes is empty: give None for all, or some of {', '.join(TOY_CLASSES)}")
     for name in names:
         if name not in _PRODUCTS:
-            near = difflib.get_close_matches(name, TOY_CLASSES, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"no toy class is called {name!r}: {hint}There are {', '.join(TOY_CLASSES)}")
+            hint = did_you_mean(name, TOY_CLASSES)
+            raise InputError(f"no toy class is called {name!r}; there are {', '.join(TOY_CLASSES)}.{hint}")
     return list(dict.fromkeys(names))
 
 

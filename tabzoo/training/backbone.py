@@ -1,6 +1,5 @@
 """The image encoder: any timm CNN without its classifier, started from timm's weights, at random or from a file."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tabzoo.errors import InputError, WeightsError
+from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub import local_copy
 
 __all__ = ["build_backbone", "embedding_width"]
@@ -49,7 +48,7 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
     try:
         output = backbone.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # whatever an architecture does with a size it was not made for
-        raise InputError(f"--backbone: does not take images of {size} x {size} px: {error}") from error
+        raise InputError(f"--backbone: does not take images of {size} x {size} px: {brief(error)}") from error
     finally:
         backbone.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2:
@@ -63,10 +62,7 @@ def _check_name(name: str) -> None:
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         return
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=1)
-        raise InputError(
-            f"--backbone {name}: timm has no such model." + (f" Did you mean '{near[0]}'?" if near else "")
-        )
+        raise InputError(f"--backbone {name}: timm has no such model.{did_you_mean(name, timm.list_models())}")
     if "." in name:
         architecture = name.split(".", 1)[0]
         names = timm.list_models(f"{architecture}.*", include_tags=True)
@@ -80,7 +76,7 @@ def _build_pretrained(name: str) -> nn.Module:
         return model
     except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
         raise WeightsError(
-            f"the initial weights of {name} can't be loaded: {error}. Ways out:\n"
+            f"the initial weights of {name} can't be loaded: {brief(error)}. Ways out:\n"
             f"  from a file: --init FILE, the model.safetensors of {name} from the Hub or a torchvision state dict\n"
             f"  from scratch: --init random, with a learning rate of about 0.05"
         ) from error
@@ -105,7 +101,7 @@ def _load_file(model: nn.Module, name: str, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises many types
         raise InputError(
-            f"--init {path}: not a weights file that can be read safely: {error}. Give .safetensors or a state dict."
+            f"--init {path}: not a weights file that can be read safely: {brief(error)}. Give .safetensors or a state dict."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"--init {path}: expected a state dict, a table of names to tensors")

@@ -3,8 +3,8 @@
 import argparse
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -59,8 +59,13 @@ def parse(arguments: Sequence[str]) -> Command:
                 f"--recipe is missing; type --recipe NAME or FILE.yaml, NAME one of {', '.join(list_recipes())}"
             )
         name = "resnet18.tab_mvtec"
-    default = Command(recipe=name, settings=load_recipe(name))
+    recipe = load_recipe(name)
+    # tyro would make a flag of each entry of a table that is not empty: the recipe's entries are put back afterwards.
+    tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
+    default = Command(recipe=name, settings=recipe.replace(**{key: {} for key in tables}))
     command = tyro.cli(Command, args=list(arguments), default=default, prog=_PROGRAM)
+    merged = {key: {**table, **getattr(command.settings, key)} for key, table in tables.items()}
+    command = replace(command, settings=command.settings.replace(**merged))
     if command.resume and command.overwrite:
         raise InputError("--resume and --overwrite exclude each other: go on with the run, or replace it")
     return command

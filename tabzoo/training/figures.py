@@ -1,5 +1,6 @@
 """Pictures of a run: its synthetic anomalies, its loss, and how its images and texts align."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def draw_similarity(path: Path, similarities: dict[str, Tensor], classes: Tensor
 
 def _write(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in other scripts show as boxes
+        figure.tight_layout()
+        figure.savefig(path, dpi=130)
     _pyplot().close(figure)

@@ -1,15 +1,26 @@
 """From images to what the backbone sees: pairs of a normal image and a synthetic anomaly of it."""
 
-from typing import NamedTuple, Protocol
+import dataclasses
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.synthesis import Nsa, NsaSettings
+from tabzoo.training.synthesis import (
+    SYNTHESES,
+    CutPasteSettings,
+    GridMaskSettings,
+    MixSettings,
+    NsaSettings,
+    PerlinSettings,
+    Synthesis,
+)
 
 __all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs"]
 
+
+SETTINGS = {"nsa": NsaSettings, "cutpaste": CutPasteSettings, "perlin": PerlinSettings, "mask": GridMaskSettings}
 
 # On a CPU: few enough images that their pixels stay in its cache, from decoding store to floats.
 _AT_A_TIME = 32
@@ -58,7 +69,7 @@ class PairMaker:
     ) -> None:
         self.images, self.members, self.class_ids = images, members, class_ids
         self.crop, self.device, self.channels_last = recipe.crop, device, recipe.channels_last
-        self.synthesis = Nsa(class_ids, recipe.crop, recipe.crop, _nsa_settings(recipe))
+        self.synthesis = _synthesis(recipe, class_ids)
         # x / (255 std) - mean / std, for a row of interleaved pixels: contiguous rows are five times faster than planes.
         mean, std = (torch.tensor(values, device=device).repeat(recipe.crop) for values in (recipe.mean, recipe.std))
         self._scale, self._offset = 1 / (255 * std), -mean / std  # [3 W]
@@ -117,15 +128,18 @@ class PairMaker:
         return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
 
 
-def _nsa_settings(recipe: Recipe) -> NsaSettings:
-    return NsaSettings(
-        gamma_shape=recipe.nsa_gamma_shape,
-        gamma_scale=recipe.nsa_gamma_scale,
-        gamma_lower=recipe.nsa_gamma_lower,
-        width_min=recipe.nsa_width_min,
-        width_max=recipe.nsa_width_max,
-        resize=recipe.nsa_resize,
-        shift=recipe.nsa_shift,
-        num_patches=recipe.nsa_num_patches,
-        blend=recipe.nsa_blend,
-    )
+def _synthesis(recipe: Recipe, class_ids: Tensor) -> Synthesis[Any]:
+    settings: Any = _settings(recipe, recipe.synthesis)
+    if recipe.synthesis == "mix":
+        of_each = {name: _settings(recipe, name) for name in SETTINGS}
+        settings = MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
+    return SYNTHESES[recipe.synthesis](class_ids, recipe.crop, recipe.crop, settings)
+
+
+def _settings(recipe: Recipe, name: str) -> Any:
+    """A method's settings: the recipe's fields that begin with its name, and its own defaults for the rest."""
+    kind = SETTINGS.get(name)
+    if kind is None:
+        return None
+    given = {entry.name: f"{name}_{entry.name}" for entry in dataclasses.fields(kind)}
+    return kind(**{key: getattr(recipe, value) for key, value in given.items() if hasattr(recipe, value)})

@@ -5,7 +5,6 @@ defaults below hold) but may not name an unknown one.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import typing
@@ -16,9 +15,13 @@ from typing import Any, Literal
 
 import yaml
 
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, did_you_mean
 
-__all__ = ["Recipe", "list_recipes", "load_recipe"]
+__all__ = ["SYNTHESES", "Recipe", "list_recipes", "load_recipe"]
+
+SynthesisName = Literal["nsa", "cutpaste", "perlin", "mask", "mix"]
+SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
+"""Ways to make anomalies, by the names a recipe uses."""
 
 # Fields that say where things lie or how fast they go, not what is computed: no part of a recipe's hash.
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
@@ -72,8 +75,10 @@ class Recipe:
     projection: Literal["none", "linear", "residual"] = "none"
     """Head between embedding and text space, thrown away at the end: one linear map, or the authors' two MLPs."""
 
-    synthesis: Literal["nsa"] = "nsa"
-    """How a normal image is turned into an anomaly."""
+    synthesis: SynthesisName = "nsa"
+    """How a normal image is turned into an anomaly; mix draws one of the others for each."""
+    mix_weights: dict[str, float] = field(default_factory=dict)
+    """mix: how often each, relative to the others, e.g. --mix-weights nsa 2 perlin 1; all equally often if not given."""
     nsa_gamma_shape: float = 2.0
     """NSA: shape of the gamma distribution of a patch's half-width."""
     nsa_gamma_scale: float = 0.07
@@ -86,12 +91,40 @@ class Recipe:
     """NSA: largest half-width, as a share of the image side."""
     nsa_resize: bool = True
     """NSA: resize the patch before it is blended in."""
+    nsa_resize_min: float = 0.7
+    """NSA: smallest factor of that."""
+    nsa_resize_max: float = 1.3
+    """NSA: largest factor of that."""
+    nsa_resize_std: float = 0.5
+    """NSA: standard deviation of the factor, which is normal around 1."""
     nsa_shift: bool = True
     """NSA: blend the patch in elsewhere than where it was taken."""
+    nsa_same_source: bool = False
+    """NSA: take the patch from the image itself."""
     nsa_num_patches: int = 1
     """NSA: most patches an image; each after the first comes with probability 1/2."""
     nsa_blend: Literal["mix", "normal", "mixed"] = "mix"
     """NSA: Poisson blending with the patch's gradients, with the stronger ones, or one of both at random."""
+    nsa_mode: Literal["exact", "fast"] = "exact"
+    """NSA: resize in OpenCV's integer arithmetic, or in floating point."""
+    nsa_background: float | None = None
+    """NSA: grey level of the background, 0 to 255; patches then go from object to object."""
+    nsa_background_threshold: float = 30.0
+    """NSA: levels by which an object differs from the background."""
+    nsa_min_object: float = 0.25
+    """NSA: least share of object in a patch, with a background."""
+    nsa_min_overlap: float = 0.25
+    """NSA: least share of that object that lands on object, with a background."""
+    cutpaste_variant: Literal["patch", "scar", "union"] = "patch"
+    """CutPaste: a rectangle, a thin turned strip, or one of both at random."""
+    perlin_threshold: float = 0.65
+    """Perlin: noise above it is anomaly."""
+    perlin_beta_max: float = 0.8
+    """Perlin: largest share of the image that shines through."""
+    mask_block: int = 16
+    """Mask: side of a dropped block, in px."""
+    mask_num_blocks: int = 4
+    """Mask: blocks dropped."""
 
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Every image equally often, or every class."""
@@ -185,10 +218,10 @@ def load_recipe(name: str) -> Recipe:
         return _parse(text, name)
     path = Path(name)
     if not path.is_file():
-        near = difflib.get_close_matches(name, list_recipes(), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        known = list_recipes()
         raise InputError(
-            f"--recipe {name}: neither a recipe of tabzoo ({', '.join(list_recipes())}) nor an existing YAML file.{hint}"
+            f"--recipe {name}: neither a recipe of tabzoo ({', '.join(known)}) nor an existing YAML file."
+            f"{did_you_mean(name, known)}"
         )
     try:
         recipe = _parse(path.read_text(encoding="utf-8"), name)
@@ -208,9 +241,8 @@ def _parse(text: str, name: str) -> Recipe:
     known = [entry.name for entry in dataclasses.fields(Recipe)]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known fields: {', '.join(known)}."
-            raise InputError(f"--recipe {name}: unknown field '{key}'. {hint}")
+            hint = did_you_mean(key, known) or f" Known fields: {', '.join(known)}."
+            raise InputError(f"--recipe {name}: unknown field '{key}'.{hint}")
     try:
         return Recipe(**{key: _from_yaml(key, value) for key, value in values.items()})
     except InputError as error:
@@ -242,10 +274,7 @@ def _check_types(recipe: Recipe) -> None:
         if not _fits(value, kind):
             choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
             expected = f"one of {', '.join(choices)}" if choices else _kind_name(kind)
-            near = difflib.get_close_matches(str(value), choices, n=1) if choices else []
-            raise InputError(
-                f"{name}: {value!r} given, expected {expected}." + (f" Did you mean '{near[0]}'?" if near else "")
-            )
+            raise InputError(f"{name}: {value!r} given, expected {expected}.{did_you_mean(value, choices or ())}")
         if kind is float:
             object.__setattr__(recipe, name, float(value))
 
@@ -255,7 +284,9 @@ def _fits(value: object, kind: Any) -> bool:
     if origin is Literal:
         return value in args
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(word, str) for pair in value.items() for word in pair)
+        return isinstance(value, dict) and all(
+            _fits(item, of) for pair in value.items() for item, of in zip(pair, args, strict=True)
+        )
     if origin is tuple:
         return isinstance(value, tuple) and len(value) == len(args) and all(_fits(item, float) for item in value)
     if origin is not None:  # str | None
@@ -270,14 +301,15 @@ def _kind_name(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return "three numbers"
     if typing.get_origin(kind) is dict:
-        return "a table of folder name to words, both texts (quote numbers: '01')"
+        of = "words, both texts (quote numbers: '01')" if typing.get_args(kind)[1] is str else "number"
+        return f"a table of name to {of}"
     return names.get(kind, "a text")
 
 
 def _check_values(recipe: Recipe) -> None:
     at_least = {
         **dict.fromkeys(("resize", "crop", "repeats", "epochs", "save_every", "log_every", "nsa_num_patches"), 1),
-        **dict.fromkeys(("batch_size",), 1),
+        "batch_size": 2,
         **dict.fromkeys(("micro_batch", "lr", "momentum", "weight_decay", "warmup_epochs", "workers", "seed"), 0),
     }
     for name, least in at_least.items():

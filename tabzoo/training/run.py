@@ -17,7 +17,7 @@ from tabzoo.data.layouts import Samples
 from tabzoo.errors import InputError, TrainingError
 from tabzoo.training.checkpoint import save_checkpoint
 from tabzoo.training.metrics import append_row, cut_back
-from tabzoo.training.objective import BRANCHES, ProjectionHeads, TextAlignment
+from tabzoo.training.objective import BRANCHES, Alignment, Branch, ProjectionHeads, TextAlignment
 from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
 from tabzoo.training.pairs import PairMaker, Pairs
 from tabzoo.training.recipe import Recipe
@@ -63,6 +63,8 @@ class Run:
         epoch_length = len(self.order(0))
         # The remainder of an epoch is dropped, another one each epoch; a larger batch becomes the epoch.
         self.batch_size = min(recipe.batch_size, epoch_length)
+        if self.batch_size < 2:
+            raise InputError(f"{recipe.data}: one image to train on; expected at least two")
         self.steps_per_epoch = epoch_length // self.batch_size
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.step = 0
@@ -118,7 +120,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         size = len(pairs.classes)
         metrics = torch.zeros(4, device=self.device)
-        for part in _parts(pairs, self.recipe.micro_batch or size):
+        for part in _parts(pairs, -(-size // (self.recipe.micro_batch or size))):
             share = len(part.classes) / size
             results = []
             for images, branch in zip((part.normal, part.abnormal), BRANCHES, strict=True):
@@ -249,11 +251,12 @@ class Run:
             result[f"{branch} images, {branch} texts"] = (embeddings @ texts.T).cpu()
         return result
 
-    def _align(self, images: Tensor, classes: Tensor, branch: Any) -> Any:
+    def _align(self, images: Tensor, classes: Tensor, branch: Branch) -> Alignment:
         amp = self.recipe.amp
         with torch.autocast(self.device.type, dtype=_AMP_TYPES[amp], enabled=amp != "off"):
             embeddings = self.heads(self._encode(images), branch)
-        return self.objective(embeddings, classes, branch)
+        alignment: Alignment = self.objective(embeddings, classes, branch)
+        return alignment
 
     def _named(self, values: Iterable[float]) -> dict[str, float]:
         loss_normal, loss_abnormal, *accuracies = (float(value) for value in values)
@@ -295,6 +298,7 @@ def _optimizer(recipe: Recipe, modules: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _parts(pairs: Pairs, size: int) -> Iterable[Pairs]:
-    pieces = [tensor.split(size) for tensor in pairs]
+def _parts(pairs: Pairs, count: int) -> Iterable[Pairs]:
+    # Of equal size, give or take one: batch-norm can't work on a last part of one image.
+    pieces = [tensor.tensor_split(count) for tensor in pairs]
     return (Pairs(*piece) for piece in zip(*pieces, strict=True))

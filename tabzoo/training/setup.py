@@ -44,7 +44,17 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Comma
         )
     words = class_words(samples.classes, recipe.class_names, samples.layout)
     state = load_latest_checkpoint(folder / CHECKPOINTS) if command.resume else None
-    text = _text_features(recipe, words, folder if state else None, device)
+    # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
+    stored = folder / "text_features.safetensors"
+    kept = state is not None and stored.is_file() and not command.allow_recipe_change
+    text = obtain_text_features(
+        words,
+        text_model=recipe.text_model,
+        text_pretrained=str(stored) if kept else recipe.text_pretrained,
+        prompts=load_prompts(recipe.prompts),
+        device=device,
+        seed=recipe.seed,
+    )
     backbone = build_backbone(recipe.backbone, init="random" if state else recipe.init, seed=recipe.seed)
     heads = _heads(recipe, embedding_width(backbone, recipe.crop), text)
     images = open_images(
@@ -77,19 +87,6 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Comma
     else:
         run.drop_later_rows()
     return run
-
-
-def _text_features(recipe: Recipe, words: dict[str, str], resumed: Path | None, device: torch.device) -> TextFeatures:
-    # A resumed run has them in its folder: it needs neither CLIP nor the network again.
-    stored = resumed / "text_features.safetensors" if resumed else None
-    return obtain_text_features(
-        words,
-        text_model=recipe.text_model,
-        text_pretrained=str(stored) if stored and stored.is_file() else recipe.text_pretrained,
-        prompts=load_prompts(recipe.prompts),
-        device=device,
-        seed=recipe.seed,
-    )
 
 
 def _heads(recipe: Recipe, width: int, text: TextFeatures) -> ProjectionHeads:

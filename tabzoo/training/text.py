@@ -6,11 +6,12 @@ are computed once, stored with their provenance, and can be handed to a machine 
 Source: supplement of arXiv 2312.09480, sections 1.3 and 2; the normalisation before the average is the authors' code's.
 """
 
-import difflib
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 import tabzoo
-from tabzoo.errors import InputError, WeightsError
+from tabzoo.data.cache import default_cache_dir
+from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub import local_copy
 from tabzoo.training.prompts import PromptSet
 
@@ -96,21 +99,57 @@ def obtain_text_features(
     path = Path(text_pretrained)
     if path.suffix == ".safetensors" and (features := load_text_features(path)) is not None:
         return _fitting(features, path, words, text_model, prompts)
-    tower = _load_tower(text_model, text_pretrained, seed).to(device).eval()
     if text_pretrained == UNTRAINED:
         _log.warning(
             "The text tower %s is untrained: its class features are arbitrary, good for a trial only.", text_model
         )
+    cached = (
+        None
+        if text_pretrained == UNTRAINED or path.is_file()
+        else _cache_file(text_model, text_pretrained, words, prompts)
+    )
+    if cached and cached.is_file():
+        with suppress(InputError):  # a damaged file is made anew
+            features = load_text_features(cached)
+            if features is not None:
+                return features
+    features = _encode_classes(words, text_model, text_pretrained, prompts, device, seed)
+    if cached:
+        _keep(features, cached)
+    return features
+
+
+def _encode_classes(
+    words: Mapping[str, str], text_model: str, text_pretrained: str, prompts: PromptSet, device: torch.device, seed: int
+) -> TextFeatures:
+    tower = _load_tower(text_model, text_pretrained, seed).to(device).eval()
     tokenize = _open_clip().get_tokenizer(text_model)
-    rows = [_encode_class(tower, tokenize, prompts.sentences(phrase), device) for phrase in words.values()]
+    bar = tqdm(words.values(), desc="encoding texts", unit="class", disable=None)
+    rows = [_encode_class(tower, tokenize, prompts.sentences(phrase), device) for phrase in bar]
     return TextFeatures(
         normal=torch.stack([normal for normal, _ in rows]),
         abnormal=torch.stack([abnormal for _, abnormal in rows]),
         words=dict(words),
         text_model=text_model,
-        text_pretrained=path.name if path.is_file() else text_pretrained,
+        text_pretrained=Path(text_pretrained).name if Path(text_pretrained).is_file() else text_pretrained,
         prompts_sha256=prompts.digest(),
     )
+
+
+def _cache_file(text_model: str, tag: str, words: Mapping[str, str], prompts: PromptSet) -> Path:
+    """Where the features of these sentences are kept across runs: a second run needs neither CLIP nor the Hub."""
+    key = json.dumps([text_model, tag, dict(words), prompts.digest()])
+    return default_cache_dir().with_name("text") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+
+
+def _keep(features: TextFeatures, path: Path) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        features.save(temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:  # no room, no permission: the run itself needs no cache
+        _log.warning("the text features can't be kept in %s: %s", path.parent, brief(error))
 
 
 def load_text_features(path: Path) -> TextFeatures | None:
@@ -130,7 +169,7 @@ def load_text_features(path: Path) -> TextFeatures | None:
         kept = {key: provenance[key] for key in ("words", "text_model", "text_pretrained", "prompts_sha256")}
         features = TextFeatures(normal=normal, abnormal=abnormal, **kept)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"--text-pretrained {path}: not a whole safetensors file ({error})") from error
+        raise InputError(f"--text-pretrained {path}: not a whole safetensors file ({brief(error)})") from error
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(f"--text-pretrained {path}: its metadata lacks {error}; was it written by tabzoo?") from error
     shape = (len(features.words), normal.shape[-1])
@@ -220,7 +259,7 @@ def _load_tower(text_model: str, text_pretrained: str, seed: int) -> nn.Module:
     open_clip = _open_clip()
     if text_model not in open_clip.list_models():
         raise InputError(
-            f"--text-model {text_model}: open_clip has no such model.{_near(text_model, open_clip.list_models())}"
+            f"--text-model {text_model}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())}"
         )
     if text_pretrained == UNTRAINED:
         return _create(open_clip, text_model, None, seed)
@@ -230,7 +269,7 @@ def _load_tower(text_model: str, text_pretrained: str, seed: int) -> nn.Module:
     if text_pretrained not in tags:
         raise InputError(
             f"--text-pretrained {text_pretrained}: neither a file nor weights of {text_model}, which are "
-            f"{', '.join(tags) or 'none'}.{_near(text_pretrained, tags)}"
+            f"{', '.join(tags) or 'none'}.{did_you_mean(text_pretrained, tags)}"
         )
     return _fetch(open_clip, text_model, text_pretrained)
 
@@ -246,7 +285,7 @@ def _fetch(open_clip: Any, text_model: str, tag: str) -> nn.Module:
         return _create(open_clip, text_model, str(cached) if cached else tag, seed=0)
     except Exception as error:  # open_clip wraps network, Hub and file errors in various types
         raise WeightsError(
-            f"the text weights {tag} of {text_model} can't be fetched: {error}. Ways out:\n"
+            f"the text weights {tag} of {text_model} can't be fetched: {brief(error)}. Ways out:\n"
             f"  with a network elsewhere: make text_features.safetensors there (any run writes it to its output folder) "
             f"and type --text-pretrained FILE here\n"
             f"  with the checkpoint at hand: --text-pretrained CHECKPOINT, open_clip's file for {text_model}/{tag}"
@@ -257,7 +296,9 @@ def _load_checkpoint(open_clip: Any, text_model: str, path: str) -> nn.Module:
     try:
         return _create(open_clip, text_model, path, seed=0)
     except Exception as error:
-        raise InputError(f"--text-pretrained {path}: can't be loaded into open_clip's {text_model}: {error}") from error
+        raise InputError(
+            f"--text-pretrained {path}: can't be loaded into open_clip's {text_model}: {brief(error)}"
+        ) from error
 
 
 def _create(open_clip: Any, text_model: str, pretrained: str | None, seed: int) -> nn.Module:
@@ -279,8 +320,3 @@ def _quiet(active: bool) -> Iterator[None]:
     finally:
         if active:
             logging.disable(logging.NOTSET)
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""

@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tabzoo.data import cache
+from tabzoo.data import cache, decoding, entries, locks, sources
+from tabzoo.data import files as files_module
 from tabzoo.data.cache import CACHE_MODES, default_cache_dir, open_images
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import Samples, find_samples
@@ -69,8 +71,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(cache, "read_image", counting(read_image))
-    monkeypatch.setattr(cache, "read_mask", counting(read_mask))
+    monkeypatch.setattr(decoding, "read_image", counting(read_image))
+    monkeypatch.setattr(decoding, "read_mask", counting(read_mask))
     return names
 
 
@@ -93,7 +95,7 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in hidden if path.suffix != ".lock" or path.stat().st_size]
 
 
-def entries(folder: Path) -> list[Path]:
+def published(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
@@ -127,13 +129,12 @@ def test_resident_tensor():
     """What `device` is on a GPU, here without one."""
     pixels = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 3), dtype=np.uint8)
     rows = np.array([0, 2, 3, 8])
-    source = cache._Resident(pixels, rows, torch.device("cpu"))
+    source = sources.Resident(pixels, rows, torch.device("cpu"))
     for index in ([3, 1, 1], np.array([3, 1, 1]), torch.tensor([3, 1, 1])):
         assert np.array_equal(source.read(index).numpy(), pixels[[8, 2, 2]])
     out = torch.empty((3, 4, 4, 3), dtype=torch.uint8)
     assert source.read([3, 1, 1], out) is out
     assert np.array_equal(out.numpy(), pixels[[8, 2, 2]])
-    assert source.zeros(2).shape == (2, 4, 4, 3)
 
 
 @pytest.mark.parametrize("mode", CACHE_MODES)
@@ -169,27 +170,23 @@ def test_second_opening_decodes_nothing(data: Path, folder: Path, decoded: list[
     assert len(decoded) == 1
 
 
-def test_off_checks_every_file_once_and_stores_no_pixels(data: Path, folder: Path, decoded: list[str]):
-    samples = find_samples(data)
-    opened(samples, folder, mode="off")
+def test_off_checks_every_file_and_stores_nothing(data: Path, folder: Path, decoded: list[str]):
+    opened(find_samples(data), folder, mode="off")
     assert len(decoded) == 15
-    opened(samples, folder, mode="off")
-    assert len(decoded) == 15
-    assert not list(folder.glob("*/pixels.npy"))
+    assert not folder.exists()
 
 
 def test_index(data: Path, folder: Path):
     samples = find_samples(data)
     opened(samples, folder, masks=True)
-    images, masks = entries(folder)
+    images, masks = published(folder)
     assert images.name.startswith("my_data-16-")
     assert masks.name.startswith("my_data-masks-16-")
-    for name in ("paths", "class_ids", "split", "defect_ids", "masks"):
-        assert np.array_equal(np.load(images / f"{name}.npy"), getattr(samples, name))
-    assert np.load(images / "file_sizes.npy").tolist() == [samples.path(i).stat().st_size for i in range(15)]
-    assert np.load(images / "mtimes_ns.npy").tolist() == [samples.path(i).stat().st_mtime_ns for i in range(15)]
+    assert np.array_equal(np.load(images / "paths.npy"), samples.paths)
+    status = [samples.path(i).stat() for i in range(15)]
+    assert np.load(images / "stats.npy").tolist() == [[one.st_size, one.st_mtime_ns] for one in status]
     index = json.loads((images / "index.json").read_text())
-    assert (index["classes"], index["defects"], index["unreadable"]) == (["bolt", "nut"], ["good", "bad"], {})
+    assert index["unreadable"] == {}
     assert index["settings"]["resize"] == "lanczos"
     assert np.load(images / "pixels.npy").shape == (15, SIZE, SIZE, 3)
 
@@ -203,7 +200,7 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: P
     monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "t"))
     assert default_cache_dir() == tmp_path / "t/images"
     opened(find_samples(data), tmp_path, cache_dir=None)
-    assert len(entries(tmp_path / "t/images")) == 1
+    assert len(published(tmp_path / "t/images")) == 1
 
 
 @pytest.mark.parametrize(
@@ -224,17 +221,17 @@ def test_bad_arguments(options: dict[str, Any], error: str, data: Path, folder: 
 # ----------------------------------------------------------------------------------------------------------- fingerprint
 
 
-def files_of(samples: Samples, size: int = SIZE) -> cache._Files:
-    return cache._Files.of_images(samples, size)
+def files_of(samples: Samples, size: int = SIZE) -> files_module.Files:
+    return files_module.Files.listed(samples.root, samples.paths, "image", size)
 
 
 def test_what_changes_the_fingerprint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     samples = find_samples(data)
-    seen = {files_of(samples).fingerprint(stored=True)}
+    seen = {files_of(samples).folder_name}
 
     def is_new(other: Samples, size: int = SIZE) -> bool:
         before = len(seen)
-        seen.add(files_of(other, size).fingerprint(stored=True))
+        seen.add(files_of(other, size).folder_name)
         return len(seen) > before
 
     assert not is_new(find_samples(data))
@@ -245,9 +242,7 @@ def test_what_changes_the_fingerprint(data: Path, tmp_path: Path, monkeypatch: p
     assert is_new(samples, 32)
     assert is_new(samples.select(np.arange(14)))
     assert is_new(samples.select(np.arange(15)[::-1]))
-    assert is_new(replace(samples, classes=("bolt", "screw")))
-    assert is_new(replace(samples, defect_ids=np.zeros(15, np.int32)))
-    assert is_new(replace(samples, split=1 - samples.split))
+    assert not is_new(replace(samples, classes=("bolt", "screw"), split=1 - samples.split))
     os.utime(samples.path(0), ns=(0, samples.path(0).stat().st_mtime_ns + 1))
     assert is_new(samples)
     with open(samples.path(0), "ab") as file:
@@ -258,7 +253,7 @@ def test_what_changes_the_fingerprint(data: Path, tmp_path: Path, monkeypatch: p
     assert is_new(samples)
     shutil.copytree(data, tmp_path / "copy")
     assert is_new(find_samples(tmp_path / "copy"))
-    monkeypatch.setattr(cache.PIL, "__version__", "0")
+    monkeypatch.setattr(files_module.PIL, "__version__", "0")
     assert is_new(samples)
 
 
@@ -278,7 +273,7 @@ def test_fingerprints_are_equal_exactly_when_the_lists_are(one: list[Any], other
     def fingerprint(files: list[Any]) -> str:
         paths = np.array([name for name, _, _ in files], dtype=np.bytes_)
         stats = np.array([numbers for _, *numbers in files], dtype=np.int64)
-        return cache._Files(cache._Target(b"/data", "image", 8), paths, stats, {}, {}).fingerprint(stored=True)
+        return files_module.Files(decoding.Target(b"/data", "image", 8), paths, stats).folder_name
 
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
     assert fingerprint(one) == fingerprint(list(one))
@@ -291,7 +286,7 @@ def test_a_changed_file_alone_is_decoded_again(data: Path, folder: Path, decoded
     Image.new("RGB", (5, 5), "red").save(samples.path(3))
     check(opened(samples, folder))
     assert decoded == [str(samples.path(3))]
-    assert len(entries(folder)) == 2
+    assert len(published(folder)) == 2
 
 
 def test_more_files_and_fewer_files_share_rows(data: Path, folder: Path, decoded: list[str]):
@@ -401,7 +396,7 @@ def test_a_file_that_is_repaired_without_a_new_date(data: Path, folder: Path):
     images = opened(samples, folder)
     assert len(images) == 15
     check(images)
-    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+    assert (len(published(folder)), leftovers(folder)) == (1, [])
 
 
 def test_unreadable_mask_is_no_mask(data: Path, folder: Path, caplog: pytest.LogCaptureFixture):
@@ -430,25 +425,25 @@ def killed() -> None:
 
 
 POINTS = {
-    "at the first file": ("read_image", 0),
-    "in the middle": ("read_image", 7),
-    "at the last file": ("read_image", 14),
-    "while removing remains": ("_remove_remains", 0),
-    "before the list of files": ("_save_index", 0),
-    "before the index": ("_save_index", 1),
-    "before the readable rows": ("_save_readable", 0),
-    "before it is published": ("_publish", 0),
-    "before the first flush": ("_flush", 0),
-    "while flushing": ("_flush", 9),
-    "before the last flush": ("_flush", 14),
+    "at the first file": (decoding, "read_image", 0),
+    "in the middle": (decoding, "read_image", 7),
+    "at the last file": (decoding, "read_image", 14),
+    "while removing remains": (entries, "remove_remains", 0),
+    "while it makes room": (entries, "_reserve", 0),
+    "before the index": (entries, "_save_index", 0),
+    "before the readable rows": (entries, "_save_readable", 0),
+    "before it is published": (entries, "_publish", 0),
+    "before the first flush": (entries, "_flush", 0),
+    "while flushing": (entries, "_flush", 4),
+    "before the last flush": (entries, "_flush", 6),
 }
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_kill_9_leaves_nothing_half_valid(point: str, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     samples = find_samples(data)
-    name, count = POINTS[point]
-    original, calls = getattr(cache, name), []
+    module, name, count = POINTS[point]
+    original, calls = getattr(module, name), []
 
     def deadly(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
@@ -457,26 +452,25 @@ def test_kill_9_leaves_nothing_half_valid(point: str, data: Path, folder: Path, 
         return original(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, name, deadly)
+        patch.setattr(module, name, deadly)
         child = in_child(lambda: opened(samples, folder))
         child.join()
     assert child.exitcode == -signal.SIGKILL
-    published = entries(folder)
-    assert len(published) == (point == "before the last flush")  # It comes after the rename.
+    assert not published(folder)
     check(opened(samples, folder))
-    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+    assert (len(published(folder)), leftovers(folder)) == (1, [])
 
 
 def test_kill_9_at_random_moments(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     samples = find_samples(data)
-    monkeypatch.setattr(cache, "read_image", lambda path, size: time.sleep(0.005) or read_image(path, size=size))
+    monkeypatch.setattr(decoding, "read_image", lambda path, size: time.sleep(0.005) or read_image(path, size=size))
     for delay in np.random.default_rng(0).uniform(0.01, 0.12, 8):
         child = in_child(lambda: opened(samples, folder))
         time.sleep(delay)
         child.kill()
         child.join()
     check(opened(samples, folder))
-    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+    assert (len(published(folder)), leftovers(folder)) == (1, [])
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
@@ -485,7 +479,7 @@ def test_the_next_build_goes_on(
 ):
     """Rows that were flushed and noted before the end are not decoded again."""
     samples = find_samples(data)
-    monkeypatch.setattr(cache, "_CHUNK", 1)
+    monkeypatch.setattr(decoding, "_CHUNK", 1)
     with monkeypatch.context() as patch:
         original, calls = read_image, []
 
@@ -500,22 +494,22 @@ def test_the_next_build_goes_on(
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # For the interrupted child's traceback.
             opened(samples, folder)
 
-        patch.setattr(cache, "read_image", deadly)
-        patch.setattr(cache, "_SAVE_EVERY", 0)
+        patch.setattr(decoding, "read_image", deadly)
+        patch.setattr(decoding, "_SAVE_EVERY", 0)
         child = in_child(build)
         child.join()
     assert child.exitcode not in (0, None)
     assert len(leftovers(folder)) == 1
     check(opened(samples, folder))
     assert sorted(decoded) == sorted(str(samples.path(i)) for i in range(9, 15))
-    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+    assert (len(published(folder)), leftovers(folder)) == (1, [])
 
 
 def test_remains_make_room(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     remains = folder / ".x-16-0.tmp"
     remains.mkdir(parents=True)
-    (remains / "builder.lock").touch()
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=0 if remains.exists() else 10**9))
+    (folder / ".x-16-0.lock").touch()
+    monkeypatch.setattr(entries.shutil, "disk_usage", lambda _: SimpleNamespace(free=0 if remains.exists() else 10**9))
     check(opened(find_samples(data), folder))
 
 
@@ -524,9 +518,9 @@ def test_kill_9_of_a_build_with_processes_ends_these(data: Path, folder: Path, t
     """No orphan keeps decoding, and the next run clears up."""
     script = tmp_path / "build.py"  # Without `if __name__ == "__main__"`, as users write it.
     script.write_text(
-        "import sys, time, tabzoo.data.cache as cache\nfrom tabzoo.data.layouts import find_samples\n"
-        "cache._POOL_START = 0\ncache._CHUNK = 1\nprint('started', flush=True)\n"
-        "cache._publish = lambda *_, **__: (print('built', flush=True), time.sleep(60))\n"
+        "import time\nfrom tabzoo.data import cache, decoding, entries\nfrom tabzoo.data.layouts import find_samples\n"
+        "decoding._POOL_START = 0\ndecoding._CHUNK = 1\nprint('started', flush=True)\n"
+        "entries._publish = lambda *_, **__: (print('built', flush=True), time.sleep(60))\n"
         f"cache.open_images(find_samples({str(data)!r}), size=16, cache_dir={str(folder)!r}, workers=2, progress=False)\n"
     )
     process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
@@ -540,11 +534,11 @@ def test_kill_9_of_a_build_with_processes_ends_these(data: Path, folder: Path, t
     assert process.stdout.read() == ""  # Ends when all that inherited it have ended; nothing ran the script again.
     process.wait()
     check(opened(samples, folder))
-    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+    assert (len(published(folder)), leftovers(folder)) == (1, [])
 
 
-@pytest.mark.parametrize("locks", [True, False])
-def test_two_builders_at_once(locks: bool, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("locking", [True, False])
+def test_two_builders_at_once(locking: bool, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     samples = find_samples(data)
     counter = multiprocessing.get_context("fork").Value("i")
 
@@ -554,36 +548,31 @@ def test_two_builders_at_once(locks: bool, data: Path, folder: Path, monkeypatch
         time.sleep(0.01)
         return read_image(path, size=size)
 
-    def no_locks(descriptor: int, *, wait: bool) -> None:
+    def no_locks(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "read_image", slow)
-        if not locks:
-            patch.setattr(cache, "_flock", no_locks)
+        patch.setattr(decoding, "read_image", slow)
+        if not locking:
+            patch.setattr(locks, "_flock", no_locks)
         children = [in_child(lambda: check(opened(samples, folder))) for _ in range(3)]
         for child in children:
             child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
-    assert counter.value == 15 if locks else 15 <= counter.value <= 45
+    assert counter.value == 15 if locking else 15 <= counter.value <= 45
     check(opened(samples, folder))
-    assert (len(entries(folder)), leftovers(folder)) == (1, [])
+    assert (len(published(folder)), leftovers(folder)) == (1, [])
 
 
 def test_remains_of_a_live_builder_stay(data: Path, folder: Path):
-    folder.mkdir()
-    with cache._temporary(folder / "other-16-0") as temporary:
+    remains = folder / ".other-16-0.tmp"
+    remains.mkdir(parents=True)
+    with locks.lock(folder / "other-16-0") as locked:
         opened(find_samples(data), folder)
-        assert temporary.is_dir()
+    assert locked
+    assert leftovers(folder) == [remains.name]
+    opened(find_samples(data), folder, size=8)
     assert leftovers(folder) == []
-
-
-def test_old_folders_without_a_lock_file_are_remains(data: Path, folder: Path):
-    for name, age in ((".a.old.tmp", 7200), (".b.tmp", 10)):
-        (folder / name).mkdir(parents=True)
-        os.utime(folder / name, (time.time() - age,) * 2)
-    opened(find_samples(data), folder)
-    assert leftovers(folder) == [".b.tmp"]
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -602,7 +591,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_entry_is_built_again(damage: str, data: Path, folder: Path, caplog: pytest.LogCaptureFixture):
     samples = find_samples(data)
     opened(samples, folder)
-    DAMAGE[damage](entries(folder)[0])
+    DAMAGE[damage](published(folder)[0])
     images = opened(samples, folder)
     check(images)
     assert "damaged" in caplog.text
@@ -621,7 +610,7 @@ def no_room(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(os, "posix_fallocate"), (np, "save"), (os, "fsync"), (cache, "_decode_chunk"), (cache, "_copy_rows")],
+    [(entries, "_reserve"), (np, "save"), (os, "fsync"), (decoding, "decode_chunk"), (decoding.Target, "write")],
 )
 def test_disk_full_at_any_point(module: Any, name: str, data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     samples = find_samples(data)
@@ -636,24 +625,16 @@ def test_disk_full_at_any_point(module: Any, name: str, data: Path, folder: Path
         assert part in str(caught.value)
     assert leftovers(folder) == []
     check(opened(old, folder))
-    assert len(entries(folder)) == 1
+    assert len(published(folder)) == 1
 
 
 def test_too_little_room_is_known_before_anything_is_decoded(
     data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(entries.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match="free are 1,000"):
         opened(find_samples(data), folder)
     assert decoded == leftovers(folder) == []
-
-
-def test_a_file_system_that_can_not_reserve(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    def refused(*_: object) -> None:
-        raise OSError(errno.EOPNOTSUPP, "not supported")
-
-    monkeypatch.setattr(os, "posix_fallocate", refused)
-    check(opened(find_samples(data), folder))
 
 
 def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
@@ -662,20 +643,6 @@ def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r"file/cache: can't write the cache there: .*--cache-dir.*--cache off"):
         opened(samples, tmp_path / "file/cache")
     check(opened(samples, tmp_path / "file/cache", mode="off"))
-
-
-def test_off_needs_no_room(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(np, "save", no_room)
-    check(opened(find_samples(data), folder, mode="off"))
-    assert leftovers(folder) == entries(folder) == []
-
-
-def test_too_little_memory(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cache, "_available_memory", lambda: 1000)
-    with pytest.raises(InputError, match="need 11,520 bytes of memory, 1,000 are available; use --cache disk"):
-        opened(find_samples(data), folder, mode="ram")
-    monkeypatch.undo()
-    assert cache._available_memory() is None or cache._available_memory() > 10**6
 
 
 # ------------------------------------------------------------------------------------------------------------- processes
@@ -707,9 +674,9 @@ class FragilePool:
 
 @pytest.fixture
 def fragile(monkeypatch: pytest.MonkeyPatch) -> type[FragilePool]:
-    monkeypatch.setattr(cache, "_Pool", FragilePool)
-    monkeypatch.setattr(cache, "_POOL_START", -1e-9)
-    monkeypatch.setattr(cache, "_CHUNK", 2)
+    monkeypatch.setattr(decoding, "Pool", FragilePool)
+    monkeypatch.setattr(decoding, "_POOL_START", -1e-9)
+    monkeypatch.setattr(decoding, "_CHUNK", 2)
     monkeypatch.setattr(FragilePool, "started", 0)
     return FragilePool
 
@@ -732,22 +699,11 @@ def test_without_processes_this_one_decodes(
     check(images)
 
 
-def test_off_goes_on_without_processes(
-    fragile: type[FragilePool], data: Path, folder: Path, caplog: pytest.LogCaptureFixture
-):
-    samples = find_samples(data)
-    opened(samples, folder, workers=1)
-    images = opened(samples, folder, mode="off", workers=2)
-    check(images)
-    assert "decoding in this process from now on" in caplog.text
-    check(images)
-
-
 @pytest.mark.slow
 def test_processes_decode_the_same(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     """The real ones, also for batches; the same whatever their number."""
-    monkeypatch.setattr(cache, "_POOL_START", 0)
-    monkeypatch.setattr(cache, "_CHUNK", 1)
+    monkeypatch.setattr(decoding, "_POOL_START", 0)
+    monkeypatch.setattr(decoding, "_CHUNK", 1)
     samples = find_samples(data)
     samples.path(14).write_bytes(b"")
     images = opened(samples, folder, workers=2, masks=True)
@@ -760,8 +716,16 @@ def test_processes_decode_the_same(data: Path, folder: Path, monkeypatch: pytest
             off.batch([0])
 
 
+@pytest.mark.slow
+def test_a_dead_process_is_told_and_not_waited_for():
+    with closing(decoding.Pool(1)) as pool:
+        for function in (os._exit, os._exit, os.getpid):
+            with pytest.raises(BrokenProcessPool):
+                pool.submit(function, *[1] * (function is os._exit)).result(timeout=60)
+
+
 def test_few_files_start_no_processes(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cache, "_Pool", None)
+    monkeypatch.setattr(decoding, "Pool", None)
     check(opened(find_samples(data), folder, workers=16))
 
 
@@ -776,13 +740,13 @@ def test_a_million_images_open_fast_and_small(tmp_path: Path, monkeypatch: pytes
     samples = Samples(
         tmp_path, "mvtec", ("class",), paths, zeros, zeros.astype(np.uint8), zeros, ("good",), np.zeros(count, "S1")
     )
-    monkeypatch.setattr(cache, "_stats", lambda root, paths: np.ones((len(paths), 2), np.int64))
-    files = cache._Files.of_images(samples, 1)
-    entry = tmp_path / "cache" / files.folder_name(stored=True)
+    monkeypatch.setattr(files_module, "_stats", lambda root, paths: np.ones((len(paths), 2), np.int64))
+    listed = files_of(samples, 1)
+    entry = tmp_path / "cache" / listed.folder_name
     entry.mkdir(parents=True)
-    cache._reserve(entry / "pixels.npy", files)
-    cache._save_index(entry, files, {}, stored=True)
-    cache._save_readable(entry, np.ones(count, bool))
+    entries._reserve(entry / "pixels.npy", listed, there=False)
+    entries._save_index(entry, listed, {})
+    entries._save_readable(entry, np.ones(count, bool))
 
     def run() -> cache.Images:
         return open_images(samples, size=1, cache_dir=tmp_path / "cache", workers=1, progress=False)

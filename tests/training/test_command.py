@@ -1,6 +1,7 @@
 """The flags are a promise: this test is changed only when the promise is."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +10,11 @@ from tabzoo.training.command import again, parse
 from tabzoo.training.recipe import Recipe
 
 FLAGS = """
-allow-recipe-change amp
-backbone batch-size cache cache-dir channels-last class-names compile crop data device epochs init layout
-learn-temperature license log-every lr mean micro-batch momentum nsa-blend nsa-gamma-lower nsa-gamma-scale nsa-gamma-shape
-nsa-num-patches nsa-resize nsa-shift nsa-width-max nsa-width-min objective optimizer output overwrite projection prompts recipe
+allow-recipe-change amp backbone batch-size cache cache-dir channels-last class-names compile crop cutpaste-variant data device
+epochs init layout learn-temperature license log-every lr mask-block mask-num-blocks mean micro-batch mix-weights momentum
+nsa-background nsa-background-threshold nsa-blend nsa-gamma-lower nsa-gamma-scale nsa-gamma-shape nsa-min-object
+nsa-min-overlap nsa-mode nsa-num-patches nsa-resize nsa-resize-max nsa-resize-min nsa-resize-std nsa-same-source nsa-shift
+nsa-width-max nsa-width-min objective optimizer output overwrite perlin-beta-max perlin-threshold projection prompts recipe
 reduction repeats resize resume sampling save-every schedule seed std strict synthesis temperature text-model text-pretrained
 val-share warmup-epochs weight-decay workers
 """.split()
@@ -39,6 +41,13 @@ def test_flags_override_the_recipe() -> None:
     assert not command.settings.nsa_shift
     assert command.settings.lr == 0.05  # the recipe's
     assert parse(["--recipe=quickstart"]).settings.epochs == 12
+
+
+def test_tables_of_a_recipe_are_added_to(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("class_names: {'01': plate, '02': rod}\nmix_weights: {nsa: 3}\n")
+    settings = parse(["--recipe", str(tmp_path / "r.yaml"), "--class-names", "02", "bar"]).settings
+    assert settings.class_names == {"01": "plate", "02": "bar"}
+    assert settings.mix_weights == {"nsa": 3.0}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.training.pairs import PairMaker
+from tabzoo.training.pairs import SETTINGS, PairMaker, _settings
 from tabzoo.training.recipe import Recipe
 
 
@@ -55,6 +55,11 @@ def test_a_pair_depends_on_seed_epoch_and_sample_alone() -> None:
     assert not torch.equal(together[1], together[3])  # samples 3 and 10: the same image in two rounds
     assert not torch.equal(pairs.raw(1, 3, torch.tensor([0])).abnormal[0], together[0])
     assert not torch.equal(pairs.raw(2, 2, torch.tensor([0])).abnormal[0], together[0])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_recipes_defaults_are_the_methods_own(name: str) -> None:
+    assert _settings(Recipe(), name) == SETTINGS[name]()
 
 
 def test_sources_are_taken_from_the_members_alone() -> None:

@@ -143,8 +143,10 @@ def test_the_saved_recipe_repeats_the_run(small: Arguments, tmp_path: Path, toy:
             "--schedule",
             "cosine_authors",
         ],
-        ["--backbone", "mobilenetv3_small_100", "--projection", "linear", "--micro-batch", "8"],
+        ["--backbone", "mobilenetv3_small_100", "--projection", "linear", "--micro-batch", "5"],
         ["--amp", "bf16", "--channels-last", "--sampling", "balanced", "--optimizer", "adamw", "--lr", "0.001"],
+        ["--synthesis", "mix", "--mix-weights", "nsa", "1", "perlin", "2", "mask", "1", "--mask-num-blocks", "2"],
+        ["--synthesis", "cutpaste", "--cutpaste-variant", "union", "--resize", "56", "--crop", "48"],
         ["--synthesis", "nsa", "--nsa-blend", "normal", "--no-nsa-shift", "--nsa-num-patches", "3", "--init", "random"],
     ],
 )
@@ -371,6 +373,18 @@ def test_an_unreadable_file(
     assert str(broken) in caplog.text
     assert json.loads((tmp_path / "out" / "tabzoo.json").read_text())["training"]["images"] == 3 * 16 - 1
     assert "003.png" in refused([*arguments, "--overwrite", "--strict"], capsys)
+
+
+def test_a_single_image(
+    small: Arguments, tmp_path: Path, toy: Path, make_text_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "capsule").mkdir(parents=True)
+    (tmp_path / "data" / "capsule" / "1.png").write_bytes((toy / "capsule" / "train" / "good" / "000.png").read_bytes())
+    texts = str(make_text_file("capsule"))
+    message = refused(
+        small("--data", str(tmp_path / "data"), "--text-pretrained", texts, "--objective", "joint"), capsys
+    )
+    assert "one image to train on; expected at least two" in message
 
 
 def test_output_folder_in_use(small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

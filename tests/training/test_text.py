@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.training import text
 from tabzoo.training.prompts import PromptSet, load_prompts
 from tabzoo.training.text import TextFeatures, load_text_features, obtain_text_features
 
@@ -144,3 +145,36 @@ def test_a_checkpoint_file_of_the_tower(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     with pytest.raises(InputError, match="can't be loaded into open_clip's ViT-S-16-alt"):
         obtain(text_pretrained=str(tmp_path / "bad.pt"))
+
+
+def test_features_of_published_weights_are_kept_across_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "cache"))
+    loaded: list[str] = []
+
+    def load_tower(text_model: str, text_pretrained: str, seed: int) -> torch.nn.Module:
+        loaded.append(text_pretrained)
+        return text._create(open_clip, text_model, None, seed)
+
+    monkeypatch.setattr(text, "_load_tower", load_tower)
+    first = obtain(text_pretrained="some_tag")
+    again = obtain(text_pretrained="some_tag")
+    assert torch.equal(first.normal, again.normal)
+    assert loaded == ["some_tag"]
+    obtain({"cable": "wire"}, text_pretrained="some_tag")
+    obtain(text_pretrained="some_tag", prompts=load_prompts("authors"))
+    assert len(loaded) == 3  # other words, other prompts: other features
+    (kept, *_) = sorted((tmp_path / "cache" / "text").iterdir())
+    kept.write_bytes(kept.read_bytes()[:50])
+    obtain(text_pretrained="some_tag")
+    obtain({"cable": "wire"}, text_pretrained="some_tag")
+    obtain(text_pretrained="some_tag", prompts=load_prompts("authors"))
+    assert len(loaded) == 4  # the damaged one is made anew
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "file"))
+    assert torch.equal(obtain(text_pretrained="some_tag").normal, first.normal)
+    assert "can't be kept" in caplog.text
+    for _ in range(2):
+        obtain()
+    assert loaded[-2:] == ["untrained", "untrained"]  # never kept

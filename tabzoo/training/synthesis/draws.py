@@ -52,7 +52,7 @@ def integers(u: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
 
 
 class ClassPool:
-    """Finds for an image another one of its class.
+    """Finds for an image another one of its class, or one of another class.
 
     Args:
         class_ids: The class of each image, integers [N], in the order of the image indices.
@@ -67,6 +67,7 @@ class ClassPool:
         place = torch.empty_like(order)
         place[order] = torch.arange(order.numel())
         tables = torch.stack([order, place - starts[class_ids], starts[class_ids], counts[class_ids]])
+        self._single = len(counts) == 1
         self._tables = {torch.device("cpu"): tables}  # [4, N]: order; rank in its class, start and size of it
 
     def __len__(self) -> int:
@@ -79,14 +80,31 @@ class ClassPool:
             u: Uniform numbers, float64 [B].
             images: Image indices, int64 [B].
         """
-        if images.device not in self._tables:
-            self._tables[images.device] = self._tables[torch.device("cpu")].to(images.device)
-        order, rank, start, size = self._tables[images.device]
+        order, rank, start, size = self._on(images.device)
         size = size[images]
         others = torch.clamp(size - 1, min=1)
         step = torch.where(size > 1, 1 + integers(u, 0, others), 0)
         picked: Tensor = order[start[images] + (rank[images] + step) % size]
         return picked
+
+    def pick_other(self, u: Tensor, images: Tensor) -> Tensor:
+        """Returns for each image one of another class; with a single class, what `pick` returns.
+
+        Args:
+            u: Uniform numbers, float64 [B].
+            images: Image indices, int64 [B].
+        """
+        order, _, start, size = self._on(images.device)
+        if self._single:
+            return self.pick(u, images)
+        place = integers(u, 0, len(self) - size[images])
+        picked: Tensor = order[torch.where(place < start[images], place, place + size[images])]
+        return picked
+
+    def _on(self, device: torch.device) -> Tensor:
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
 
 
 class GammaTable:

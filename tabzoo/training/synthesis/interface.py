@@ -1,5 +1,6 @@
 """What every kind of synthetic anomaly offers: draw the parameters on their own, then apply them to pixels."""
 
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -12,22 +13,29 @@ class Synthetic(NamedTuple):
     """A batch of synthetic anomalies."""
 
     abnormal: Tensor
-    """uint8 [B, 3, H, W]."""
+    """uint8 [B, 3, H, W], in the memory format of the normal images."""
     mask: Tensor
-    """bool [B, 1, H, W]: where the mean absolute change over the channels is above 1 level."""
+    """bool [B, 1, H, W]: where the mean absolute change over the channels is above 1 level; never outside the region
+    that the method pasted into."""
 
 
-class Params(Protocol):
-    """Drawn parameters of a batch: a frozen dataclass of tensors whose first dimension is the batch."""
+@dataclass(frozen=True)
+class Params:
+    """Drawn parameters of a batch: tensors, or further Params, whose first dimension is the batch."""
 
-    @property
-    def source(self) -> Tensor:
-        """int64 [B]: the index of the image to pass as `source`."""
+    source: Tensor
+    """int64 [B]: the index of the image to pass as `source`."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, samples: Tensor) -> Self:
+        """Returns the parameters of some of the samples."""
+        return type(self)(**{f.name: getattr(self, f.name)[samples] for f in fields(self)})
 
     def to(self, device: torch.device | str) -> Self:
         """Returns a copy on another device."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 P = TypeVar("P", bound=Params)

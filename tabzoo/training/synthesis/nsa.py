@@ -10,13 +10,12 @@ resized by a factor around 1 and *its whole sides* are clipped to the same bound
 It differs from it in: all draws are keyed by (seed, epoch, sample id), see `draws.py`; a batch is made at once; no
 intensity label is computed, which TAB's loss never reads; the mask is not median filtered; a patch of odd width lands
 where it was drawn, not one pixel right of it; a patch is at least 11 px high and wide, since of one below 9 px
-OpenCV's erosion of the mask leaves nothing; without `shift` a resized patch keeps the centre of its source box; an
-image that its first patch changes nowhere by more than a level (mixed cloning onto a rough surface, flat onto flat) gets
-the patch again at other places drawn beforehand.
+OpenCV's erosion of the mask leaves nothing; without `shift` a resized patch keeps the centre of its source box; where
+no patch shows, they are blended in again at other places, normally if the blend mode may be chosen (see `retry.py`).
 """
 
-from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,9 +23,10 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, uniforms
 from tabzoo.training.synthesis.foreground import acceptable, object_mask
-from tabzoo.training.synthesis.interface import Synthetic
+from tabzoo.training.synthesis.interface import Params, Synthetic
 from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
 from tabzoo.training.synthesis.poisson import blend, clone_mask
+from tabzoo.training.synthesis.retry import first_that_shows
 
 __all__ = ["Nsa", "NsaParams", "NsaSettings"]
 
@@ -64,7 +64,7 @@ class NsaSettings:
     mode: Literal["exact", "fast"] = "exact"
     """`exact` resizes in OpenCV's 8-bit integer arithmetic, `fast` in floating point."""
     retries: int = 2
-    """Further places for an image's first patch, tried as long as none of it shows."""
+    """Further places for the patches, tried as long as none of them shows."""
     background: float | None = None
     """Brightness, 0 ... 255, of the background; if given, patches are put from object to object."""
     background_threshold: float = 30.0
@@ -109,11 +109,9 @@ class NsaSettings:
 
 
 @dataclass(frozen=True)
-class NsaParams:
+class NsaParams(Params):
     """What is drawn for each sample: P patches, of which some may not happen, with A candidate places each."""
 
-    source: Tensor
-    """int64 [B]: the index of the image that patches are cut from."""
     cut: Tensor
     """int64 [B, P, A, 4]: top, left, height and width of the box in the source."""
     paste: Tensor
@@ -122,13 +120,6 @@ class NsaParams:
     """bool [B, P]: whether the patch happens."""
     mixed: Tensor
     """bool [B]: mixed rather than normal cloning."""
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def to(self, device: torch.device | str) -> Self:
-        """Returns a copy on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
 
 class Nsa:
@@ -231,22 +222,30 @@ class Nsa:
             source: uint8 [B, 3, H, W], the images named by `params.source`.
             params: On the device of the images.
         """
-        source, abnormal = dense(source), dense(normal).clone()
-        mask = torch.zeros_like(abnormal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         with torch.autocast(normal.device.type, enabled=False):
-            cut, paste = self._ordered(abnormal, source, params)
-            batch = _Batch(abnormal, mask, source, cut, paste, params.active, params.mixed)
-            hidden = ~self._blend_patch(batch, 0)
-            self._retry(batch, hidden)
-            for p in range(1, self.settings.num_patches):
-                self._blend_patch(batch, p)
+            return first_that_shows(
+                self._make, dense(normal), dense(source), params, attempts=1 + self.settings.retries
+            )
+
+    def _make(self, normal: Tensor, source: Tensor, params: NsaParams, attempt: int) -> Synthetic:
+        abnormal = normal.clone()
+        mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        cut, paste = self._placed(normal, source, params, attempt)  # [B, P, 4]
+        # Where a mixed clone leaves no trace, the next one is likely to leave none either.
+        mixed = params.mixed & (attempt == 0 or self.settings.blend == "mixed")
+        for p in range(self.settings.num_patches):
+            patch = (abnormal, mask, source, cut[:, p], paste[:, p], mixed, params.active[:, p])
+            # On a CPU a chunk's canvases should fit into the cache; on a GPU each chunk would cost its launches again.
+            chunk = CHUNK if normal.device.type == "cpu" else len(normal)
+            for part in zip(*(t.split(chunk) for t in patch), strict=True):
+                self._blend(*part, first=p == 0)
         return Synthetic(abnormal, mask)
 
-    def _ordered(self, normal: Tensor, source: Tensor, params: NsaParams) -> tuple[Tensor, Tensor]:
-        """The boxes [B, P, 1 + retries, 4] in the order in which they are to be tried."""
+    def _placed(self, normal: Tensor, source: Tensor, params: NsaParams, attempt: int) -> tuple[Tensor, Tensor]:
+        """The boxes [B, P, 4] of an attempt: from object to object first, if there is a background."""
         s = self.settings
         if s.background is None:
-            return params.cut, params.paste
+            return params.cut[:, :, attempt], params.paste[:, :, attempt]
         accepted = acceptable(
             object_mask(source, s.background, s.background_threshold),
             object_mask(normal, s.background, s.background_threshold),
@@ -256,63 +255,39 @@ class Nsa:
             min_object=s.min_object,
             min_overlap=s.min_overlap,
         ).view(params.cut.shape[:3])
-        order = torch.argsort((~accepted).byte(), dim=2, stable=True)[:, :, : 1 + s.retries, None]
-        order = order.expand(-1, -1, -1, 4)
-        return params.cut.gather(2, order), params.paste.gather(2, order)
+        order = torch.argsort((~accepted).byte(), dim=2, stable=True)[:, :, attempt]
+        order = order[:, :, None, None].expand(-1, -1, 1, 4)
+        return params.cut.gather(2, order)[:, :, 0], params.paste.gather(2, order)[:, :, 0]
 
-    def _retry(self, batch: "_Batch", hidden: Tensor) -> None:
-        """Blends the first patch in at other places where it is hidden, bool [B], until it shows."""
-        # Where a mixed clone leaves no trace, the next one is likely to leave none either.
-        batch = batch._replace(mixed=batch.mixed & (self.settings.blend == "mixed"))
-        for attempt in range(1, 1 + self.settings.retries):
-            if hidden.device.type != "cpu":  # finding out how many they are would wait for the device
-                hidden = hidden & ~self._blend_patch(batch._replace(active=hidden[:, None]), 0, attempt)
-                continue
-            few = torch.nonzero(hidden)[:, 0]
-            if len(few) == 0:
-                break
-            part = _Batch(*(t[few] for t in batch))
-            hidden[few] = ~self._blend_patch(part, 0, attempt)
-            batch.abnormal[few], batch.mask[few] = part.abnormal, part.mask
-
-    def _blend_patch(self, batch: "_Batch", p: int, attempt: int = 0) -> Tensor:
-        """Blends one patch into each image where it is active, in place; returns where it shows, bool [B]."""
-        # On a CPU a chunk's canvases should fit into the cache; on a GPU each chunk would cost its launches again.
-        chunk = CHUNK if batch.mask.device.type == "cpu" else len(batch.mask)
-        parts = zip(*(t.split(chunk) for t in batch), strict=True)
-        return torch.cat([self._blend_chunk(_Batch(*part), p, attempt) for part in parts])
-
-    def _blend_chunk(self, batch: "_Batch", p: int, attempt: int) -> Tensor:
-        cut, paste, size = batch.cut[:, p, attempt], batch.paste[:, p, attempt], self._size
+    def _blend(
+        self,
+        abnormal: Tensor,
+        mask: Tensor,
+        source: Tensor,
+        cut: Tensor,
+        paste: Tensor,
+        mixed: Tensor,
+        active: Tensor,
+        *,
+        first: bool,
+    ) -> None:
+        """Blends one patch into each image, in place; the first one is always active."""
         # The authors zero the outermost pixels of the patch's mask: the rectangle solved in is 1 px smaller all around.
-        inner = torch.cat([paste[:, :2] + 1, paste[:, 2:] - 2], 1)
+        inner, size = torch.cat([paste[:, :2] + 1, paste[:, 2:] - 2], 1), self._size
         rows, columns = inner[:, 2], inner[:, 3]
         exact = self.settings.mode == "exact"
-        patch = resized(batch.source, cut, paste[:, 2:], margin=1, size=size, largest=self._largest, exact=exact)
-        spot = spots(batch.abnormal, inner, size)
-        at = places(batch.abnormal, spot)
-        before = read(batch.abnormal, at).short()  # [B, N, 3, N]
+        patch = resized(source, cut, paste[:, 2:], margin=1, size=size, largest=self._largest, exact=exact)
+        spot = spots(abnormal, inner, size)
+        at = places(abnormal, spot)
+        before = read(abnormal, at).short()  # [B, N, 3, N]
         guided = clone_mask(rows, columns, size)
-        if p + attempt > 0:
-            guided *= batch.active[:, p, None, None]
-        after = blend(patch, before, guided, rows, columns, batch.mixed)
-        write(batch.abnormal, at, after)
+        if not first:
+            guided *= active[:, None, None]
+        after = blend(patch, before, guided, rows, columns, mixed)
+        write(abnormal, at, after)
         change = before.sub_(after).abs_()
         change = change[:, :, 0].add_(change[:, :, 1]).add_(change[:, :, 2])[:, :, None] > 3  # [B, N, 1, N]
-        write(batch.mask, spot, read(batch.mask, spot) | change if p > 0 else change)
-        return change.flatten(1).any(1)
-
-
-class _Batch(NamedTuple):
-    """What `apply` works on: images being changed, their sources, and the boxes in the order of their trial."""
-
-    abnormal: Tensor
-    mask: Tensor
-    source: Tensor
-    cut: Tensor
-    paste: Tensor
-    active: Tensor
-    mixed: Tensor
+        write(mask, spot, change if first else change | read(mask, spot))
 
 
 def _centred(start: Tensor, length: Tensor, new_length: Tensor, side: int) -> Tensor:

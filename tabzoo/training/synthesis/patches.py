@@ -41,23 +41,26 @@ def spots(images: Tensor, box: Tensor, size: int) -> Tensor:
 
 
 def places(images: Tensor, spots: Tensor) -> Tensor:
-    """Returns where all channels of spots lie in the memory of dense images, int64 [B, size, C, size]."""
+    """Returns where the first channel of spots lies in the memory of dense images, of the shape of the spots."""
     B, C, H, W = images.shape
-    pitch = images.stride(3)
-    gap = (C - pitch) * H * W  # what lies between an image's first channel and the next image
-    b = torch.arange(B, device=spots.device)[:, None, None, None]
-    c = torch.arange(C, device=spots.device)[:, None]
-    return spots * pitch + (b * gap + c * images.stride(1))
+    if images.stride(3) == C:
+        return spots * C
+    b = torch.arange(B, device=spots.device).view(-1, 1, 1, 1)
+    return spots + b * ((C - 1) * H * W)
 
 
 def read(images: Tensor, at: Tensor) -> Tensor:
-    """Returns the pixels at indices made by `places`, in the shape of the indices."""
-    return _flat(images).index_select(0, at.view(-1)).view(at.shape)
+    """Returns the pixels at places, [B, N, 1, M] -> [B, N, C, M]."""
+    index = at.view(-1)
+    channels = [flat.index_select(0, index).view(at.shape) for flat in _channels(images)]
+    return torch.cat(channels, 2) if len(channels) > 1 else channels[0]
 
 
 def write(images: Tensor, at: Tensor, values: Tensor) -> None:
-    """Writes pixels at indices made by `places`; where an index is repeated, the values must be too."""
-    _flat(images).scatter_(0, at.view(-1), values.reshape(-1))
+    """Writes pixels [B, N, C, M] at places [B, N, 1, M]; where a place is repeated, the values must be too."""
+    index = at.view(-1)
+    for c, flat in enumerate(_channels(images)):
+        flat.scatter_(0, index, values[:, :, c].reshape(-1))
 
 
 def resized(
@@ -133,6 +136,12 @@ def _lines(images: Tensor, y: Tensor) -> Tensor:
     b = torch.arange(0, images.numel(), images[0].numel(), device=y.device)[:, None]
     c = torch.arange(images.shape[1], device=y.device).mul_(images.stride(1))
     return (y * images.stride(2)).add_(b)[..., None] + c
+
+
+def _channels(images: Tensor) -> list[Tensor]:
+    """The memory of dense images from each channel's first pixel on, so that one index serves all channels."""
+    starts = range(0, images.shape[1] * images.stride(1), images.stride(1))
+    return [images.as_strided((images.numel() - c,), (1,), images.storage_offset() + c) for c in starts]
 
 
 def _flat(images: Tensor) -> Tensor:

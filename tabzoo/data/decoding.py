@@ -1,0 +1,211 @@
+"""Files decoded into the rows of an array, in this process or in several; one that dies costs no more than its file."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.samples import Bytes
+from tabzoo.errors import ImageError
+
+__all__ = ["Failures", "Kind", "Pool", "Target", "decode_all", "decode_chunk"]
+
+logger = logging.getLogger(__name__)
+
+# Seconds that starting processes takes, mostly to import torch: less work than this is done sooner without them.
+_POOL_START = 8.0
+_SAVE_EVERY = 60.0
+_CHUNK = 16
+
+Kind: TypeAlias = Literal["image", "mask"]
+Failures: TypeAlias = dict[int, str]
+"""Row to the reason why its file can't be read."""
+_Job: TypeAlias = tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Target:
+    """How files are decoded and where to; small, since it travels with every task."""
+
+    root: bytes
+    kind: Kind
+    size: int
+    file: str | None = None  # None: only find out whether the files can be read.
+    offset: int = 0  # Of the first row in the file.
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Of one decoded file."""
+        return (self.size, self.size, 3) if self.kind == "image" else (self.size, self.size)
+
+    def decode(self, path: bytes) -> NDArray[np.uint8]:
+        """The file's pixels, uint8 of shape `row_shape`."""
+        file = os.fsdecode(os.path.join(self.root, path))
+        return (read_image if self.kind == "image" else read_mask)(file, size=self.size)
+
+    def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        """Writes a row, and does not map it: a full disk is an error here, but ends a process that writes to a map."""
+        if self.file is not None:
+            with open(self.file, "r+b") as file:
+                file.seek(self.offset + row * pixels.size)
+                file.write(np.ascontiguousarray(pixels).data)
+
+
+def decode_chunk(target: Target, jobs: Sequence[_Job]) -> Failures:
+    """Decodes files into their rows; also called in worker processes."""
+    failures = {}
+    for row, path in jobs:
+        try:
+            target.write(row, target.decode(path))
+        except ImageError as error:
+            failures[row] = error.reason
+    return failures
+
+
+def decode_all(
+    target: Target,
+    paths: Bytes,
+    done: NDArray[np.bool_],
+    *,
+    workers: int,
+    progress: bool,
+    save: Callable[[], None] | None = None,
+) -> Failures:
+    """Decodes all rows that are not done.
+
+    Args:
+        target: Where to.
+        paths: All files, [N].
+        done: Which rows are done; becomes true for each that is decoded, [N].
+        workers: Number of processes.
+        progress: Show a progress bar.
+        save: Called every now and then, to keep what is done so far.
+    """
+    failures: Failures = {}
+    rows = np.flatnonzero(~done).tolist()
+    chunks = ([(row, bytes(paths[row])) for row in rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK))
+    saved_time = time.monotonic()
+    verb = "decoding" if target.file else "checking"
+    with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not progress) as bar:
+        for jobs, failed in _decode_chunks(target, chunks, len(rows), workers):
+            failures |= failed
+            done[[row for row, _ in jobs if row not in failed]] = True
+            bar.update(len(jobs))
+            if save is not None and time.monotonic() - saved_time > _SAVE_EVERY:
+                save()
+                saved_time = time.monotonic()
+    return failures
+
+
+_Decoded: TypeAlias = Iterator[tuple[list[_Job], Failures]]
+
+
+def _decode_chunks(target: Target, chunks: Iterator[list[_Job]], count: int, workers: int) -> _Decoded:
+    """Here at first, and in processes once that is sure to pay."""
+    start_time, num_done = time.monotonic(), 0
+    for jobs in chunks:
+        yield jobs, decode_chunk(target, jobs)
+        num_done += len(jobs)
+        left = (time.monotonic() - start_time) * (count / num_done - 1)
+        if workers > 1 and left * (1 - 1 / workers) > _POOL_START:
+            yield from _in_processes(target, chunks, workers)
+
+
+def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) -> _Decoded:
+    """In worker processes, in any order. After one has died goes on with half as many."""
+    pending: dict[Future[Failures], list[_Job]] = {}
+    pool = Pool(workers)
+    try:
+        while True:
+            # A bounded queue: a million paths in flight would be as many objects.
+            for jobs in islice(chunks, 4 * workers - len(pending)):
+                pending[pool.submit(decode_chunk, target, jobs)] = jobs
+            if not pending:
+                return
+            try:
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    failures = future.result()
+                    yield pending.pop(future), failures
+            except BrokenProcessPool:
+                pool.close()
+                workers = max(1, workers // 2)
+                logger.warning("a decoding process died; going on with %d", workers)
+                lost = list(chain.from_iterable(pending.values()))
+                pending.clear()
+                yield lost, _decode_apart(target, lost)
+                pool = Pool(workers)
+    finally:
+        pool.close()
+
+
+def _decode_apart(target: Target, jobs: list[_Job]) -> Failures:
+    """Decodes in one process of its own, and halves the jobs until a file that kills its process is alone."""
+    with closing(Pool(1)) as pool:
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool:  # It is not a file: there are no processes to be had.
+            return decode_chunk(target, jobs)
+        try:
+            return dict(pool.submit(decode_chunk, target, jobs).result())
+        except BrokenProcessPool:
+            if len(jobs) == 1:
+                return {jobs[0][0]: "the process that decoded it died: out of memory, or the file breaks the decoder"}
+    half = len(jobs) // 2
+    return _decode_apart(target, jobs[:half]) | _decode_apart(target, jobs[half:])
+
+
+class Pool:
+    """Worker processes that import nothing of the caller's script and end when this process does."""
+
+    def __init__(self, workers: int) -> None:
+        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+        context = get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload([__name__])  # Imported once, not by each worker.
+        self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Like the executor's; whatever keeps a process from starting is a broken pool, told by the future."""
+        # Each worker would import the main script, and run it if it has no `if __name__ == "__main__"`.
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            return self._executor.submit(function, *arguments)
+        except (OSError, EOFError, AssertionError, BrokenProcessPool) as error:
+            broken: Future[Any] = Future()
+            broken.set_exception(BrokenProcessPool(f"can't start a process: {error}"))
+            return broken
+        finally:
+            sys.modules["__main__"] = main
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent alone reports it.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,79 @@
+"""The files that a cache entry is made of, as they are now, and their fingerprint.
+
+It covers the list of files with sizes and modification times, how they are decoded, and Pillow's version.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from tabzoo.data.decoding import Kind, Target
+from tabzoo.data.samples import Bytes
+
+__all__ = ["Files"]
+
+# To be raised when an entry's files change, or what `images.py` makes of an image.
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """The files of one entry."""
+
+    target: Target
+    paths: Bytes
+    stats: NDArray[np.int64]  # [N, 2]: size in bytes, modification time in ns; -1 for a missing file.
+
+    @classmethod
+    def listed(cls, root: Path, paths: Bytes, kind: Kind, size: int) -> "Files":
+        """The files as they are now."""
+        return cls(Target(os.fsencode(root), kind, size), paths, _stats(os.fsencode(root), paths))
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all rows."""
+        return len(self.paths) * int(np.prod(self.target.row_shape))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What decides the pixels of a given file."""
+        return {
+            "format": _FORMAT,
+            "kind": self.target.kind,
+            "size": self.target.size,
+            "resize": "lanczos" if self.target.kind == "image" else "nearest",
+            "pillow": PIL.__version__,
+            # The real path: one folder under two names has one entry, two folders with equal file lists have two.
+            "root": os.path.realpath(os.fsdecode(self.target.root)),
+        }
+
+    @cached_property
+    def folder_name(self) -> str:
+        """The entry's, with the fingerprint in it."""
+        digest = hashlib.sha256(json.dumps([self.settings, len(self.paths)], sort_keys=True).encode())
+        # Joined, for the width of the array depends on the longest path.
+        digest.update(b"\0".join(self.paths.tolist()) + b"\0")
+        digest.update(np.ascontiguousarray(self.stats).tobytes())
+        name = re.sub(r"[^A-Za-z0-9.-]+", "_", os.path.basename(self.settings["root"]))[:40].lstrip(".")
+        what = "" if self.target.kind == "image" else "-masks"
+        return f"{name or 'data'}{what}-{self.target.size}-{digest.hexdigest()[:24]}"
+
+
+def _stats(root: bytes, paths: Bytes) -> NDArray[np.int64]:
+    def stat(path: bytes) -> tuple[int, int]:
+        try:
+            status = os.stat(os.path.join(root, path))
+        except OSError:
+            return -1, -1
+        return status.st_size, status.st_mtime_ns
+
+    return np.fromiter(map(stat, paths.tolist()), np.dtype((np.int64, 2)), len(paths))

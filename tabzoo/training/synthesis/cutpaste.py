@@ -1,0 +1,278 @@
+"""CutPaste: a piece of the image itself, colour jittered, pasted somewhere else.
+
+Paper: Li, Sohn, Yoon and Pfister 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization"
+(CVPR, arXiv 2104.04015). Facts of the TAB authors' setting: public repository Howeng98/TAB @ aa8c4dc. A patch covers
+0.02 to 0.09 of the image with an aspect of 0.2 to 5 (uniform in its logarithm); a scar is 2 to 16 px wide, 10 to 25 px
+high and turned by up to 45 degrees; colours are jittered by 0.1. The authors' "union" always makes patches: its scar
+branch is switched off. So `patch` is the default here and `union` flips a coin, as the paper does.
+
+It differs from it in: colour jitter is one affine map (see `colour.py`); a piece longer than the image is cut to it; a
+scar's size is a whole number of pixels; and where none of a piece shows, it is cut and pasted elsewhere (`retry.py`).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tabzoo.errors import InputError
+from tabzoo.training.synthesis.colour import GREY, colour_matrix, spread
+from tabzoo.training.synthesis.draws import integers, uniforms
+from tabzoo.training.synthesis.interface import Params, Synthetic
+from tabzoo.training.synthesis.patches import dense, places, read, write
+from tabzoo.training.synthesis.retry import first_that_shows
+
+__all__ = ["CutPaste", "CutPasteParams", "CutPasteSettings"]
+
+STREAM = 2
+_GREY = np.array(GREY, np.float32)
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutPasteSettings:
+    """The parameters of CutPaste; the defaults are the TAB authors'."""
+
+    variant: Literal["patch", "scar", "union"] = "patch"
+    """`union` makes patches and scars equally often."""
+    area_min: float = 0.02
+    """Least share of the image that a patch covers."""
+    area_max: float = 0.09
+    aspect_min: float = 0.2
+    """Least width over height of a patch; the largest is its inverse."""
+    scar_width: tuple[int, int] = (2, 16)
+    """Pixels, both ends included."""
+    scar_height: tuple[int, int] = (10, 25)
+    scar_turn: float = 45.0
+    """Largest angle of a scar, in degrees, either way."""
+    jitter: float = 0.1
+    """Strength of the changes of brightness, contrast, saturation and hue."""
+    retries: int = 2
+    """Further places, tried as long as nothing shows."""
+
+    def __post_init__(self) -> None:
+        for name, fits in (
+            ("variant", self.variant in ("patch", "scar", "union")),
+            ("area_min", 0 < self.area_min <= self.area_max),
+            ("area_max", self.area_max < 1),
+            ("aspect_min", 0 < self.aspect_min <= 1),
+            ("scar_width", 1 <= self.scar_width[0] <= self.scar_width[1]),
+            ("scar_height", 1 <= self.scar_height[0] <= self.scar_height[1]),
+            ("scar_turn", 0 <= self.scar_turn <= 90),
+            ("jitter", 0 <= self.jitter <= 0.5),
+            ("retries", self.retries >= 0),
+        ):
+            if not fits:
+                raise InputError(
+                    f"cutpaste: {name} is {getattr(self, name)!r}, which does not fit; see CutPasteSettings"
+                )
+
+
+@dataclass(frozen=True)
+class CutPasteParams(Params):
+    """What is drawn for each sample: one piece, with A places."""
+
+    cut: Tensor
+    """int64 [B, A, 4]: top, left, height and width of the piece in the source."""
+    paste: Tensor
+    """int64 [B, A, 4]: the box around the pasted, turned piece."""
+    turn: Tensor
+    """float32 [B, 2]: cosine and sine of its angle."""
+    colours: Tensor
+    """float32 [B, 3, 3]: the matrix that its colours are multiplied with."""
+    lift: Tensor
+    """float32 [B]: the share of its mean grey that is added."""
+
+
+class CutPaste:
+    """Draws and applies CutPaste anomalies.
+
+    Args:
+        class_ids: The class of each image, integers [N]; only their number matters.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        settings: The parameters; the TAB authors' by default.
+    """
+
+    def __init__(self, class_ids: Tensor, height: int, width: int, settings: CutPasteSettings | None = None) -> None:
+        self.settings = settings or CutPasteSettings()
+        self._num_images, self._sides = len(class_ids), (height, width)
+        longest = math.ceil(math.hypot(self.settings.scar_width[1], self.settings.scar_height[1])) + 2
+        if self.settings.variant != "patch" and longest >= min(height, width):
+            raise InputError(f"cutpaste: images of {height} x {width} are too small for scars of up to {longest} px")
+        scar, patch = longest**2, math.ceil(self._patch_limit())
+        self._largest = {"patch": patch, "scar": scar, "union": max(patch, scar)}[self.settings.variant]
+
+    def _patch_limit(self) -> float:
+        # Both sides are rounded to whole pixels, which may add half a pixel to each.
+        height, width = self._sides
+        area = self.settings.area_max * height * width
+        longest = min(math.sqrt(area / self.settings.aspect_min), max(height, width))
+        return area + longest + 1
+
+    def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> CutPasteParams:
+        """Draws the parameters of samples from (seed, epoch, sample id) alone; see `Synthesis.draw`."""
+        A = 1 + self.settings.retries
+        u = uniforms(seed, epoch, sample_ids, 8 + 4 * A, stream=STREAM)
+        size, angle = self._patch(u[:, 1], u[:, 2]), torch.zeros_like(u[:, 0])
+        if self.settings.variant != "patch":
+            scar = u[:, 0] < (0.5 if self.settings.variant == "union" else 1.0)
+            size = torch.where(scar[:, None], self._scar(u[:, 1], u[:, 2]), size)
+            angle = torch.where(scar, (2 * u[:, 3] - 1) * math.radians(self.settings.scar_turn), angle)
+        turn = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
+        box = self._around(size, turn)
+        corners = u[:, 8:].view(-1, A, 4)
+        cut, paste = self._placed(corners[..., :2], size), self._placed(corners[..., 2:], box)
+        jitter = self.settings.jitter
+        brightness, contrast, saturation = spread(u[:, 4:7], jitter).unbind(1)
+        colours = colour_matrix(saturation, jitter * (2 * u[:, 7] - 1)) * (brightness * contrast)[:, None, None]
+        lift = brightness * (1 - contrast)
+        source = sample_ids % self._num_images
+        return CutPasteParams(source, cut, paste, turn.float(), colours.float(), lift.float())
+
+    def _patch(self, u: Tensor, v: Tensor) -> Tensor:
+        """Height and width of a patch, int64 [B, 2]."""
+        s, (height, width) = self.settings, self._sides
+        area = torch.lerp(torch.full_like(u, s.area_min), torch.full_like(u, s.area_max), u) * (height * width)
+        aspect = torch.exp((2 * v - 1) * math.log(1 / s.aspect_min))
+        size = torch.stack([torch.sqrt(area / aspect), torch.sqrt(area * aspect)], 1).round().long().clamp(min=1)
+        return torch.minimum(size, torch.tensor(self._sides, device=u.device))
+
+    def _scar(self, u: Tensor, v: Tensor) -> Tensor:
+        """Height and width of a scar, int64 [B, 2]."""
+        (low_h, high_h), (low_w, high_w) = self.settings.scar_height, self.settings.scar_width
+        return torch.stack([integers(u, low_h, high_h + 1), integers(v, low_w, high_w + 1)], 1)
+
+    @staticmethod
+    def _around(size: Tensor, turn: Tensor) -> Tensor:
+        """Height and width of the box around a turned piece; the piece's own if it is not turned."""
+        cosine, sine = turn.abs().unbind(1)
+        height, width = size.unbind(1)
+        box = torch.stack([height * cosine + width * sine, height * sine + width * cosine], 1)
+        return torch.ceil(box - 1e-9).long()
+
+    def _placed(self, u: Tensor, size: Tensor) -> Tensor:
+        """Boxes of a size, [B, 2], at random places inside the image, [B, A, 4]."""
+        size = size[:, None].expand(-1, u.shape[1], -1)
+        return torch.cat([integers(u, 0, torch.tensor(self._sides, device=u.device) - size + 1), size], 2)
+
+    def apply(self, normal: Tensor, source: Tensor, params: CutPasteParams) -> Synthetic:
+        """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        with torch.autocast(normal.device.type, enabled=False):
+            return first_that_shows(
+                self._make, dense(normal), dense(source), params, attempts=1 + self.settings.retries
+            )
+
+    def _make(self, normal: Tensor, source: Tensor, params: CutPasteParams, attempt: int) -> Synthetic:
+        abnormal, cut, paste = normal.clone(), params.cut[:, attempt], params.paste[:, attempt]
+        mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
+        if normal.device.type == "cpu":
+            # Pieces differ in size by a factor of five: one after the other is faster than all in the largest one's size.
+            _paste_each(abnormal, mask, source, cut, paste, params)
+        else:
+            _paste_all(abnormal, mask, source, cut, paste, params, self._largest)
+        return Synthetic(abnormal, mask)
+
+
+def _paste_each(
+    abnormal: Tensor, mask: Tensor, source: Tensor, cut: Tensor, paste: Tensor, params: CutPasteParams
+) -> None:
+    """Pastes the pieces one by one, in place, in NumPy, whose small operations cost the least."""
+    turns, colours, lifts = params.turn.tolist(), params.colours.numpy(), params.lift.tolist()
+    boxes = zip(abnormal.numpy(), mask.numpy(), source.numpy(), cut.tolist(), paste.tolist(), strict=True)
+    for i, (image, region, other, (y, x, h, w), (top, left, height, width)) in enumerate(boxes):
+        piece, inside = other[:, y : y + h, x : x + w], None
+        if turns[i][1] != 0:
+            rows, columns, inside = _turned_back_one(height, width, h, w, turns[i])
+            piece = piece[:, rows, columns]
+        levels = piece.reshape(3, -1).astype(np.float32)
+        counted = levels if inside is None else levels[:, inside.reshape(-1)]
+        mean = _GREY @ (counted.sum(1) / counted.shape[1])
+        levels = colours[i] @ levels
+        levels += np.float32(lifts[i]) * mean + np.float32(0.5)
+        piece = np.clip(levels, 0, 255, out=levels).astype(np.uint8).reshape(3, height, width)
+        image, region = (
+            image[:, top : top + height, left : left + width],
+            region[0, top : top + height, left : left + width],
+        )
+        if inside is not None:
+            piece = np.where(inside, piece, image)
+        change = np.maximum(piece, image) - np.minimum(piece, image)
+        region[...] = change[0].astype(np.int16) + change[1] + change[2] > 3
+        image[...] = piece
+
+
+def _turned_back_one(
+    height: int, width: int, h: int, w: int, turn: list[float]
+) -> tuple[IntArray, IntArray, BoolArray]:
+    """`_turned_back` of one box, height x width, and piece, h x w."""
+    cosine, sine = np.float32(turn[0]), np.float32(turn[1])
+    y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
+    x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)
+    rows = np.floor(cosine * y - sine * x + np.float32(h / 2)).astype(np.int64)
+    columns = np.floor(sine * y + cosine * x + np.float32(w / 2)).astype(np.int64)
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    return rows.clip(0, h - 1), columns.clip(0, w - 1), inside
+
+
+def _paste_all(
+    abnormal: Tensor, mask: Tensor, source: Tensor, cut: Tensor, paste: Tensor, params: CutPasteParams, largest: int
+) -> None:
+    """Pastes the pieces all at once, in place, as lists of `largest` pixels."""
+    y, x, counted = _pixels(paste, largest)
+    target = _spots(abnormal, paste, y, x)
+    y, x, inside = _turned_back(y, x, params.turn, cut, paste)
+    piece = read(source, places(source, _spots(source, cut, y, x)))[:, 0]  # [B, 3, L]
+    piece = _coloured(piece, counted & inside, params)
+    at = places(abnormal, target)
+    before = read(abnormal, at)[:, 0].short()
+    change = (piece - before).mul_(inside[:, None])
+    write(abnormal, at, (before + change).to(torch.uint8)[:, None])
+    write(mask, target, (change.abs_().sum(1) > 3)[:, None, None])
+
+
+def _pixels(box: Tensor, largest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels of boxes one after the other: row and column, float32 [B, L], and whether there is another, bool.
+
+    Beyond a box's area its last pixel is repeated, so that every place is a valid one.
+    """
+    height, width = box[:, 2:3].float(), box[:, 3:4].float()
+    area = height * width
+    i = torch.arange(largest, dtype=torch.float32, device=box.device)
+    counted = i < area
+    i = i.minimum(area - 1)
+    y = torch.floor((i + 0.5) / width)
+    return y, i.sub_(y * width), counted
+
+
+def _spots(images: Tensor, box: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """The pixels y, x of boxes, counted through a batch of images, int64 [B, 1, 1, L]."""
+    _, _, H, W = images.shape
+    corner = torch.arange(len(images), device=box.device) * (H * W) + box[:, 0] * W + box[:, 1]
+    return (y * W).add_(x).long().add_(corner[:, None])[:, None, None]
+
+
+def _turned_back(y: Tensor, x: Tensor, turn: Tensor, cut: Tensor, paste: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where pixels of the pasted box come from in the cut piece, and whether from inside it, all [B, L]."""
+    cosine, sine = turn[:, 0:1], turn[:, 1:2]
+    size, box = cut[:, 2:].float(), paste[:, 2:].float()
+    y, x = y + 0.5 - box[:, 0:1] / 2, x + 0.5 - box[:, 1:2] / 2
+    y, x = torch.floor(cosine * y - sine * x + size[:, 0:1] / 2), torch.floor(sine * y + cosine * x + size[:, 1:2] / 2)
+    inside = (y >= 0) & (y < size[:, 0:1]) & (x >= 0) & (x < size[:, 1:2])
+    return y.clamp(min=0).minimum(size[:, 0:1] - 1), x.clamp(min=0).minimum(size[:, 1:2] - 1), inside
+
+
+def _coloured(piece: Tensor, counted: Tensor, params: CutPasteParams) -> Tensor:
+    """The piece, uint8 [B, 3, L], with its colours jittered, int16; `counted` pixels make its mean."""
+    levels = piece.float()
+    weights = counted.float()[..., None]  # [B, L, 1]
+    mean = torch.bmm(levels, weights)[..., 0] / weights.sum(1)  # [B, 3]
+    lift = params.lift * (mean @ levels.new_tensor(GREY))
+    levels = torch.baddbmm(lift[:, None, None], params.colours, levels)
+    return levels.add_(0.5).clamp_(0, 255).short()
