@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,19 +21,21 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def lock(final: Path) -> Iterator[bool]:
-    """Holds the lock of an entry, after another process that holds it has finished or died; false if there are no locks.
+    """Holds the lock of an entry, after another process that holds it has finished or died; false if it can't be had.
 
     Its file stays, for a lock on a removed file would keep nobody out.
     """
-    with open(final.with_name(f".{final.name}.lock"), "w") as file:
-        locked = True
+    with ExitStack() as stack:
         try:
-            _flock(file)
-        except BlockingIOError:
-            logger.warning("another process is building %s; waiting for it", final.name)
-            _flock(file, wait=True)
-        except OSError as error:
-            logger.debug("no locks in %s: %s", final.parent, error)
+            file = stack.enter_context(open(final.with_name(f".{final.name}.lock"), "w"))
+            try:
+                _flock(file)
+            except BlockingIOError:
+                logger.warning("another process is building %s; waiting for it", final.name)
+                _flock(file, wait=True)
+            locked = True
+        except OSError as error:  # No locks on this file system, or another user's file.
+            logger.debug("no lock for %s: %s", final, error)
             locked = False
         yield locked
 

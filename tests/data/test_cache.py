@@ -575,6 +575,15 @@ def test_remains_of_a_live_builder_stay(data: Path, folder: Path):
     assert leftovers(folder) == []
 
 
+def test_a_lock_that_can_not_be_had(data: Path, folder: Path):
+    """As when another user's killed build has left its file in a shared folder."""
+    samples = find_samples(data)
+    (folder / f".{files_of(samples).folder_name}.lock").mkdir(parents=True)
+    check(opened(samples, folder))
+    assert len(published(folder)) == 1
+    assert not list(folder.glob(".*.tmp"))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "short pixels": lambda entry: os.truncate(entry / "pixels.npy", 2000),
     "no pixels": lambda entry: (entry / "pixels.npy").unlink(),

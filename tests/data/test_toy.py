@@ -127,7 +127,7 @@ def test_images_of_a_class_vary(name: str) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"classes": []}, "classes is empty"),
         ({"classes": ["hexnut"]}, "no toy class is called 'hexnut'; there are .* Did you mean 'hex_nut'"),
-        ({"classes": ["zzz"]}, f"'zzz': There are {TOY_CLASSES[0]}"),
+        ({"classes": ["zzz"]}, f"'zzz'; there are {TOY_CLASSES[0]}"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, object], text: str, tmp_path: Path) -> None:

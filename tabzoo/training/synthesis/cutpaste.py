@@ -22,7 +22,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.colour import GREY, colour_matrix, spread
 from tabzoo.training.synthesis.draws import integers, uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
 from tabzoo.training.synthesis.patches import dense, places, read, write
 from tabzoo.training.synthesis.retry import first_that_shows
 
@@ -164,6 +164,7 @@ class CutPaste:
 
     def apply(self, normal: Tensor, source: Tensor, params: CutPasteParams) -> Synthetic:
         """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        check_images(normal, source, self._sides)
         with torch.autocast(normal.device.type, enabled=False):
             return first_that_shows(
                 self._make, dense(normal), dense(source), params, attempts=1 + self.settings.retries
@@ -193,7 +194,7 @@ def _paste_each(
             piece = piece[:, rows, columns]
         levels = piece.reshape(3, -1).astype(np.float32)
         counted = levels if inside is None else levels[:, inside.reshape(-1)]
-        mean = _GREY @ (counted.sum(1) / counted.shape[1])
+        mean = _GREY @ (counted.sum(1) / max(counted.shape[1], 1))
         levels = colours[i] @ levels
         levels += np.float32(lifts[i]) * mean + np.float32(0.5)
         piece = np.clip(levels, 0, 255, out=levels).astype(np.uint8).reshape(3, height, width)
@@ -272,7 +273,7 @@ def _coloured(piece: Tensor, counted: Tensor, params: CutPasteParams) -> Tensor:
     """The piece, uint8 [B, 3, L], with its colours jittered, int16; `counted` pixels make its mean."""
     levels = piece.float()
     weights = counted.float()[..., None]  # [B, L, 1]
-    mean = torch.bmm(levels, weights)[..., 0] / weights.sum(1)  # [B, 3]
+    mean = torch.bmm(levels, weights)[..., 0] / weights.sum(1).clamp(min=1)  # [B, 3]
     lift = params.lift * (mean @ levels.new_tensor(GREY))
     levels = torch.baddbmm(lift[:, None, None], params.colours, levels)
     return levels.add_(0.5).clamp_(0, 255).short()

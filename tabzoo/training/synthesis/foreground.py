@@ -25,14 +25,7 @@ def object_mask(images: Tensor, background: float, threshold: float) -> Tensor:
 
 
 def acceptable(
-    source: Tensor,
-    destination: Tensor,
-    cut: Tensor,
-    paste: Tensor,
-    *,
-    size: int,
-    min_object: float,
-    min_overlap: float,
+    source: Tensor, destination: Tensor, cut: Tensor, paste: Tensor, *, size: int, min_object: float, min_overlap: float
 ) -> Tensor:
     """Says which candidate placements put enough of the object on the object.
 

@@ -6,7 +6,9 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Params", "Synthesis", "Synthetic"]
+from tabzoo.errors import InputError
+
+__all__ = ["Params", "Synthesis", "Synthetic", "check_images"]
 
 
 class Synthetic(NamedTuple):
@@ -29,7 +31,7 @@ class Params:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, samples: Tensor) -> Self:
+    def __getitem__(self, samples: Tensor | slice) -> Self:
         """Returns the parameters of some of the samples."""
         return type(self)(**{f.name: getattr(self, f.name)[samples] for f in fields(self)})
 
@@ -61,3 +63,11 @@ class Synthesis(Protocol[P]):
             source: uint8 [B, 3, H, W], the images named by `params.source`.
             params: On the device of the images.
         """
+
+
+def check_images(normal: Tensor, source: Tensor, sides: tuple[int, int]) -> None:
+    """Raises an InputError unless both are uint8 [B, 3, height, width] of the given sides."""
+    for name, images in (("normal", normal), ("source", source)):
+        shape = (len(normal), 3, *sides)
+        if images.dtype != torch.uint8 or images.shape != shape:
+            raise InputError(f"{name} images must be uint8 {list(shape)}; got {images.dtype} {list(images.shape)}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.draws import uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
 from tabzoo.training.synthesis.patches import dense, places, read, spots, write
 from tabzoo.training.synthesis.retry import first_that_shows
 
@@ -68,7 +68,7 @@ class GridMask:
 
     def __init__(self, class_ids: Tensor, height: int, width: int, settings: GridMaskSettings | None = None) -> None:
         self.settings = settings or GridMaskSettings()
-        self._num_images = len(class_ids)
+        self._num_images, self._sides = len(class_ids), (height, width)
         self._grid = (height // self.settings.block, width // self.settings.block)
         if self._grid[0] * self._grid[1] < self.settings.num_blocks:
             raise InputError(
@@ -91,6 +91,7 @@ class GridMask:
 
     def apply(self, normal: Tensor, source: Tensor, params: GridMaskParams) -> Synthetic:
         """Makes the anomalies; nothing is drawn, and `source` is not read; see `Synthesis.apply`."""
+        check_images(normal, source, self._sides)
         return first_that_shows(self._make, dense(normal), source, params, attempts=1 + self.settings.retries)
 
     def _make(self, normal: Tensor, source: Tensor, params: GridMaskParams, attempt: int) -> Synthetic:

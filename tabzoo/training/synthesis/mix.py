@@ -9,7 +9,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.cutpaste import CutPaste
 from tabzoo.training.synthesis.draws import uniforms
-from tabzoo.training.synthesis.interface import Params, Synthesis, Synthetic
+from tabzoo.training.synthesis.interface import Params, Synthesis, Synthetic, check_images
 from tabzoo.training.synthesis.mask import GridMask
 from tabzoo.training.synthesis.nsa import Nsa
 from tabzoo.training.synthesis.perlin import Perlin
@@ -51,7 +51,7 @@ class MixParams(Params):
     methods: tuple[Params, ...]
     """Parameters for every sample by every method."""
 
-    def __getitem__(self, samples: Tensor) -> "MixParams":
+    def __getitem__(self, samples: Tensor | slice) -> "MixParams":
         return MixParams(self.source[samples], self.choice[samples], tuple(m[samples] for m in self.methods))
 
     def to(self, device: torch.device | str) -> "MixParams":
@@ -71,6 +71,7 @@ class Mix:
 
     def __init__(self, class_ids: Tensor, height: int, width: int, settings: MixSettings | None = None) -> None:
         self.settings = settings or MixSettings()
+        self._sides = (height, width)
         names = [name for name, weight in self.settings.weights.items() if weight > 0]
         self._methods: list[Synthesis[Any]] = [
             METHODS[name](class_ids, height, width, self.settings.settings.get(name)) for name in names
@@ -88,6 +89,7 @@ class Mix:
 
     def apply(self, normal: Tensor, source: Tensor, params: MixParams) -> Synthetic:
         """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        check_images(normal, source, self._sides)
         abnormal = normal.clone()
         mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         for k, (method, drawn) in enumerate(zip(self._methods, params.methods, strict=True)):

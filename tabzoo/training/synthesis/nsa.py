@@ -11,7 +11,7 @@ It differs from it in: all draws are keyed by (seed, epoch, sample id), see `dra
 intensity label is computed, which TAB's loss never reads; the mask is not median filtered; a patch of odd width lands
 where it was drawn, not one pixel right of it; a patch is at least 11 px high and wide, since of one below 9 px
 OpenCV's erosion of the mask leaves nothing; without `shift` a resized patch keeps the centre of its source box; where
-no patch shows, they are blended in again at other places, normally if the blend mode may be chosen (see `retry.py`).
+no patch shows, they are blended in at other places, with normal cloning if the mode may be chosen (see `retry.py`).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, uniforms
 from tabzoo.training.synthesis.foreground import acceptable, object_mask
-from tabzoo.training.synthesis.interface import Params, Synthetic
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
 from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
 from tabzoo.training.synthesis.poisson import blend, clone_mask
 from tabzoo.training.synthesis.retry import first_that_shows
@@ -90,16 +90,8 @@ class NsaSettings:
             ("blend", self.blend, self.blend in ("mix", "normal", "mixed")),
             ("mode", self.mode, self.mode in ("exact", "fast")),
             ("retries", self.retries, self.retries >= 0),
-            (
-                "background",
-                self.background,
-                self.background is None or 0 <= self.background <= 255,
-            ),
-            (
-                "background_threshold",
-                self.background_threshold,
-                self.background_threshold >= 0,
-            ),
+            ("background", self.background, self.background is None or 0 <= self.background <= 255),
+            ("background_threshold", self.background_threshold, self.background_threshold >= 0),
             ("min_object", self.min_object, 0 <= self.min_object < 1),
             ("min_overlap", self.min_overlap, 0 <= self.min_overlap < 1),
             ("attempts", self.attempts, self.attempts >= 1),
@@ -132,13 +124,7 @@ class Nsa:
         settings: The parameters; the TAB authors' by default.
     """
 
-    def __init__(
-        self,
-        class_ids: Tensor,
-        height: int,
-        width: int,
-        settings: NsaSettings | None = None,
-    ) -> None:
+    def __init__(self, class_ids: Tensor, height: int, width: int, settings: NsaSettings | None = None) -> None:
         self.settings = settings or NsaSettings()
         self._attempts = self.settings.retries + (1 if self.settings.background is None else self.settings.attempts)
         self._pool = ClassPool(class_ids)
@@ -146,7 +132,7 @@ class Nsa:
         self._sides = (height, width)
         self._bounds = tuple(self._bound(side) for side in self._sides)
         self._size = max(most if self.settings.resize else 2 * most for _, most in self._bounds) - 2
-        self._largest = 2 * max(most for _, most in self._bounds)
+        self._largest = 2 * self._bounds[1][1]
         for name, side, (_, most) in zip(("height", "width"), self._sides, self._bounds, strict=True):
             if side < 2 * most + 3:
                 raise InputError(f"nsa: images of {name} {side} are too small for patches of up to {most} px")
@@ -156,13 +142,7 @@ class Nsa:
         return least, max(round(self.settings.width_max * side), least)
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> NsaParams:
-        """Draws the parameters of samples from (seed, epoch, sample id) alone.
-
-        Args:
-            seed: The seed of the run.
-            epoch: The epoch.
-            sample_ids: int64 [B]; image + N * repeat, N being the number of images.
-        """
+        """Draws the parameters of samples from (seed, epoch, sample id) alone; see `Synthesis.draw`."""
         P, A = self.settings.num_patches, self._attempts
         u = uniforms(seed, epoch, sample_ids, 2 + P * (6 + 4 * A), stream=STREAM)
         images = sample_ids % len(self._pool)
@@ -171,29 +151,23 @@ class Nsa:
         u = u[:, 2:].unflatten(1, (P, -1))  # [B, P, 6 + 4 A]
         active = u[..., 0] < 0.5
         active[:, 0] = True
-        half_height, half_width = (
-            self._half(u[..., 1], u[..., 2], 0),
-            self._half(u[..., 3], u[..., 4], 1),
-        )
-        scale, places = (
-            u[..., 5:6],
-            u[..., 6:].unflatten(2, (4, A)),
-        )  # [B, P, 1], [B, P, 4, A]
-        top, height = self._cut(half_height, places[:, :, 0], 0)  # [B, P, A]
-        left, width = self._cut(half_width, places[:, :, 1], 1)
+        half_height, half_width = self._half(u[..., 1:3], 0), self._half(u[..., 3:5], 1)
+        scale, place = u[..., 5:6], u[..., 6:].unflatten(2, (4, A))  # [B, P, 1], [B, P, 4, A]
+        top, height = self._cut(half_height, place[:, :, 0], 0)  # [B, P, A]
+        left, width = self._cut(half_width, place[:, :, 1], 1)
         cut = torch.stack([top, left, height, width], -1)
         height, width = self._resized(height, width, scale)
         if self.settings.shift:
-            top = integers(places[:, :, 2], 1, self._sides[0] - 2 * (height // 2) - 1)
-            left = integers(places[:, :, 3], 1, self._sides[1] - 2 * (width // 2) - 1)
+            top = integers(place[:, :, 2], 1, self._sides[0] - 2 * (height // 2) - 1)
+            left = integers(place[:, :, 3], 1, self._sides[1] - 2 * (width // 2) - 1)
         else:
             top = _centred(cut[..., 0], cut[..., 2], height, self._sides[0])
             left = _centred(cut[..., 1], cut[..., 3], width, self._sides[1])
         return NsaParams(source, cut, torch.stack([top, left, height, width], -1), active, mixed)
 
-    def _half(self, u: Tensor, v: Tensor, axis: int) -> Tensor:
+    def _half(self, u: Tensor, axis: int) -> Tensor:
         """The source box's half-width along one axis, [B, P, 1]."""
-        share = self.settings.gamma_lower + self.settings.gamma_scale * self._gamma(u, v)
+        share = self.settings.gamma_lower + self.settings.gamma_scale * self._gamma(u[..., 0], u[..., 1])
         return (share * self._sides[axis]).clamp(*self._bounds[axis]).long()[..., None]
 
     def _cut(self, half: Tensor, place: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -211,17 +185,12 @@ class Nsa:
         scale = (1.0 + s.resize_std * torch.special.ndtri(u)).clamp(s.resize_min, s.resize_max)
         new_height = (scale * height).clamp(*self._bounds[0])
         new_width = (new_height / height * width).long().clamp(*self._bounds[1])
-        new_height = (new_width / width * height).long().clamp(*self._bounds[0])
+        new_height = (new_width.double() / width * height).long().clamp(*self._bounds[0])
         return new_height, new_width
 
     def apply(self, normal: Tensor, source: Tensor, params: NsaParams) -> Synthetic:
-        """Makes the anomalies; nothing is drawn, and no sample depends on another.
-
-        Args:
-            normal: uint8 [B, 3, H, W].
-            source: uint8 [B, 3, H, W], the images named by `params.source`.
-            params: On the device of the images.
-        """
+        """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        check_images(normal, source, self._sides)
         with torch.autocast(normal.device.type, enabled=False):
             return first_that_shows(
                 self._make, dense(normal), dense(source), params, attempts=1 + self.settings.retries

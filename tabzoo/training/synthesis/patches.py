@@ -63,16 +63,7 @@ def write(images: Tensor, at: Tensor, values: Tensor) -> None:
         flat.scatter_(0, index, values[:, :, c].reshape(-1))
 
 
-def resized(
-    images: Tensor,
-    box: Tensor,
-    shape: Tensor,
-    *,
-    margin: int,
-    size: int,
-    largest: int,
-    exact: bool,
-) -> Tensor:
+def resized(images: Tensor, box: Tensor, shape: Tensor, *, margin: int, size: int, largest: int, exact: bool) -> Tensor:
     """Cuts boxes out of dense images and resizes them bilinearly, pixel centres aligned.
 
     Args:

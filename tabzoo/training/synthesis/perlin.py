@@ -9,7 +9,7 @@ photo of a texture collection changed by 5 of 11 random operations.
 It differs from it in: textures are images of the other classes, or a given set of textures; each operation happens with
 probability 5/11 on its own; sharpening, automatic contrast and equalising, which need the whole texture, are left out,
 and hue and saturation are one matrix (see `colour.py`); where the noise stays below the threshold everywhere, the
-threshold is lowered to nine tenths of its maximum, so that no mask is empty.
+threshold is lowered to nine tenths of the way from its minimum to its maximum, so that no region is empty.
 """
 
 import functools
@@ -23,7 +23,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.colour import colour_matrix, spread
 from tabzoo.training.synthesis.draws import ClassPool, integers, uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
 from tabzoo.training.synthesis.patches import dense, read, write
 from tabzoo.training.synthesis.poisson import product_dtype
 
@@ -131,15 +131,16 @@ class Perlin:
 
     def apply(self, normal: Tensor, source: Tensor, params: PerlinParams) -> Synthetic:
         """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
-        texture = dense(source) if self._textures is None else self._textures.to(normal.device)[params.texture]
+        check_images(normal, source, self._sides)
+        if self._textures is not None:
+            self._textures = self._textures.to(normal.device)
+        texture = dense(source) if self._textures is None else self._textures[params.texture]
         abnormal = dense(normal).clone()
         # On a CPU a chunk's noise should fit into the cache; on a GPU each chunk would cost its launches again.
         chunk = CHUNK if normal.device.type == "cpu" else len(normal)
         with torch.autocast(normal.device.type, enabled=False):
-            masks = [
-                self._overlaid(abnormal[part[0] : part[-1] + 1], texture[part[0] : part[-1] + 1], params[part])
-                for part in torch.arange(len(normal), device=normal.device).split(chunk)
-            ]
+            parts = [slice(i, i + chunk) for i in range(0, len(normal), chunk)]
+            masks = [self._overlaid(abnormal[part], texture[part], params[part]) for part in parts]
         return Synthetic(abnormal, torch.cat(masks))
 
     def _overlaid(self, image: Tensor, texture: Tensor, params: PerlinParams) -> Tensor:
@@ -147,8 +148,9 @@ class Perlin:
         noise = perlin_noise(params.angles, params.scales, *self._sides)
         if self.settings.turn > 0:
             noise = _turned(noise, params.turns[:, 0])
-        highest = noise.amax((1, 2), keepdim=True)
-        threshold = torch.where(highest > self.settings.threshold, self.settings.threshold, 0.9 * highest)
+        highest, lowest = noise.amax((1, 2), keepdim=True), noise.amin((1, 2), keepdim=True)
+        top = 0.9 * highest + 0.1 * lowest
+        threshold = torch.where(highest > self.settings.threshold, self.settings.threshold, top)
         return _overlay(image, texture, noise > threshold, params)
 
 

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SineTables", "blend", "clone_mask", "product_dtype", "sine_tables", "solve"]
+__all__ = ["SineTables", "blend", "clone_mask", "eroded", "product_dtype", "sine_tables", "solve"]
 
 ERODED = 3
 
@@ -51,11 +51,7 @@ def sine_tables(size: int, dtype: torch.dtype, device: torch.device) -> SineTabl
     basis = basis * (inside[:, :, None] & inside[:, None, :])
     eigenvalues = torch.where(inside, -4 * torch.sin(0.5 * math.pi * i / (n + 1)) ** 2, -1.0)
     core = (i >= ERODED) & (i < n + 2 - ERODED)
-    return SineTables(
-        basis.to(device, dtype),
-        eigenvalues.to(device, dtype),
-        core.to(device, torch.int16),
-    )
+    return SineTables(basis.to(device, dtype), eigenvalues.to(device, dtype), core.to(device, torch.int16))
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
@@ -90,14 +86,17 @@ def clone_mask(rows: Tensor, columns: Tensor, size: int) -> Tensor:
     return core[rows][:, :, None] * core[columns][:, None, :]
 
 
-def blend(
-    source: Tensor,
-    destination: Tensor,
-    guided: Tensor,
-    rows: Tensor,
-    columns: Tensor,
-    mixed: Tensor,
-) -> Tensor:
+def eroded(mask: Tensor) -> Tensor:
+    """Returns where a mask of any form takes the source's gradient, int16 [B, N, N].
+
+    Args:
+        mask: bool [B, N, N], its bounding box in the canvas's top left corner.
+    """
+    outside = F.pad((~mask).float()[:, None], (ERODED,) * 4, value=1.0)
+    return 1 - F.max_pool2d(outside, 2 * ERODED + 1, stride=1)[:, 0].short()
+
+
+def blend(source: Tensor, destination: Tensor, guided: Tensor, rows: Tensor, columns: Tensor, mixed: Tensor) -> Tensor:
     """Blends sources into destinations of the same size.
 
     Args:
