@@ -6,6 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from tabzoo.data.cache import open_images
+from tabzoo.data.layouts import find_samples
+from tabzoo.errors import InputError
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.synthesis import (
     SYNTHESES,
@@ -13,6 +16,7 @@ from tabzoo.training.synthesis import (
     GridMaskSettings,
     MixSettings,
     NsaSettings,
+    Perlin,
     PerlinSettings,
     Synthesis,
 )
@@ -133,7 +137,18 @@ def _synthesis(recipe: Recipe, class_ids: Tensor) -> Synthesis[Any]:
     if recipe.synthesis == "mix":
         of_each = {name: _settings(recipe, name) for name in SETTINGS}
         settings = MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
-    return SYNTHESES[recipe.synthesis](class_ids, recipe.crop, recipe.crop, settings)
+    if recipe.perlin_textures is None:
+        return SYNTHESES[recipe.synthesis](class_ids, recipe.crop, recipe.crop, settings)
+    if recipe.synthesis != "perlin":
+        raise InputError(f"perlin_textures: only --synthesis perlin uses textures; got --synthesis {recipe.synthesis}")
+    return Perlin(class_ids, recipe.crop, recipe.crop, settings, textures=_textures(recipe))
+
+
+def _textures(recipe: Recipe) -> Tensor:
+    """All images of the texture folder, uint8 [T, 3, crop, crop]."""
+    samples = find_samples(str(recipe.perlin_textures))
+    images = open_images(samples, size=recipe.crop, cache_dir=recipe.cache_dir, workers=recipe.workers)
+    return images.batch(torch.arange(len(images))).permute(0, 3, 1, 2).contiguous()
 
 
 def _settings(recipe: Recipe, name: str) -> Any:

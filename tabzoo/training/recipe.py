@@ -26,7 +26,7 @@ SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
 # Fields that say where things lie or how fast they go, not what is computed: no part of a recipe's hash.
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
 # Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
-_LOCAL = ("data", "cache_dir")
+_LOCAL = ("data", "cache_dir", "perlin_textures")
 # Fields that may name a file, which the hash takes by its content and an output folder by its name alone.
 FILE_FIELDS = ("init", "text_pretrained", "prompts")
 
@@ -117,6 +117,8 @@ class Recipe:
     """NSA: least share of that object that lands on object, with a background."""
     cutpaste_variant: Literal["patch", "scar", "union"] = "patch"
     """CutPaste: a rectangle, a thin turned strip, or one of both at random."""
+    perlin_textures: str | None = None
+    """Perlin: folder of texture images, CLASS/* or plain; images of other classes if not given."""
     perlin_threshold: float = 0.65
     """Perlin: noise above it is anomaly."""
     perlin_beta_max: float = 0.8
@@ -182,6 +184,7 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """What decides the result: paths, workers, cache and logging are left out, files go by their content's SHA-256."""
         values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_HASHED}
+        values["perlin_textures"] = self.perlin_textures and Path(self.perlin_textures).name
         for key in FILE_FIELDS:
             if _names_file(values[key]):
                 values[key] = hashlib.sha256(Path(values[key]).read_bytes()).hexdigest()

@@ -1,11 +1,15 @@
 """Pairs of normal images and anomalies, as the backbone sees them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from tabzoo.training.pairs import SETTINGS, PairMaker, _settings
+from tabzoo.errors import InputError
+from tabzoo.training.pairs import SETTINGS, PairMaker, _settings, _textures
 from tabzoo.training.recipe import Recipe
 
 
@@ -55,6 +59,21 @@ def test_a_pair_depends_on_seed_epoch_and_sample_alone() -> None:
     assert not torch.equal(together[1], together[3])  # samples 3 and 10: the same image in two rounds
     assert not torch.equal(pairs.raw(1, 3, torch.tensor([0])).abnormal[0], together[0])
     assert not torch.equal(pairs.raw(2, 2, torch.tensor([0])).abnormal[0], together[0])
+
+
+def test_perlin_textures_from_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "dots").mkdir()
+    Image.new("RGB", (50, 50), (250, 0, 0)).save(tmp_path / "dots" / "red.png")
+    recipe = RECIPE.replace(synthesis="perlin", perlin_textures=str(tmp_path), crop=40)
+    textures = _textures(recipe)
+    assert textures.shape == (1, 3, 40, 40)
+    assert textures[0, :, 20, 20].tolist() == [250, 0, 0]
+    pairs, _ = maker(recipe)
+    drawn = pairs.synthesis.draw(0, 0, torch.arange(7))
+    assert torch.equal(drawn.source, torch.arange(7))  # no other image is asked for
+    assert bool(pairs.raw(0, 0, torch.arange(7)).mask.flatten(1).any(dim=1).all())
+    with pytest.raises(InputError, match="only --synthesis perlin uses textures"):
+        maker(recipe.replace(synthesis="nsa"))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
