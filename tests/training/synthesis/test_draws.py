@@ -45,7 +45,10 @@ def test_equals_plain_integers(seed: int, epoch: int, ids: list[int], stream: in
 
 def test_numbers_stay_as_they_are() -> None:
     # A change of these changes every run of every recipe.
-    assert uniforms(0, 0, torch.tensor([0, 1]), 2, stream=1).tolist() == [[0.07816230943838132, 0.38240028902044065], [0.20685595330900897, 0.7973539830239705]]
+    assert uniforms(0, 0, torch.tensor([0, 1]), 2, stream=1).tolist() == [
+        [0.07816230943838132, 0.38240028902044065],
+        [0.20685595330900897, 0.7973539830239705],
+    ]
     assert permutation(7, 3, 8, stream=2).tolist() == [2, 7, 1, 5, 4, 0, 6, 3]
 
 
