@@ -53,7 +53,7 @@ class CutPasteSettings:
     """Largest angle of a scar, in degrees, either way."""
     jitter: float = 0.1
     """Strength of the changes of brightness, contrast, saturation and hue."""
-    retries: int = 2
+    retries: int = 4
     """Further places, tried as long as nothing shows."""
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class GridMaskSettings:
     """Blocks that are dropped."""
     fill: int = 0
     """Level, 0 ... 255, that they get."""
-    retries: int = 2
+    retries: int = 4
     """Further sets of blocks, tried as long as nothing shows."""
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ __all__ = ["Nsa", "NsaParams", "NsaSettings"]
 
 STREAM = 1
 MIN_SIDE = 11
-CHUNK = 64
+CHUNK_PIXELS = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,9 +205,10 @@ class Nsa:
         for p in range(self.settings.num_patches):
             patch = (abnormal, mask, source, cut[:, p], paste[:, p], mixed, params.active[:, p])
             # On a CPU a chunk's canvases should fit into the cache; on a GPU each chunk would cost its launches again.
-            chunk = CHUNK if normal.device.type == "cpu" else len(normal)
-            for part in zip(*(t.split(chunk) for t in patch), strict=True):
-                self._blend(*part, first=p == 0)
+            chunk = max(CHUNK_PIXELS // self._size**2, 1) if normal.device.type == "cpu" else len(normal)
+            with torch.inference_mode():  # a twentieth faster; what it returns was made outside of it
+                for part in zip(*(t.split(chunk) for t in patch), strict=True):
+                    self._blend(*part, first=p == 0)
         return Synthetic(abnormal, mask)
 
     def _placed(self, normal: Tensor, source: Tensor, params: NsaParams, attempt: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Images that look natural enough to blend: random fields whose spectrum falls off as that of photos does."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -34,3 +36,8 @@ def images() -> Tensor:
 @pytest.fixture(scope="session")
 def class_ids() -> Tensor:
     return torch.arange(NUM_CLASSES).repeat_interleave(PER_CLASS)
+
+
+@pytest.fixture(scope="session")
+def make_images() -> Callable[..., Tensor]:
+    return natural_images

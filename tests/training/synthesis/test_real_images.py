@@ -1,0 +1,54 @@
+"""Anomalies on photographs: local, inside the image, and hardly ever without a trace."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tabzoo.training.synthesis import SYNTHESES
+
+pytestmark = [pytest.mark.real_data, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def photographs(real_data: Path) -> tuple[Tensor, Tensor]:
+    """Twenty images of each class of the factory pack, as the recipes crop them, and their classes."""
+    pixels, classes = [], []
+    for class_id, folder in enumerate(sorted(path for path in (real_data / "factory").iterdir() if path.is_dir())):
+        for path in sorted((folder / "train" / "good").iterdir())[:20]:
+            squashed = Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS)
+            pixels.append(np.asarray(squashed)[16:240, 16:240])
+            classes.append(class_id)
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), torch.tensor(classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "draws", "without_trace", "largest_share"),
+    [
+        ("nsa", 10_000, 1e-3, 0.05),
+        ("cutpaste", 5000, 2e-3, 0.1),
+        ("perlin", 2000, 1e-3, 0.5),
+        ("mask", 5000, 1e-3, 0.03),
+    ],
+)
+def test_anomalies_show(
+    photographs: tuple[Tensor, Tensor], name: str, draws: int, without_trace: float, largest_share: float
+) -> None:
+    images, classes = photographs
+    method: Any = SYNTHESES[name](classes, 224, 224)
+    shares, same = [], 0
+    for ids in torch.arange(draws).split(50):
+        params = method.draw(0, 0, ids)
+        normal = images[ids % len(images)]
+        abnormal, mask = method.apply(normal, images[params.source], params)
+        shares.append(mask.flatten(1).float().mean(1))
+        same += int((abnormal == normal).flatten(1).all(1).sum())
+    share = torch.cat(shares)
+    print(f"{name}: {same} of {draws} equal the normal image; the mask is empty in {int((share == 0).sum())}")
+    assert same <= without_trace * draws
+    assert (share == 0).float().mean() <= without_trace
+    assert share.max() <= largest_share
