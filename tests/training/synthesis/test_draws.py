@@ -166,6 +166,12 @@ class TestGamma:
             GammaTable(-1)
 
 
+def test_integers_reach_both_ends_equally_often() -> None:
+    values = integers(uniforms(0, 0, torch.arange(20_000), 1, stream=1)[:, 0], 3, 10)
+    assert values.unique().tolist() == list(range(3, 10))
+    assert stats.chisquare(torch.bincount(values - 3).numpy()).pvalue > 1e-3
+
+
 @pytest.mark.gpu
 def test_cuda_draws_the_same() -> None:
     ids = torch.arange(10_000)
