@@ -1,12 +1,14 @@
 """The `tabzoo` console script: one name for the modules' own command lines."""
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
+from tabzoo.errors import TabzooError
 from tabzoo.models import WEIGHTS
 
-__all__ = ["main"]
+__all__ = ["main", "run_command"]
 
 # Imported when asked for: training takes seconds to import.
 _MODULES = {
@@ -39,3 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = command in ("-h", "--help")
     print(_USAGE, end="", file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
+
+
+def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Runs the command that a parser's `run` default names; a user's mistake becomes one line and exit code 2."""
+    options = parser.parse_args(argv)
+    try:
+        return int(options.run(options))
+    except TabzooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, measure
+from tabzoo.cli import run_command
 from tabzoo.data.layouts import LAYOUTS, find_samples
-from tabzoo.errors import InputError, TabzooError
+from tabzoo.errors import InputError
 from tabzoo.training.recipe import SYNTHESES, Recipe
 
 __all__ = ["main"]
@@ -20,12 +21,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    options = _parser().parse_args(argv)
-    try:
-        return int(options.run(options))
-    except TabzooError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:

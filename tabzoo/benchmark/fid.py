@@ -7,7 +7,6 @@ The distance and the Inception network are torchmetrics'. With fewer images than
 biased upwards and covariances are singular: compare methods on the same images, not numbers of different folders.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +31,6 @@ PAPER = {"mask": 120.10, "perlin": 98.36, "cutpaste": 76.49, "nsa": 64.00}
 """The paper's Table 1; images and way of averaging are not stated."""
 
 Extractor = Callable[[Tensor], Tensor]
-_log = logging.getLogger(__name__)
 
 
 class Distance(NamedTuple):

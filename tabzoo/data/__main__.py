@@ -6,10 +6,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from tabzoo.cli import run_command
 from tabzoo.data.check import Report, check_samples, compare
 from tabzoo.data.industrial import INDUSTRIAL, manifest
 from tabzoo.data.layouts import LAYOUTS, find_samples
-from tabzoo.errors import TabzooError
 
 __all__ = ["main"]
 
@@ -18,12 +18,7 @@ _SHOWN = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 where all is well, 1 where something is wrong with the data, 2 for a mistake."""
-    options = _parser().parse_args(argv)
-    try:
-        return int(options.run(options))
-    except TabzooError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
