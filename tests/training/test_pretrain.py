@@ -179,6 +179,23 @@ def test_resnet50_with_a_projection(small: Arguments, tmp_path: Path) -> None:
     assert timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).num_features == 2048
 
 
+def test_compiled_it_trains_the_same(small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a backend that compiles nothing, for speed: what is tested is the graph and the names of the weights."""
+    original, graphs = torch.nn.Module.compile, []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: original(self, backend=backend))
+    for name, more in (("plain", []), ("compiled", ["--compile"])):
+        assert pretrain.main(small("--output", str(tmp_path / name), "--epochs", "1", *more)) == 0
+    assert graphs
+    plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    for key in plain:
+        torch.testing.assert_close(plain[key], compiled[key], rtol=1e-4, atol=1e-5)
+
+
 def test_micro_batches_add_up_to_the_whole_gradient(small: Arguments, tmp_path: Path) -> None:
     """Without batch-norm (frozen in a model that has none) the parts' gradients are the whole batch's."""
     more = ["--backbone", "convnext_atto", "--projection", "linear", "--epochs", "1", "--lr", "0.001"]

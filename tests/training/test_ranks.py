@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 
 from tabzoo.training import pretrain
@@ -111,13 +112,20 @@ def write_down_batches(folder: Path) -> Callable[[int], None]:
 def test_two_processes_train_on_the_same_pairs_to_the_same_weights(
     small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
+    one, two, init = tmp_path / "one", tmp_path / "two", tmp_path / "init.safetensors"
+    torch.manual_seed(1)
+    start = timm.create_model("resnet18", num_classes=0).state_dict()
+    for key, value in start.items():
+        if key.endswith("running_var"):  # statistics that no process has by itself
+            value.uniform_(0.8, 1.2)
+    safetensors.torch.save_file(start, init)
+    arguments = small(*FROZEN, "--init", str(init))
     with monkeypatch.context() as patch:
         patch.setattr(Run, "optimise", Run.optimise)
         write_down_batches(tmp_path / "of one")(0)
-        assert pretrain.main(small("--output", str(one), *FROZEN)) == 0
+        assert pretrain.main([*arguments, "--output", str(one)]) == 0
     prepare = write_down_batches(tmp_path / "of two")
-    codes, printed = run_in_two(small("--output", str(two), *FROZEN), tmp_path / "logs", prepare)
+    codes, printed = run_in_two([*arguments, "--output", str(two)], tmp_path / "logs", prepare)
     assert codes == [0, 0], printed
     alone, shared = weights(one), weights(two)
     for key, value in alone.items():
@@ -198,7 +206,8 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends(small: Arguments,
     codes, printed = run_in_two(small(*FROZEN), tmp_path / "logs", prepare)
     assert codes == [2, -signal.SIGKILL]
     assert time.monotonic() - start < 60  # the limit; it takes a second or two
-    assert "error: step 4 failed, most likely because another process of this run has ended" in printed[0]
+    assert "error: this process can't go on, most likely because another one of the run has ended" in printed[0]
+    assert printed[0].splitlines()[-1].endswith("--resume")
     assert "Traceback" not in printed[0]
     state = load_latest_checkpoint(tmp_path / "out" / "checkpoints")
     assert state is not None
