@@ -301,14 +301,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(
     sys.setprofile(None)
     draws, a_step = random.Random(0), calls[0] // 42
     for killed in range(20):
+        moment = draws.randrange(2 * a_step)
         process = os.fork()
         if process == 0:  # a child with everything imported already: each start would take seconds
             if killed % 2:
                 _die_while_saving()
             else:
-                _die_after(draws.randrange(2 * a_step))
+                _die_after(moment)
             os._exit(pretrain.main(small(*more, "--resume")))
-        draws.random()
         _, status = os.waitpid(process, 0)
         assert os.WIFSIGNALED(status), "the run came to its end before it was killed 20 times"
     assert pretrain.main(small(*more, "--resume")) == 0

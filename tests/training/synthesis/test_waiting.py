@@ -1,7 +1,9 @@
 """On a GPU nothing waits for the device: checked without one, by running on tensors that have no values."""
 
 import dataclasses
-from collections.abc import Iterator
+import os
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,15 +11,22 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from tabzoo.training.synthesis import SYNTHESES, Params
-from tabzoo.training.synthesis.perlin import _ramps
-from tabzoo.training.synthesis.poisson import sine_tables
 
 
-@pytest.fixture(autouse=True)
-def _no_tables_without_values() -> Iterator[None]:
-    yield
-    for table in (sine_tables, _ramps):
-        table.cache_clear()
+def in_a_child(check: Callable[[], None]) -> None:
+    """Checks in a forked process: this one would keep the GPU that is not there, and tables without values."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            torch.set_num_threads(1)  # the parent's threads are not here
+            check()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, "what went wrong is on stderr"
 
 
 def valueless(params: Any) -> Any:
@@ -33,17 +42,24 @@ def valueless(params: Any) -> Any:
 def test_applying_a_synthesis_asks_for_no_value(name: str) -> None:
     method: Any = SYNTHESES[name](torch.tensor([0, 0, 1, 1]), 64, 64, None)  # type: ignore[index]
     drawn: Params = method.draw(0, 0, torch.arange(4))
-    with FakeTensorMode():
-        images = torch.empty(4, 3, 64, 64, dtype=torch.uint8, device="cuda")
-        made = method.apply(images, images.clone(), valueless(drawn))
-    assert made.abnormal.device.type == "cuda"
-    assert made.mask.shape == (4, 1, 64, 64)
+
+    def check() -> None:
+        with FakeTensorMode():
+            images = torch.empty(4, 3, 64, 64, dtype=torch.uint8, device="cuda")
+            made = method.apply(images, images.clone(), valueless(drawn))
+        assert made.abnormal.device.type == "cuda"
+        assert made.mask.shape == (4, 1, 64, 64)
+
+    in_a_child(check)
 
 
 def test_asking_for_a_value_would_be_seen() -> None:
-    with FakeTensorMode():
-        tensor = torch.ones(3, device="cuda")
-        with pytest.raises(DataDependentOutputException):
-            tensor.sum().item()
-        with pytest.raises(DynamicOutputShapeException):
-            tensor.nonzero()
+    def check() -> None:
+        with FakeTensorMode():
+            tensor = torch.ones(3, device="cuda")
+            with pytest.raises(DataDependentOutputException):
+                tensor.sum().item()
+            with pytest.raises(DynamicOutputShapeException):
+                tensor.nonzero()
+
+    in_a_child(check)
