@@ -6,7 +6,6 @@ weights, licence, where they come from), `README.md` a model card.
 
 import dataclasses
 import datetime
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +17,10 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 import tabzoo
+from tabzoo.hub import Digest
+from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
 
-__all__ = ["CARD", "CONFIG", "RECORD", "WEIGHTS", "load_line", "now", "timm_config", "write_folder", "write_json"]
-
-WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
+__all__ = ["load_line", "now", "timm_config", "write_folder", "write_json"]
 
 
 def timm_config(
@@ -97,11 +96,10 @@ def write_folder(
     # One metadata entry alone: several are written in any order, and equal weights should make equal files.
     save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
     write_json(folder / CONFIG, config)
-    content = (folder / WEIGHTS).read_bytes()
     license = config["pretrained_cfg"]["license"]
     record = {
         "name": name,
-        "weights": {"file": WEIGHTS, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)},
+        "weights": {"file": WEIGHTS, **Digest.of(folder / WEIGHTS)._asdict()},
         "license": license,
         **provenance,
         "tabzoo_version": tabzoo.__version__,

@@ -12,7 +12,8 @@ from torch import nn
 
 import tabzoo
 from tabzoo.errors import InputError
-from tabzoo.folder import CARD, CONFIG, RECORD, WEIGHTS, now, timm_config, write_folder, write_json
+from tabzoo.folder import now, timm_config, write_folder, write_json
+from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
