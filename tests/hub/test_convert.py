@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tabzoo.cli import run_command
 from tabzoo.errors import InputError
-from tabzoo.hub import verify
+from tabzoo.hub.folders import verify
 from tabzoo.hub.convert import add_command, convert
 
 NAME = "resnet18.tab_mvtec"
