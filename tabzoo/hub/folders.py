@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from timm.models import PretrainedCfg
 from torch import Tensor
@@ -12,9 +12,37 @@ from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.config import read_config, read_json
 from tabzoo.hub.files import Digest, read_tensors
 
-__all__ = ["CARD", "CONFIG", "RECORD", "WEIGHTS", "Folder", "read_folder", "verify"]
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "RECORD",
+    "WEIGHTS",
+    "Folder",
+    "Record",
+    "read_folder",
+    "read_record",
+    "Verified",
+    "verify",
+]
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What `tabzoo.json` says.
+
+    Attributes:
+        name: timm name with tag.
+        license: Of the weights.
+        digest: What model.safetensors must be.
+        content: All of it.
+    """
+
+    name: str
+    license: str
+    digest: Digest
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,24 +51,23 @@ class Folder:
 
     Attributes:
         path: The folder.
-        name: timm name with tag.
-        license: Of the weights.
-        digest: What model.safetensors must be; None in a folder without record, such as timm's own tools write.
-        config: How timm is to use them.
-        record: All of tabzoo.json.
+        config: How timm is to use the weights.
+        record: None where there is none, as timm's own tools leave it.
     """
 
     path: Path
-    name: str
-    license: str
-    digest: Digest | None
     config: PretrainedCfg
-    record: dict[str, Any]
+    record: Record | None
 
     @property
     def weights(self) -> Path:
         """The weights file."""
         return self.path / WEIGHTS
+
+    @property
+    def digest(self) -> Digest | None:
+        """What it must be."""
+        return self.record.digest if self.record else None
 
 
 def read_folder(path: Path, *, recorded: bool = True) -> Folder:
@@ -60,38 +87,24 @@ def read_folder(path: Path, *, recorded: bool = True) -> Folder:
             f"`tabzoo download` leave it; {'it lacks ' + WEIGHTS if path.is_dir() else 'there is no such folder'}"
         )
     config = read_config(path / CONFIG)
-    if not recorded and not (path / RECORD).exists():
-        stated: str = config.license or "unspecified"
-        return Folder(path=path, name=str(config.architecture), license=stated, digest=None, config=config, record={})
-    record = read_json(path / RECORD)
-    name, license = record.get("name"), record.get("license")
-    if not isinstance(name, str) or not isinstance(license, str):
-        raise WeightsError(f"{path / RECORD}: expected texts under name and license")
-    if name.split(".")[0] != config.architecture:
+    record = read_record(path / RECORD) if recorded or (path / RECORD).exists() else None
+    if record and record.name.split(".")[0] != config.architecture:
         raise WeightsError(
-            f"{path}: {RECORD} is of {name}, but {CONFIG} asks for the architecture {config.architecture}"
+            f"{path}: {RECORD} is of {record.name}, but {CONFIG} asks for the architecture {config.architecture}"
         )
-    return Folder(path=path, name=name, license=license, digest=_digest(path, record), config=config, record=record)
+    return Folder(path=path, config=config, record=record)
 
 
-def verify(path: Path) -> tuple[dict[str, Tensor], Digest, Folder | None]:
-    """Reads a weights folder or a single .safetensors file in full.
-
-    Returns:
-        The tensors, the file's digest, and what the folder says; None for a file with no folder around it.
+def read_record(path: Path) -> Record:
+    """Reads a `tabzoo.json`.
 
     Raises:
-        InputError: No such file or folder.
-        WeightsError: The weights are not what the record says, or can't be what they should.
+        WeightsError: It is not there or lacks what it must say.
     """
-    if path.is_file() and not (path.name == WEIGHTS and (path.parent / RECORD).exists()):
-        return *read_tensors(path), None
-    folder = read_folder(path.parent if path.is_file() else path)
-    return *read_tensors(folder.weights, folder.digest), folder
-
-
-def _digest(path: Path, record: dict[str, Any]) -> Digest:
-    weights = record.get("weights")
+    content = read_json(path)
+    name, license, weights = (content.get(key) for key in ("name", "license", "weights"))
+    if not isinstance(name, str) or not isinstance(license, str):
+        raise WeightsError(f"{path}: expected texts under name and license")
     weights = weights if isinstance(weights, dict) else {}
     sha256, size = weights.get("sha256"), weights.get("size")
     if (
@@ -102,6 +115,33 @@ def _digest(path: Path, record: dict[str, Any]) -> Digest:
         or not isinstance(size, int)
     ):
         raise WeightsError(
-            f'{path / RECORD}: expected "weights": {{"file": "{WEIGHTS}", "sha256": 64 hexadecimal digits, "size": bytes}}'
+            f'{path}: expected "weights": {{"file": "{WEIGHTS}", "sha256": 64 hexadecimal digits, "size": bytes}}'
         )
-    return Digest(sha256, size)
+    return Record(name=name, license=license, digest=Digest(sha256, size), content=content)
+
+
+class Verified(NamedTuple):
+    """Weights that were read in full.
+
+    Attributes:
+        tensors: All of the file.
+        digest: Of the file.
+        folder: What the folder says; None for a file with no folder around it.
+    """
+
+    tensors: dict[str, Tensor]
+    digest: Digest
+    folder: Folder | None
+
+
+def verify(path: Path) -> Verified:
+    """Reads a weights folder or a single .safetensors file in full.
+
+    Raises:
+        InputError: No such file or folder.
+        WeightsError: The weights are not what the record says, or can't be what they should.
+    """
+    if path.is_file() and not (path.name == WEIGHTS and (path.parent / RECORD).exists()):
+        return Verified(*read_tensors(path), None)
+    folder = read_folder(path.parent if path.is_file() else path)
+    return Verified(*read_tensors(folder.weights, folder.digest), folder)
