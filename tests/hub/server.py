@@ -20,6 +20,7 @@ class Repository:
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
+    private: bool = False
 
     def commit(self, files: dict[str, bytes]) -> str:
         """Adds a commit that holds these files alone, and puts `main` there."""
@@ -69,8 +70,8 @@ class HubServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, handler: type["Handler"] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
         self.faults: list[Fault] = []
@@ -115,7 +116,9 @@ class HubServer(ThreadingHTTPServer):
             thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of a download."""
+
     server: HubServer
     protocol_version = "HTTP/1.1"
 
@@ -132,9 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
             fault.silence.wait()
             self.close_connection = True
             return
-        status, headers, body = answer(path)
         if fault.status is not None:
             status, headers, body = fault.status, {"X-Error-Code": fault.code}, b"injected"
+        else:
+            status, headers, body = answer(path)
         body = fault.body(body) if fault.body and body else body
         headers = {key: value for key, value in headers.items() if key not in fault.without}
         headers["Content-Length"] = str(len(body) if fault.length is None else fault.length)
