@@ -17,7 +17,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 import tabzoo
-from tabzoo.hub import Digest
+from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
 
 __all__ = ["load_line", "now", "timm_config", "write_folder", "write_json"]

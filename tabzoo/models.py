@@ -19,7 +19,7 @@ from tabzoo.hub import store
 from tabzoo.hub.files import Digest
 from tabzoo.hub.lazy import LazyPath
 
-__all__ = ["WEIGHTS", "Metric", "Release", "Weights", "list_models", "pretrained_cfg", "register"]
+__all__ = ["WEIGHTS", "Metric", "Release", "Weights", "find_weights", "list_models", "pretrained_cfg", "register"]
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +125,11 @@ WEIGHTS = (
     ),
 )
 """Every weight tabzoo knows, and the only place where one is described."""
+
+
+def find_weights(name: str) -> Weights | None:
+    """The table's entry of this name."""
+    return next((weights for weights in WEIGHTS if weights.name == name), None)
 
 
 def list_models() -> list[str]:

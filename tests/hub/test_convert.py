@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tabzoo.cli import run_command
 from tabzoo.errors import InputError
-from tabzoo.hub import verify
 from tabzoo.hub.convert import add_command, convert
+from tabzoo.hub.folders import verify
 
 NAME = "resnet18.tab_mvtec"
 State = dict[str, Tensor]
