@@ -30,8 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps the tests out of the user's cache folder."""
+    """Keeps the tests out of the user's cache folder and local store."""
     os.environ["TABZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TABZOO_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")

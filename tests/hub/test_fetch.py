@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -192,6 +193,12 @@ def test_an_interrupted_download_goes_on(hub: HubServer, repository: Repository,
         repository.fetch_weights(expected)
     path = repository.fetch_weights(expected)
     assert path.read_bytes() == CONTENT
+
+
+def test_many_at_once_into_one_cache(hub: HubServer, repository: Repository, expected: Digest) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        paths = {future.result() for future in [pool.submit(repository.fetch_weights, expected) for _ in range(6)]}
+    assert [path.read_bytes() for path in paths] == [CONTENT]
 
 
 def test_another_commit_than_the_pinned_one_is_refused(
