@@ -16,10 +16,11 @@ from timm.models import PretrainedCfg, _registry
 
 from tabzoo.errors import WeightsError
 from tabzoo.hub import store
+from tabzoo.hub.config import architecture_facts
 from tabzoo.hub.files import Digest
 from tabzoo.hub.lazy import LazyPath
 
-__all__ = ["WEIGHTS", "Metric", "Release", "Weights", "list_models", "pretrained_cfg", "register"]
+__all__ = ["WEIGHTS", "Metric", "Release", "Weights", "find_weights", "list_models", "pretrained_cfg", "register"]
 
 _log = logging.getLogger(__name__)
 
@@ -127,6 +128,11 @@ WEIGHTS = (
 """Every weight tabzoo knows, and the only place where one is described."""
 
 
+def find_weights(name: str) -> Weights | None:
+    """The table's entry of this name."""
+    return next((weights for weights in WEIGHTS if weights.name == name), None)
+
+
 def list_models() -> list[str]:
     """Names of tabzoo's weights and of those in the local store, in the form `timm.create_model` takes."""
     return sorted({weights.name for weights in WEIGHTS} | {entry.name for entry in store.installed()})
@@ -191,7 +197,7 @@ def pretrained_cfg(weights: Weights) -> PretrainedCfg:
     return PretrainedCfg(
         hf_hub_id=f"{release.repository}@{release.commit}" if release else None,
         hf_hub_filename="model.safetensors" if release else None,
-        architecture=weights.architecture,
+        **architecture_facts(weights.architecture),
         num_classes=0,
         input_size=(3, 224, 224),
         pool_size=(7, 7),
@@ -199,8 +205,6 @@ def pretrained_cfg(weights: Weights) -> PretrainedCfg:
         # The paper's preprocessing: squash to 256 x 256 by Lanczos, centre crop 224, ImageNet statistics (timm's default).
         crop_mode="squash",
         interpolation="lanczos",
-        first_conv="conv1",
-        classifier="fc",
         license=weights.license,
         description=f"TAB (Text-Align Anomaly Backbone) pre-trained on {weights.training_data}",
         paper_name="TAB: Text-Align Anomaly Backbone Model for Industrial Inspection Tasks",

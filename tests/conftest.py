@@ -33,8 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps the tests out of the user's cache folder."""
+    """Keeps the tests out of the user's cache folder and local store."""
     os.environ["TABZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TABZOO_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +113,7 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = timm.create_model(name.split(".")[0], num_classes=0)
+            model.train()(torch.rand(4, 3, 64, 64))  # batch-norm statistics that differ from those of a fresh model
         folder = tmp_path_factory.mktemp("weights") / name
         folder.mkdir()
         config = timm_config(model, license=license, description="random weights of a test")

@@ -14,7 +14,7 @@ from timm.models import PretrainedCfg
 
 from tabzoo.errors import WeightsError, brief, did_you_mean
 
-__all__ = ["LARGEST_JSON", "read_config", "read_json"]
+__all__ = ["LARGEST_JSON", "architecture_facts", "read_config", "read_json"]
 
 LARGEST_JSON = 1_000_000
 """Bytes that a config.json or tabzoo.json may have; real ones have a few thousand."""
@@ -54,7 +54,7 @@ def read_config(path: Path) -> PretrainedCfg:
         raise WeightsError(f"{path}: timm {timm.__version__} has no architecture {architecture!r}.{hint}")
     if not isinstance(given, dict):
         raise WeightsError(f"{path}: expected a JSON object under pretrained_cfg")
-    if content.get("model_args"):
+    if not _harmless(content.get("model_args", {})):
         raise WeightsError(
             f"{path}: asks for arguments of the model's code (model_args), which no weights of tabzoo do"
         )
@@ -65,16 +65,20 @@ def read_config(path: Path) -> PretrainedCfg:
     if wrong:
         raise WeightsError(f"{path}: {wrong[0]}: {brief(ValueError(values[wrong[0]]))} is out of range")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return PretrainedCfg(num_classes=0, **architecture_facts(architecture), **values)
+
+
+def architecture_facts(architecture: str) -> dict[str, Any]:
+    """Fields of a configuration that the architecture decides, not the weights; timm's own word is taken for them."""
     known = timm.get_pretrained_cfg(architecture) or PretrainedCfg()
-    return PretrainedCfg(
-        architecture=architecture,
-        num_classes=0,
-        # Facts of the architecture, for which timm's own word is taken.
-        first_conv=known.first_conv,
-        classifier=known.classifier,
-        fixed_input_size=known.fixed_input_size,
-        **values,
-    )
+    facts = {key: getattr(known, key) for key in ("first_conv", "classifier", "fixed_input_size")}
+    return {"architecture": architecture, **facts}
+
+
+def _harmless(model_args: Any) -> bool:
+    """Whether arguments for the model's code say nothing but what weights of tabzoo are anyway, as timm writes it."""
+    given = {"num_classes": 0, "in_chans": 3, "global_pool": "avg"}
+    return isinstance(model_args, dict) and all(given.get(key) == value for key, value in model_args.items())
 
 
 def _text(value: Any) -> bool:

@@ -19,7 +19,7 @@ import tabzoo
 from tabzoo.errors import InputError, brief, did_you_mean
 from tabzoo.folder import load_line, timm_config, write_folder
 from tabzoo.hub.files import Digest
-from tabzoo.models import WEIGHTS
+from tabzoo.models import find_weights
 
 __all__ = ["ARCHITECTURES", "add_command", "convert"]
 
@@ -70,8 +70,9 @@ def convert(checkpoint: Path, folder: Path, *, name: str, license: str | None = 
             "%s: %d tensors of attention modules are left out (%s, ...): the authors' public code does not use them.",
             *(checkpoint, len(attention), attention[0]),
         )
-    known = next((entry for entry in WEIGHTS if entry.name == name), None)
+    known = find_weights(name)
     license = license or (known.license if known else "unspecified")
+    data = f"{known.training_data} ({'; '.join(known.data_licenses)})" if known else "what the checkpoint does not tell"
     source = {
         "file": checkpoint.name,
         **Digest.of(checkpoint)._asdict(),
@@ -86,9 +87,7 @@ def convert(checkpoint: Path, folder: Path, *, name: str, license: str | None = 
         provenance={"converted_from": source},
         made_by=f"converted by tabzoo {tabzoo.__version__}\n"
         "from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480).",
-        facts=_FACTS.format(
-            **source, license=license, data=known.training_data if known else "what the checkpoint does not tell"
-        ),
+        facts=_FACTS.format(**source, license=license, data=data),
     )
     return folder
 

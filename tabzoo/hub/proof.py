@@ -77,7 +77,7 @@ def _faults(
 
 def _plain(key: str) -> str:
     """A name as every wrapper of features_only has it: they put one of their own before it, and underscores for dots."""
-    return re.sub(r"^(model|graph_module)\.", "", key).replace("_", ".")
+    return re.sub(r"^(model|body|graph_module)\.", "", key).replace("_", ".")
 
 
 def _names(names: str | Iterable[str] | None) -> list[str]:

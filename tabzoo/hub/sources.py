@@ -17,8 +17,7 @@ from tabzoo.hub import store
 from tabzoo.hub.fetch import Repository
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import CARD, RECORD, WEIGHTS, Folder, read_folder
-from tabzoo.models import WEIGHTS as TABLE
-from tabzoo.models import Weights, list_models, pretrained_cfg
+from tabzoo.models import Weights, find_weights, list_models, pretrained_cfg
 
 __all__ = ["Source", "find_source", "named_source"]
 
@@ -119,7 +118,7 @@ def named_source(
     organisation = organisation or os.environ.get("TABZOO_HUB_ORG")
     if organisation:
         return _from_organisation(name, organisation, cache_dir, whole)
-    weights = next((weights for weights in TABLE if weights.name == name), None)
+    weights = find_weights(name)
     if weights is None:
         raise InputError(f"{name} is not installed.{did_you_mean(name, list_models())}")
     return _published(weights, cache_dir, whole)

@@ -3,7 +3,6 @@
 An entry is a weights folder named by its timm name, with `installed.json`, which says where it came from.
 """
 
-import datetime
 import functools
 import json
 import logging
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import timm
 
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
+from tabzoo.folder import now, write_json
 from tabzoo.hub.copies import copy_folder, whole_folder
 from tabzoo.hub.folders import WEIGHTS, Folder, read_folder, verify
 from tabzoo.hub.lazy import LazyPath
@@ -119,12 +119,7 @@ def install(name: str, source: Path) -> Entry:
         if folder.config.architecture != name.split(".")[0]:
             raise InputError(f"{name}: the weights in {source} are of {folder.config.architecture}")
         build(folder.config, folder.weights, tensors)
-        origin = {
-            "name": name,
-            "from": str(source.resolve()),
-            "installed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        (temporary / _ORIGIN).write_text(json.dumps(origin, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(temporary / _ORIGIN, {"from": str(source.resolve()), "installed": now()})
     return _read(name)
 
 

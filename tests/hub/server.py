@@ -39,9 +39,8 @@ class Fault:
         status: Answered instead of what should be.
         code: The header X-Error-Code that goes with it.
         body: Makes other bytes of the right ones.
-        length: The Content-Length that is claimed, whatever is sent.
         cut: How many bytes are sent before the connection breaks.
-        without: Headers left out.
+        replaced: Headers put in place of the right ones.
         silence: No answer before this event.
         times: How often.
     """
@@ -50,9 +49,8 @@ class Fault:
     status: int | None = None
     code: str = ""
     body: Callable[[bytes], bytes] | None = None
-    length: int | None = None
     cut: int | None = None
-    without: tuple[str, ...] = ()
+    replaced: dict[str, str] = field(default_factory=dict)
     silence: threading.Event | None = None
     times: int = 1_000_000
 
@@ -140,15 +138,14 @@ class Handler(BaseHTTPRequestHandler):
         else:
             status, headers, body = answer(path)
         body = fault.body(body) if fault.body and body else body
-        headers = {key: value for key, value in headers.items() if key not in fault.without}
-        headers["Content-Length"] = str(len(body) if fault.length is None else fault.length)
+        headers = {**headers, "Content-Length": str(len(body)), **fault.replaced}
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body[: fault.cut])
-        if fault.cut is not None or fault.length is not None:
+        if fault.cut is not None or "Content-Length" in fault.replaced:
             self.close_connection = True
 
     def _download(self, path: str) -> Answer:

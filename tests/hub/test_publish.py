@@ -314,7 +314,6 @@ def test_the_printed_entry_is_that_of_published_weights(
     release = eval(entry.removeprefix("release="), {"Release": Release})
     weights = replace(WEIGHTS[0], name=NAME, release=release)
     monkeypatch.setattr("tabzoo.models.WEIGHTS", (weights,))
-    monkeypatch.setattr("tabzoo.hub.sources.TABLE", (weights,))
     monkeypatch.setenv("TABZOO_HOME", str(tmp_path / "home"))
     model = tabzoo.create_model(NAME, cache_dir=tmp_path / "cache")
     assert_equal(model, folder)
