@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 import tabzoo
-from tabzoo.errors import InputError, brief, did_you_mean
+from tabzoo.errors import InputError, brief
 from tabzoo.folder import load_line, timm_config, write_folder
+from tabzoo.hub.copies import whole_folder
 from tabzoo.hub.files import Digest
+from tabzoo.hub.store import check_name
 from tabzoo.models import find_weights
 
 __all__ = ["ARCHITECTURES", "add_command", "convert"]
@@ -26,13 +28,15 @@ __all__ = ["ARCHITECTURES", "add_command", "convert"]
 ARCHITECTURES = ("resnet18", "resnet50", "wide_resnet50_2")
 """What the authors' code can train; torchvision's and timm's names of the tensors are the same."""
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # The ResNet's own modules; what else stands beside them is a head, and the features don't depend on it.
 _TRUNK = re.compile(r"(conv1|bn1|layer\d+)\.")
 # Channel and spatial attention, under the authors' names and the usual ones of such modules.
 _ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAttention)\.", re.IGNORECASE)
 
+_MADE_BY = """converted by tabzoo {}
+from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
 _FACTS = """- Source: `{file}`, SHA-256 {sha256}; values as they are, in single precision.
 - Trained on {data}.
 - Licence of the weights: {license}. It must allow what the training images' licence allows, no more.
@@ -45,7 +49,7 @@ def convert(checkpoint: Path, folder: Path, *, name: str, license: str | None = 
 
     Args:
         checkpoint: A file saved by `torch.save`, read without running code.
-        folder: New folder.
+        folder: New or empty folder.
         name: timm name with tag; the architecture is one of `ARCHITECTURES`.
         license: Of the weights; what tabzoo's table says of the name if not given, else "unspecified".
 
@@ -56,39 +60,27 @@ def convert(checkpoint: Path, folder: Path, *, name: str, license: str | None = 
         InputError: A file that can't be read, or holds no such ResNet; a folder in use; a name that can't be used.
     """
     architecture = _architecture(name)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"--to {folder}: is there already and not empty; name another folder")
-    wanted = timm.create_model(architecture, pretrained=False, num_classes=0)
+    model = timm.create_model(architecture, pretrained=False, num_classes=0)
     tensors = _read(checkpoint)
     root = _root(checkpoint, tensors)
-    state = {key.removeprefix(root): value for key, value in tensors.items() if key.startswith(root)}
-    trunk = {key: value for key, value in state.items() if _TRUNK.match(key) and not _ATTENTION.search(key)}
-    weights = _fitted(checkpoint, trunk, wanted.state_dict(), architecture)
-    attention = sorted(key for key in state if _ATTENTION.search(key))
-    if attention:
-        _logger.warning(
-            "%s: %d tensors of attention modules are left out (%s, ...): the authors' public code does not use them.",
-            *(checkpoint, len(attention), attention[0]),
-        )
+    trunk = {key: tensors[root + key] for key in _trunk(tensors, root)}
+    weights = _fitted(checkpoint, trunk, model.state_dict(), architecture)
+    left_out = sorted(tensors.keys() - {root + key for key in trunk})
+    _tell_of_attention(checkpoint, left_out)
+    source = {"file": checkpoint.name, **Digest.of(checkpoint)._asdict(), "left_out": left_out}
     known = find_weights(name)
     license = license or (known.license if known else "unspecified")
     data = f"{known.training_data} ({'; '.join(known.data_licenses)})" if known else "what the checkpoint does not tell"
-    source = {
-        "file": checkpoint.name,
-        **Digest.of(checkpoint)._asdict(),
-        "left_out": sorted(tensors.keys() - {root + key for key in trunk}),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_folder(
-        folder,
-        weights,
-        timm_config(wanted, license=license, description=f"TAB, converted from {checkpoint.name}"),
-        name=name,
-        provenance={"converted_from": source},
-        made_by=f"converted by tabzoo {tabzoo.__version__}\n"
-        "from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480).",
-        facts=_FACTS.format(**source, license=license, data=data),
-    )
+    with whole_folder(folder) as temporary:
+        write_folder(
+            temporary,
+            weights,
+            timm_config(model, license=license, description=f"TAB, converted from {checkpoint.name}"),
+            name=name,
+            provenance={"converted_from": source},
+            made_by=_MADE_BY.format(tabzoo.__version__),
+            facts=_FACTS.format(**source, license=license, data=data),
+        )
     return folder
 
 
@@ -116,17 +108,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _architecture(name: str) -> str:
-    architecture, _, tag = name.partition(".")
+    check_name(name)
+    architecture = name.split(".")[0]
     if architecture not in ARCHITECTURES:
-        raise InputError(
-            f"--name {name}: expected ARCHITECTURE.TAG, ARCHITECTURE one of {', '.join(ARCHITECTURES)}."
-            f"{did_you_mean(architecture, ARCHITECTURES)}"
-        )
-    if not re.fullmatch("[a-z0-9_]+", tag) or "vit" in tag:
-        raise InputError(
-            f"--name {name}: expected a tag of small letters, digits and underscores after {architecture}, without "
-            f'"vit", which anomalib takes for a transformer; type for example {architecture}.tab_mine'
-        )
+        raise InputError(f"{name}: checkpoints of {', '.join(ARCHITECTURES)} can be converted, none of {architecture}")
     return architecture
 
 
@@ -164,6 +149,20 @@ def _root(checkpoint: Path, tensors: Mapping[str, Tensor]) -> str:
         f"{checkpoint}: expected one ResNet with torchvision's names (conv1.weight, bn1.weight, layer1.0.conv1.weight, ...), "
         f"perhaps behind a prefix; found {found}"
     )
+
+
+def _trunk(tensors: Iterable[str], root: str) -> list[str]:
+    names = [key.removeprefix(root) for key in tensors if key.startswith(root)]
+    return [name for name in names if _TRUNK.match(name) and not _ATTENTION.search(name)]
+
+
+def _tell_of_attention(checkpoint: Path, left_out: Iterable[str]) -> None:
+    attention = [key for key in left_out if _ATTENTION.search(key)]
+    if attention:
+        _log.warning(
+            "%s: tensors of attention modules are left out (%s): the authors' public code does not use them.",
+            *(checkpoint, _some(attention)),
+        )
 
 
 def _fitted(

@@ -113,7 +113,7 @@ def test_the_record_tells_where_the_weights_come_from(
     assert left_out == [
         *("fc.bias", "fc.weight", "layer1.0.ca.sharedMLP.0.weight", "layer1.0.sa.conv.weight", "sa.conv1.weight")
     ]
-    assert "3 tensors of attention modules are left out" in caplog.text
+    assert "tensors of attention modules are left out (layer1.0.ca.sharedMLP.0.weight, " in caplog.text
     for file in ("README.md", "config.json", "tabzoo.json"):
         assert str(tmp_path) not in (folder / file).read_text()
     assert source["sha256"] in (folder / "README.md").read_text()
@@ -166,15 +166,16 @@ def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path],
     for arguments, reason in (
         ((tmp_path / "none.pt", out, NAME), "there is no such file"),
         ((tmp_path / "text.pt", out, NAME), "can't be read as tensors"),
-        ((checkpoint, tmp_path / "used", NAME), "not empty"),
-        ((checkpoint, checkpoint, NAME), "not empty"),
-        ((checkpoint, out, "resnet81.tab"), "Did you mean 'resnet18'"),
-        ((checkpoint, out, "resnet18"), "expected a tag"),
-        ((checkpoint, out, "resnet18.vital"), "takes for a transformer"),
-        ((checkpoint, out, "resnet18.../x"), "small letters, digits and underscores"),
+        ((checkpoint, tmp_path / "used", NAME), "Name a folder that is new or empty"),
+        ((checkpoint, checkpoint, NAME), "Name a folder that is new or empty"),
+        ((checkpoint, out, "resnet34.tab"), "checkpoints of resnet18, resnet50, wide_resnet50_2 can be converted"),
+        ((checkpoint, out, "resnet18"), "expected ARCHITECTURE.TAG"),
+        ((checkpoint, out, "resnet18.vital"), "letters 'vit'"),
     ):
         with pytest.raises(InputError, match=reason):
             convert(arguments[0], arguments[1], name=arguments[2])
+    assert checkpoint.is_file()
+    assert [entry.name for entry in (tmp_path / "used").iterdir()] == ["thesis.txt"]
 
 
 def test_command_line(saved: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
