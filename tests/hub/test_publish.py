@@ -36,6 +36,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that takes uploads, with its token in the environment; huggingface_hub waits for nothing between tries."""
     with HubServer(UploadHandler).running() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
         monkeypatch.setattr("time.sleep", lambda _: None)
