@@ -58,7 +58,7 @@ def read_config(path: Path) -> PretrainedCfg:
         raise WeightsError(
             f"{path}: asks for arguments of the model's code (model_args), which no weights of tabzoo do"
         )
-    if content.get("num_classes", 0) != 0 or given.get("num_classes", 0) != 0:
+    if content.get("num_classes", given.get("num_classes", 0)) != 0:
         raise WeightsError(f"{path}: num_classes is not 0: expected weights without a classifier")
     values = {key: given[key] for key in _FIELDS if given.get(key) is not None}
     wrong = [key for key, value in values.items() if not _FIELDS[key](value)]

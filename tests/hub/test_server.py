@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-from server import Fault, HubServer
+from server import HubServer
 
 
 def test_files_small_and_large_arrive(hub: HubServer, tmp_path: Path) -> None:
@@ -28,12 +28,3 @@ def test_what_is_missing_is_told_apart(hub: HubServer, tmp_path: Path) -> None:
     ):
         with pytest.raises(error):
             hf_hub_download(repository, file, revision=revision, cache_dir=tmp_path, endpoint=hub.endpoint)
-
-
-def test_a_broken_connection_is_resumed(hub: HubServer, tmp_path: Path) -> None:
-    content = bytes(range(256)) * 400
-    hub.commit("org/name", {"model.safetensors": content})
-    hub.faults = [Fault("GET /blobs/", cut=5000, times=1)]
-    path = hf_hub_download("org/name", "model.safetensors", cache_dir=tmp_path, endpoint=hub.endpoint)
-    assert Path(path).read_bytes() == content
-    assert hub.count("GET /blobs/") == 2
