@@ -133,3 +133,14 @@ def test_the_places_are_where_anomalib_keeps_them(anomalib: Any, kind: str, make
     model = getattr(anomalib.models, kind)(backbone="resnet18", pre_trained=False, **SMALL)
     load_backbone(model, make_folder(NAME))
     assert_holds(model, make_folder(NAME))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["Cflow", "Dfkde", "Dfm", "Fre", "Glass", "Stfpm", "Supersimplenet"])
+def test_built_by_name(anomalib: Any, kind: str, installed: Path) -> None:
+    model = getattr(anomalib.models, kind)(backbone=NAME, **SMALL)
+    key = "layer2.1.conv2.weight"
+    saved = load_file(installed / "model.safetensors")[key]
+    held = [value for name, value in model.state_dict().items() if name.endswith(f".{key}")]
+    assert any(torch.equal(value, saved) for value in held)

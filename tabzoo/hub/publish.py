@@ -8,12 +8,12 @@ import argparse
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
@@ -177,11 +177,15 @@ def _different(package: Package, commit: str) -> list[str]:
     different = []
     with tempfile.TemporaryDirectory() as cache:
         for name, content in package.files.items():
-            with suppress(EntryNotFoundError):
+            try:
                 path = hf_hub_download(package.repository, name, revision=commit, cache_dir=cache, endpoint=endpoint())
-                if Path(path).read_bytes() == content:
-                    continue
-            different.append(name)
+                same = Path(path).read_bytes() == content
+            except LocalEntryNotFoundError:  # of the next one's kind, but the Hub did not answer
+                raise
+            except EntryNotFoundError:
+                same = False
+            if not same:
+                different.append(name)
     return different
 
 

@@ -36,7 +36,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that takes uploads, with its token in the environment; huggingface_hub waits for nothing between tries."""
     with HubServer(UploadHandler).running() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        # What an older huggingface_hub makes of HF_ENDPOINT when it is imported.
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for place in ("constants", "file_download"):
+            monkeypatch.setattr(f"huggingface_hub.{place}.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
         monkeypatch.setattr("time.sleep", lambda _: None)
@@ -139,8 +143,10 @@ def test_a_killed_upload_goes_on(hub: HubServer, folder: Path) -> None:
     hub.faults = [Killing("PUT /blobs/", silence=never)]
     command = [sys.executable, "-m", "tabzoo.hub", "publish", str(folder), "--repo", REPOSITORY]
     with subprocess.Popen(command, env={**os.environ, "HF_HUB_DISABLE_XET": "1"}) as process:
-        assert arrived.wait(60)
-        process.send_signal(signal.SIGKILL)
+        try:
+            assert arrived.wait(120)
+        finally:
+            process.send_signal(signal.SIGKILL)
     never.set()
     assert set(hub.repositories[REPOSITORY].refs) == {"main"}
     hub.faults = []
