@@ -4,18 +4,18 @@ An entry is a weights folder named by its timm name, with `installed.json`, whic
 """
 
 import functools
-import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.folder import now, write_json
+from tabzoo.hub.config import read_json
 from tabzoo.hub.copies import copy_folder, whole_folder
 from tabzoo.hub.folders import NAME, WEIGHTS, Folder, read_folder, verify
 from tabzoo.hub.lazy import LazyPath
@@ -40,10 +40,9 @@ class Entry(NamedTuple):
     folder: Folder
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """Where they came from, and when."""
-        origin: dict[str, str] = json.loads((self.folder.path / _ORIGIN).read_text(encoding="utf-8"))
-        return origin
+        return read_json(self.folder.path / _ORIGIN)
 
 
 def home() -> Path:
