@@ -2,7 +2,7 @@
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,14 +29,13 @@ def whole_folder(final: Path) -> Iterator[Path]:
     Raises:
         InputError: The final one can't be made, or is there with something in it.
     """
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        temporary.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{final}: can't be made: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp's own is for its user alone
         try:
             os.replace(temporary, final)  # takes the place of an empty folder too
         except OSError as error:
@@ -45,9 +44,3 @@ def whole_folder(final: Path) -> Iterator[Path]:
             ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -165,7 +165,7 @@ class Repository:
         if COMMIT.fullmatch(self.revision) and metadata.commit_hash != self.revision:
             raise WeightsError(f"{self}: {endpoint()} answers with another commit, {metadata.commit_hash}")
         self._check_announced(filename, expected, metadata.etag, metadata.size)
-        if urlsplit(metadata.location).netloc != urlsplit(endpoint()).netloc:
+        if urlsplit(metadata.location).netloc not in ("", urlsplit(endpoint()).netloc):
             silence = silence_of(metadata.location.split("?")[0])
             if silence:
                 raise self._unreachable(filename, f"the Hub answers, but where it keeps large files {silence}")

@@ -27,6 +27,9 @@ __all__ = [
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
 
+NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
+"""A timm name with tag, as tabzoo allows them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
@@ -103,8 +106,14 @@ def read_record(path: Path) -> Record:
     """
     content = read_json(path)
     name, license, weights = (content.get(key) for key in ("name", "license", "weights"))
-    if not isinstance(name, str) or not isinstance(license, str):
-        raise WeightsError(f"{path}: expected texts under name and license")
+    # Both are shown to people, so they hold nothing that moves a cursor.
+    if (
+        not isinstance(name, str)
+        or not NAME.fullmatch(name)
+        or not isinstance(license, str)
+        or not license.isprintable()
+    ):
+        raise WeightsError(f"{path}: expected ARCHITECTURE.TAG under name and one line of text under license")
     weights = weights if isinstance(weights, dict) else {}
     sha256, size = weights.get("sha256"), weights.get("size")
     if (

@@ -22,21 +22,25 @@ def describe(name: str) -> dict[str, Any]:
     known: dict[str, Any] = {
         "name": name,
         "state": "published" if weights and weights.published else "not published yet",
+        "license": "unspecified",
     }
     if weights is not None:
         known |= asdict(weights) | {"metrics": [metric._asdict() for metric in weights.metrics]}
     try:
         entry = store.find(name)
+        here = _installed(entry) if entry else {}
     except WeightsError as error:
         return known | {"state": "broken", "cause": str(error)}
     if weights is None and entry is None:
         raise InputError(f"{name}: no weights of tabzoo, and not installed.{did_you_mean(name, list_models())}")
-    if entry is not None:
-        record = entry.folder.record
-        assert record is not None
-        here = {**entry.origin, "folder": str(entry.folder.path), **record.digest._asdict(), "record": record.content}
-        known |= {"state": "installed", "license": record.license, "local": here}
-    return known
+    return known | here
+
+
+def _installed(entry: store.Entry) -> dict[str, Any]:
+    record = entry.folder.record
+    assert record is not None
+    local = {**entry.origin, "folder": str(entry.folder.path), **record.digest._asdict(), "record": record.content}
+    return {"state": "installed", "license": record.license, "local": local}
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

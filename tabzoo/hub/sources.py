@@ -57,20 +57,6 @@ class Source:
             config=folder.config,
         )
 
-    def checked(self) -> Path:
-        """The file, once its bytes are seen to be the right ones.
-
-        Raises:
-            WeightsError: They are not.
-        """
-        found = Digest.of(self.weights)
-        if self.digest is not None and found != self.digest:
-            raise WeightsError(
-                f"{self.name}: {self.weights} is not what it was: SHA-256 {found.sha256}, expected {self.digest.sha256}. "
-                f"Take it away and get it anew: `tabzoo uninstall {self.name}`, `tabzoo install {self.name} FROM`"
-            )
-        return self.weights
-
 
 def find_source(
     source: str | os.PathLike[str],
@@ -97,31 +83,39 @@ def find_source(
         return _from_hub(rest, cache_dir, whole)
     if prefix == "local-dir":
         return _from_folder(Path(rest))
-    if isinstance(source, str) and (text in list_models() or organisation is not None):
+    is_name = isinstance(source, str) and (organisation is not None or text in list_models() or not Path(text).exists())
+    if is_name:
         return named_source(text, organisation=organisation, cache_dir=cache_dir, whole=whole)
-    if Path(text).exists():
-        return _from_folder(Path(text))
-    if isinstance(source, str) and os.environ.get("TABZOO_HUB_ORG"):
-        return named_source(text, cache_dir=cache_dir, whole=whole)
-    raise InputError(
-        f"{text}: neither weights of tabzoo ({', '.join(list_models())}) nor a folder of weights; for weights on the Hub "
-        f"type hf-hub:ORG/NAME@COMMIT, for timm's own timm.create_model.{did_you_mean(text, list_models())}"
-    )
+    return _from_folder(Path(text))
 
 
 def named_source(
     name: str, *, organisation: str | None = None, cache_dir: Path | None = None, whole: bool = False
 ) -> Source:
-    """The weights of a name, as `find_source` has it."""
+    """The weights of a name, their bytes verified, as `find_source` has it."""
     if organisation is None and (entry := store.find(name)):
-        return Source.of(entry.folder, name=name, origin=f"the local store ({entry.folder.path})")
+        return _from_store(entry)
     organisation = organisation or os.environ.get("TABZOO_HUB_ORG")
     if organisation:
         return _from_organisation(name, organisation, cache_dir, whole)
     weights = find_weights(name)
     if weights is None:
-        raise InputError(f"{name} is not installed.{did_you_mean(name, list_models())}")
+        raise InputError(
+            f"{name}: neither weights of tabzoo ({', '.join(list_models())}) nor a folder of weights; for weights on the Hub "
+            f"type hf-hub:ORG/NAME@COMMIT, for timm's own timm.create_model.{did_you_mean(name, list_models())}"
+        )
     return _published(weights, cache_dir, whole)
+
+
+def _from_store(entry: store.Entry) -> Source:
+    folder = entry.folder
+    found = Digest.of(folder.weights)
+    if found != folder.digest:
+        raise WeightsError(
+            f"{entry.name}: {folder.weights} is not what was installed: SHA-256 {found.sha256}. Type `tabzoo uninstall "
+            f"{entry.name}`, then install it again."
+        )
+    return Source.of(folder, name=entry.name, origin=f"the local store ({folder.path})")
 
 
 def _published(weights: Weights, cache_dir: Path | None, whole: bool) -> Source:

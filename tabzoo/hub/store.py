@@ -4,21 +4,20 @@ An entry is a weights folder named by its timm name, with `installed.json`, whic
 """
 
 import functools
-import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.folder import now, write_json
+from tabzoo.hub.config import read_json
 from tabzoo.hub.copies import copy_folder, whole_folder
-from tabzoo.hub.folders import WEIGHTS, Folder, read_folder, verify
+from tabzoo.hub.folders import NAME, WEIGHTS, Folder, read_folder, verify
 from tabzoo.hub.lazy import LazyPath
 from tabzoo.hub.proof import build
 
@@ -27,7 +26,6 @@ __all__ = ["Entry", "check_name", "find", "home", "install", "installed", "is_ti
 _log = logging.getLogger(__name__)
 
 _ORIGIN = "installed.json"
-_NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
 
 
 class Entry(NamedTuple):
@@ -42,10 +40,9 @@ class Entry(NamedTuple):
     folder: Folder
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """Where they came from, and when."""
-        origin: dict[str, str] = json.loads((self.folder.path / _ORIGIN).read_text(encoding="utf-8"))
-        return origin
+        return read_json(self.folder.path / _ORIGIN)
 
 
 def home() -> Path:
@@ -80,7 +77,7 @@ def find(name: str) -> Entry | None:
     Raises:
         WeightsError: It is there but broken.
     """
-    if not _NAME.fullmatch(name) or not (_entries() / name).is_dir():
+    if not NAME.fullmatch(name) or not (_entries() / name).is_dir():
         return None
     try:
         return _read(name)
@@ -145,7 +142,7 @@ def check_name(name: str) -> None:
     Raises:
         InputError: It can't.
     """
-    match = _NAME.fullmatch(name)
+    match = NAME.fullmatch(name)
     if not match:
         raise InputError(
             f"{name!r} can't be a name: expected ARCHITECTURE.TAG in small letters, digits and _, such as resnet18.my_factory"
@@ -174,7 +171,7 @@ def _entries() -> Path:
 
 
 def _read(name: str) -> Entry:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of weights")
     folder = read_folder(_entries() / name)
     if folder.config.architecture != name.split(".")[0]:

@@ -28,10 +28,17 @@ def test_the_list(small_folder: Path, capsys: Output) -> None:
     assert rows["test_resnet.mine"]["local"]["from"] == str(small_folder)
 
 
-def test_a_broken_entry_does_not_hide_the_others(home: Path, capsys: Output) -> None:
+def test_a_broken_entry_does_not_hide_the_others(home: Path, small_folder: Path, capsys: Output) -> None:
     (home / "weights" / "resnet18.tab_mvtec").mkdir(parents=True)
+    main(["install", "test_resnet.mine", str(small_folder)])
+    (home / "weights" / "test_resnet.mine" / "installed.json").unlink()
+    capsys.readouterr()
     assert main(["list"]) == 0
-    assert capsys.readouterr().out.split()[-2:] == ["broken", "cc-by-nc-sa-4.0"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [
+        ["resnet18.tab_mvtec", "broken", "cc-by-nc-sa-4.0"],
+        ["test_resnet.mine", "broken", "unspecified"],
+    ]
     assert main(["info", "resnet18.tab_mvtec"]) == 0
     assert "tabzoo uninstall resnet18.tab_mvtec" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ import tabzoo
 from tabzoo.errors import TabzooError, WeightsError
 from tabzoo.hub.config import read_config
 from tabzoo.hub.files import Digest, read_tensors
-from tabzoo.hub.folders import verify
+from tabzoo.hub.folders import read_record, verify
 
 FILES = 500
 
@@ -185,3 +185,15 @@ def test_a_configuration_has_a_say_in_the_images_alone(small_folder: Path, tmp_p
     assert (config.mean, config.crop_pct, config.crop_mode) == ((0.1, 0.2, 0.3), 0.9, "squash")
     assert (config.url, config.file, config.custom_load) == (None, None, False)
     assert (config.first_conv, config.classifier) == ("conv1.0", "fc")
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "\x1b[2Jresnet18.x"}, {"name": "resnet18"}, {"license": "mit\nno"}, {"license": 3}]
+)
+def test_a_record_holds_nothing_that_moves_a_cursor(
+    change: dict[str, object], small_folder: Path, tmp_path: Path
+) -> None:
+    record = json.loads((small_folder / "tabzoo.json").read_text())
+    (tmp_path / "tabzoo.json").write_text(json.dumps(record | change))
+    with pytest.raises(WeightsError, match="expected ARCHITECTURE.TAG under name and one line of text under license"):
+        read_record(tmp_path / "tabzoo.json")

@@ -162,8 +162,11 @@ def test_a_broken_entry_warns_once_and_can_be_taken_away(
     assert name not in os.listdir(home / "weights")
 
 
-def test_a_broken_entry_of_a_known_name_is_named_when_weights_are_asked_for(home: Path) -> None:
-    (home / "weights" / "resnet18.tab_mvtec").mkdir(parents=True)
+def test_a_broken_entry_is_named_when_its_weights_are_asked_for(home: Path) -> None:
+    for name in ("resnet18.tab_mvtec", "resnet18.my_factory"):
+        (home / "weights" / name).mkdir(parents=True)
+        with pytest.raises(WeightsError, match=f"Type `tabzoo uninstall {name}`, then install it again"):
+            tabzoo.create_model(name)
     with pytest.raises(WeightsError, match="Type `tabzoo uninstall resnet18.tab_mvtec`, then install it again"):
         timm.create_model("resnet18.tab_mvtec", pretrained=True)
 
