@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.publish import add_command, pack, publish
 from tabzoo.models import WEIGHTS, Release
 
-NAME = "test_resnet.tab_mine"  # timm's smallest ResNet
+NAME = "test_resnet.tab_here"  # timm's smallest ResNet
 REPOSITORY = f"org/{NAME}"
 
 
@@ -48,9 +49,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def folder(make_folder: Callable[..., Path]) -> Path:
+def folder(small_folder: Path, tmp_path: Path) -> Path:
     """A weights folder with more in it than is published."""
-    folder = make_folder(NAME)
+    folder = shutil.copytree(small_folder, tmp_path / NAME)
     (folder / "recipe.yaml").write_text("epochs: 2\n")
     (folder / "run.json").write_text('{"data": "/home/somebody/images"}')
     (folder / "checkpoints").mkdir()
@@ -108,10 +109,10 @@ def test_the_same_again_changes_nothing_and_another_content_is_refused(
     [
         (Fault("PUT /blobs/", status=400), "the upload broke off"),
         (Fault("PUT /blobs/", silence=threading.Event()), "the upload broke off"),
-        (Fault("POST /api/models/org/test_resnet.tab_mine/commit", status=500), "answers .*The same command goes on"),
-        (Fault("POST /api/models/org/test_resnet.tab_mine/tag", status=500), "answers .*The same command goes on"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/commit", status=500), "answers .*The same command goes on"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/tag", status=500), "answers .*The same command goes on"),
         # The commit is made and its answer lost.
-        (Fault("POST /api/models/org/test_resnet.tab_mine/commit", cut=3), "the upload broke off"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/commit", cut=3), "the upload broke off"),
     ],
 )
 def test_an_interrupted_upload_leaves_no_version_and_goes_on(
@@ -185,7 +186,7 @@ def test_a_change_from_elsewhere_meanwhile(hub: HubServer, folder: Path, monkeyp
 def test_private_login_and_no_answer(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(pack(folder, REPOSITORY), private=True)
     assert hub.repositories[REPOSITORY].private
-    hub.faults = [Fault("POST /api/models/org/test_resnet.tab_mine/preupload", status=403)]
+    hub.faults = [Fault("POST /api/models/org/test_resnet.tab_here/preupload", status=403)]
     with pytest.raises(WeightsError, match="token may not write there"):
         publish(pack(folder, REPOSITORY, version="v2"))
     hub.faults = []
@@ -227,7 +228,7 @@ def test_folders_that_are_not_fit(folder: Path, change: Callable[[Path], object]
 
 def test_names_and_versions(folder: Path, tmp_path: Path) -> None:
     for repository in ("org/resnet18.other", NAME, f"org/team/{NAME}", f"/{NAME}"):
-        with pytest.raises(InputError, match="expected ORGANISATION/test_resnet.tab_mine"):
+        with pytest.raises(InputError, match="expected ORGANISATION/test_resnet.tab_here"):
             pack(folder, repository)
     with pytest.raises(InputError, match="--version a b"):
         pack(folder, REPOSITORY, version="a b")
