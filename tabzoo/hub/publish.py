@@ -80,7 +80,7 @@ def pack(
         raise InputError(f"--version {version}: expected letters, digits, dots, dashes, such as v2")
     files = {name: (folder / name).read_bytes() for name in _PUBLISHED if (folder / name).is_file()}
     files[CARD] = published_card(
-        files[CARD].decode(),
+        files[CARD].decode(errors="replace"),
         name=record.name,
         license=record.license,
         source=f"hf-hub:{repository}@{version}",
@@ -88,7 +88,11 @@ def pack(
         results=read_results(results, sorted({record.name, folder.resolve().name})),
     ).encode()
     for name, content in files.items():
-        found = _ABSOLUTE.search(content.decode()) if name.endswith((".json", ".jsonl", ".md", ".yaml")) else None
+        found = (
+            _ABSOLUTE.search(content.decode(errors="replace"))
+            if name.endswith((".json", ".jsonl", ".md", ".yaml"))
+            else None
+        )
         if found:
             raise InputError(
                 f"{folder / name}: holds an absolute path, {found[0]}...; it tells of your machine: take it out"
@@ -109,7 +113,7 @@ def _checked(folder: Path) -> Record:
             f"that the training images' licence allows, such as cc-by-nc-sa-4.0"
         )
     card = folder / CARD
-    if not card.is_file() or f"# {record.name}" not in card.read_text(encoding="utf-8"):
+    if not card.is_file() or f"# {record.name}" not in card.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f'{card}: expected the card that a run or `tabzoo convert` writes, headed "# {record.name}"')
     pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLES)
     if pickles:
@@ -140,6 +144,8 @@ def publish(package: Package, *, private: bool = False) -> str:
         if not api.repo_exists(repository):
             api.create_repo(repository, private=private)
         info = api.model_info(repository)
+        if private and not info.private:
+            raise WeightsError(f"{repository}: is there and public. Make it private there, or leave --private out.")
         pickles = sorted(file.rfilename for file in info.siblings or [] if file.rfilename.endswith(_PICKLES))
         if pickles:
             raise WeightsError(

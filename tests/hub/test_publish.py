@@ -186,6 +186,9 @@ def test_a_change_from_elsewhere_meanwhile(hub: HubServer, folder: Path, monkeyp
 def test_private_login_and_no_answer(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(pack(folder, REPOSITORY), private=True)
     assert hub.repositories[REPOSITORY].private
+    hub.repositories[REPOSITORY].private = False
+    with pytest.raises(WeightsError, match="is there and public"):
+        publish(pack(folder, REPOSITORY, version="v2"), private=True)
     hub.faults = [Fault("POST /api/models/org/test_resnet.tab_here/preupload", status=403)]
     with pytest.raises(WeightsError, match="token may not write there"):
         publish(pack(folder, REPOSITORY, version="v2"))
