@@ -25,6 +25,7 @@ class Result(NamedTuple):
         shots: How many good images it was given; None for all of them.
         classes: How many classes were tested.
         seeds: How many seeds were used.
+        transductive: Whether the backbone was pre-trained on the good images of some of these classes.
         metrics: Key of `METRICS` to the mean over classes of the mean over seeds, in percent.
     """
 
@@ -33,6 +34,7 @@ class Result(NamedTuple):
     shots: int | None
     classes: int
     seeds: int
+    transductive: bool
     metrics: dict[str, float]
 
     @property
@@ -51,7 +53,7 @@ def read_results(paths: Iterable[Path], backbones: Sequence[str]) -> list[Result
         backbones: What the backbone may be called in them.
 
     Raises:
-        InputError: A file that can't be read, or one that does not know the backbone.
+        InputError: A file that can't be read, one that does not know the backbone, or two rows for one class and seed.
     """
     groups: dict[_Key, list[dict[str, Any]]] = {}
     for path in paths:
@@ -82,6 +84,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
+    places = [(row["class"], row["seed"]) for row in rows]
+    if twice := {place for place in places if places.count(place) > 1}:
+        raise InputError(
+            f"--results: {key[1]} on {key[0]} has more than one row for class and seed {min(twice)}; give results of one run, "
+            f"with one setting"
+        )
     metrics = {}
     for metric in METRICS:
         by_class: dict[str, list[float]] = {}
@@ -91,7 +99,8 @@ def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
         if by_class:
             metrics[metric] = 100 * fmean(fmean(values) for values in by_class.values())
     classes, seeds = ({row[name] for row in rows} for name in ("class", "seed"))
-    return Result(*key, len(classes), len(seeds), metrics)
+    transductive = any(row.get("transductive", False) for row in rows)
+    return Result(*key, len(classes), len(seeds), transductive, metrics)
 
 
 def published_card(
@@ -143,7 +152,8 @@ def _table(results: Sequence[Result]) -> str:
     if not results:
         return ""
     rows = "\n".join(
-        f"| {result.dataset} | {result.method} | {result.given} | {result.classes} | {result.seeds} | "
+        f"| {result.dataset} | {result.method} | {result.given} | {'yes' if result.transductive else 'no'} | "
+        f"{result.classes} | {result.seeds} | "
         + " | ".join(f"{result.metrics[key]:.2f}" if key in result.metrics else "-" for key in METRICS)
         + " |"
         for result in results
@@ -151,9 +161,10 @@ def _table(results: Sequence[Result]) -> str:
     return f"""
 ## Results
 
-Percent; the mean over classes of the mean over seeds, after the last step of whatever a method trains.
+Percent; the mean over classes of the mean over seeds, after the last step of whatever a method trains. Seen: whether this
+backbone was pre-trained on the good images of these classes.
 
-| dataset | method | fitted to | classes | seeds | {" | ".join(METRICS.values())} |
-|---|---|---|---|---|{"---|" * len(METRICS)}
+| dataset | method | fitted to | seen | classes | seeds | {" | ".join(METRICS.values())} |
+|---|---|---|---|---|---|{"---|" * len(METRICS)}
 {rows}
 """

@@ -254,7 +254,7 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
         tmp_path / "results.jsonl",
         [
             {"seed": 0, "image_auroc": 0.9},
-            {"seed": 1, "image_auroc": 1.0},
+            {"seed": 1, "image_auroc": 1.0, "transductive": True},
             {"class": "cable", "image_auroc": 0.75, "pixel_auroc": None},
             {"class": "cable", "image_auroc": 0.0, "backbone": "random"},
             {"class": "cable", "image_auroc": 0.0, "test": "synthetic:perlin"},
@@ -276,7 +276,7 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
         "image AUROC of regad, 4 good images (%)": 50.0,
         "pixel AUROC of regad, 4 good images (%)": 80.0,
     }
-    assert "| mvtec | padim | all good images | 2 | 2 | 85.00 | 80.00 | - |" in body
+    assert "| mvtec | padim | all good images | yes | 2 | 2 | 85.00 | 80.00 | - |" in body
     assert f'timm.create_model("hf-hub:{REPOSITORY}@v3", pretrained=True, features_only=True)' in body
     assert "FOLDER" not in body
     assert (folder / "README.md").read_text() != package.files["README.md"].decode()
@@ -286,6 +286,7 @@ def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     for write, reason in (
         (lambda: rows(path, [{"backbone": "random"}]), f"no row .* {NAME}; it holds rows of random"),
+        (lambda: rows(path, [{}, {}]), r"more than one row for class and seed \('bottle', 0\)"),
         (lambda: path.write_text("{}\n"), "rows lack aupro, backbone"),
         (lambda: path.write_text("no json\n"), "expected the benchmark's results.jsonl"),
         (lambda: path.write_text("[1]\n"), "expected the benchmark's results.jsonl"),
