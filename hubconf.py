@@ -1,16 +1,14 @@
 """torch.hub entry points: the zoo's weights under names with and without a dot. Keyword arguments go to timm."""
 
-dependencies = ["torch", "timm"]
-
-
-import timm as _timm
+# What `import tabzoo` needs; the training and the benchmark need more.
+dependencies = ["torch", "timm", "huggingface_hub", "safetensors"]
 
 import tabzoo as _tabzoo
 
 
 def _entry(_name):
     def load(pretrained=True, **kwargs):
-        return _timm.create_model(_name, pretrained=pretrained, **kwargs)
+        return _tabzoo.create_model(_name, pretrained=pretrained, **kwargs)
 
     load.__doc__ = f"{_name}: pretrained (True by default) and any keyword argument of timm.create_model."
     return load

@@ -2,9 +2,10 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from tabzoo.hub.load import create_model, download
 from tabzoo.models import list_models, register
 
-__all__ = ["__version__", "list_models"]
+__all__ = ["__version__", "create_model", "download", "list_models"]
 
 try:
     __version__ = version("tabzoo")

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from tabzoo.errors import TabzooError
-from tabzoo.models import WEIGHTS
 
 __all__ = ["main", "run_command"]
 
@@ -16,13 +15,23 @@ _MODULES = {
     "data": "tabzoo.data.__main__",
     "benchmark": "tabzoo.benchmark.__main__",
 }
+# Subcommands of one module, which is given their names too.
+_HUB = "tabzoo.hub.__main__"
+_HUB_COMMANDS = ("list", "info", "download", "verify", "install", "uninstall", "convert", "publish")
 
 _USAGE = """usage: tabzoo COMMAND ...
 
   pretrain   make a backbone from a folder of good images
   data       look at a folder of images
   benchmark  measure synthetic anomalies
-  list       tabzoo's weights, their state and their licence
+  list       tabzoo's weights and those installed: state and licence
+  info       all that is known of some weights
+  download   make a folder that a machine without network can use
+  verify     are the weights in a folder what its record says
+  install    make weights known by a name on this machine
+  uninstall  take installed weights away
+  convert    make a weights folder of a checkpoint of the authors
+  publish    make a weights folder a version of a Hub repository
 
 tabzoo COMMAND --help tells more.
 """
@@ -34,10 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in _MODULES:
         return int(importlib.import_module(_MODULES[command]).main(rest))
-    if command == "list":
-        for weights in WEIGHTS:
-            print(f"{weights.name:28}{'published' if weights.published else 'not published yet':20}{weights.license}")
-        return 0
+    if command in _HUB_COMMANDS:
+        return int(importlib.import_module(_HUB).main(arguments))
     asked = command in ("-h", "--help")
     print(_USAGE, end="", file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2

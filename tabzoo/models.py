@@ -5,17 +5,64 @@ of its registry that such a tag lives in, after checking that they look as expec
 timm turns it into a file name only when weights are asked for, so what happens then, errors included, is ours.
 """
 
-import os
+import logging
+import re
 from collections.abc import MutableSequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import timm
 from timm.models import PretrainedCfg, _registry
 
 from tabzoo.errors import WeightsError
+from tabzoo.hub import store
+from tabzoo.hub.config import architecture_facts
+from tabzoo.hub.files import Digest
+from tabzoo.hub.lazy import LazyPath
 
-__all__ = ["WEIGHTS", "Weights", "list_models", "register"]
+__all__ = ["WEIGHTS", "Metric", "Release", "Weights", "find_weights", "list_models", "pretrained_cfg", "register"]
+
+_log = logging.getLogger(__name__)
+
+
+class Metric(NamedTuple):
+    """A number that was measured with the weights.
+
+    Attributes:
+        what: Method, measure and dataset.
+        value: In percent.
+        source: Who measured it, and with which weights.
+    """
+
+    what: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """Where published weights lie, and what they are.
+
+    Attributes:
+        repository: On the Hub, "organisation/name".
+        commit: 40 hexadecimal digits.
+        sha256: Of model.safetensors, 64 hexadecimal digits.
+        size: Of model.safetensors, in bytes.
+    """
+
+    repository: str
+    commit: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{40}", self.commit) or not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self}: expected 40 hexadecimal digits of a commit and 64 of a SHA-256")
+
+    @property
+    def digest(self) -> Digest:
+        """What model.safetensors is known by."""
+        return Digest(self.sha256, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,93 +71,101 @@ class Weights:
 
     Attributes:
         name: timm name with tag.
-        training_data: The images it is trained on, with their licence.
+        training_data: The images it is trained on.
+        data_licenses: Of these images.
         license: SPDX identifier of the weights' licence, or "other".
-        published: Whether the Hub holds the weights. None is published yet.
+        recipe: Name of the recipe of `tabzoo.training.pretrain` that makes it.
+        metrics: What was measured with it.
+        release: None as long as the Hub holds none. No organisation is trusted by its name: no commit and hash, no network.
     """
 
     name: str
     training_data: str
+    data_licenses: tuple[str, ...]
     license: str
-    published: bool = False
+    recipe: str
+    metrics: tuple[Metric, ...] = ()
+    release: Release | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether the Hub holds the weights."""
+        return self.release is not None
 
     @property
     def architecture(self) -> str:
         """The timm architecture: the name without its tag."""
         return self.name.split(".", 1)[0]
 
-    @property
-    def tag(self) -> str:
-        """The timm tag: the name without its architecture."""
-        return self.name.split(".", 1)[1]
 
+_PAPER = "arXiv 2312.09480, Table 2, with the authors' weights"
 
 WEIGHTS = (
     Weights(
         name="resnet18.tab_mvtec",
-        training_data="MVTec AD, 3,629 normal images of 15 classes, CC BY-NC-SA 4.0: no commercial use",
+        training_data="MVTec AD, 3,629 normal images of 15 classes",
+        data_licenses=("CC BY-NC-SA 4.0: no commercial use",),
         license="cc-by-nc-sa-4.0",
+        recipe="resnet18.tab_mvtec",
+        metrics=(
+            Metric("PaDiM, image AUROC, MVTec AD", 92.64, _PAPER),
+            Metric("RD4AD, image AUROC, MVTec AD", 98.48, _PAPER),
+            Metric("SimpleNet, image AUROC, MVTec AD", 97.81, _PAPER),
+        ),
     ),
     Weights(
         name="resnet18.tab_industrial",
-        training_data="the paper's Industrial dataset, 17,393 normal images of 30 classes from some 12 public sources, "
-        "several of them non-commercial or without a stated licence",
+        training_data="the paper's Industrial dataset, 17,393 normal images of 30 classes from some 12 public sources",
+        data_licenses=("several sources: no commercial use", "several sources: no stated licence"),
         license="other",
+        recipe="resnet18.tab_industrial",
+        metrics=(
+            Metric("RegAD 4-shot, image AUROC, MVTec AD", 89.20, _PAPER),
+            Metric("RegAD 8-shot, image AUROC, MVTec AD", 91.94, _PAPER),
+        ),
     ),
 )
-"""Every weight tabzoo knows. `list_models` and the registration with timm read it."""
+"""Every weight tabzoo knows, and the only place where one is described."""
+
+
+def find_weights(name: str) -> Weights | None:
+    """The table's entry of this name."""
+    return next((weights for weights in WEIGHTS if weights.name == name), None)
 
 
 def list_models() -> list[str]:
-    """Names of tabzoo's weights, in the form `timm.create_model` takes."""
-    return [weights.name for weights in WEIGHTS]
-
-
-class _LazyPath(os.PathLike[str]):
-    """A weight file that is looked for only when timm opens it.
-
-    A plain class: timm copies its configurations with `dataclasses.asdict`, which would turn a dataclass into a dict.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __fspath__(self) -> str:
-        raise WeightsError(
-            f"{self.name}: these weights are not published yet, so pretrained=True has nothing to load. Ways out:\n"
-            f"  train them:       python -m tabzoo.training.pretrain --recipe {self.name} --data DIR --output OUT\n"
-            f'  use a folder:     timm.create_model("local-dir:OUT", pretrained=True), OUT being such a run\'s output\n'
-            f"  random weights:   pretrained=False\n"
-            f"A command that converts the authors' checkpoint will follow."
-        )
-
-    def __repr__(self) -> str:
-        return f"tabzoo weights {self.name}"
+    """Names of tabzoo's weights and of those in the local store, in the form `timm.create_model` takes."""
+    return sorted({weights.name for weights in WEIGHTS} | {entry.name for entry in store.installed()})
 
 
 def register() -> None:
-    """Adds tabzoo's weights to timm's registry; doing so again changes nothing.
+    """Adds tabzoo's weights and those of the local store to timm's registry; doing so again changes nothing.
 
     Raises:
         WeightsError: This timm keeps its registry in another form.
     """
     for weights in WEIGHTS:
-        _register(weights)
+        _register(weights.name, pretrained_cfg(weights), here=weights.published)
+    for entry in store.installed():
+        if store.is_timms(entry.name):
+            _log.warning("%s in the local store is left out: timm has weights of this name by now", entry.name)
+        else:
+            _register(entry.name, entry.folder.config, here=True)
 
 
-def _register(weights: Weights) -> None:
-    tags, default = _tables(weights.architecture)
-    config = _pretrained_cfg(weights)
-    _registry._model_pretrained_cfgs[weights.name] = config
-    default.cfgs[weights.tag] = config
+def _register(name: str, config: PretrainedCfg, *, here: bool) -> None:
+    architecture, tag = name.split(".", 1)
+    tags, default = _tables(architecture)
+    config = replace(config, tag=tag, file=LazyPath(name))  # type: ignore[arg-type]  # any path will do
+    _registry._model_pretrained_cfgs[name] = config
+    default.cfgs[tag] = config
     # Appended, never put first: timm takes the first tag as the architecture's default.
-    if weights.name not in tags:
-        tags.append(weights.name)
-    if weights.tag not in default.tags:
-        default.tags.append(weights.tag)
-    # `_model_has_pretrained`, what list_models(pretrained=True) shows, names published weights only.
-    if weights.published:
-        _registry._model_has_pretrained.add(weights.name)
+    if name not in tags:
+        tags.append(name)
+    if tag not in default.tags:
+        default.tags.append(tag)
+    # `_model_has_pretrained`, what list_models(pretrained=True) shows, names weights that can be had.
+    (_registry._model_has_pretrained.add if here else _registry._model_has_pretrained.discard)(name)
 
 
 def _tables(architecture: str) -> tuple[MutableSequence[str], Any]:
@@ -136,11 +191,13 @@ def _tables(architecture: str) -> tuple[MutableSequence[str], Any]:
     return names, default
 
 
-def _pretrained_cfg(weights: Weights) -> PretrainedCfg:
+def pretrained_cfg(weights: Weights) -> PretrainedCfg:
+    """How timm is to use weights of the table."""
+    release = weights.release
     return PretrainedCfg(
-        file=_LazyPath(weights.name),  # type: ignore[arg-type]  # any path will do
-        architecture=weights.architecture,
-        tag=weights.tag,
+        hf_hub_id=f"{release.repository}@{release.commit}" if release else None,
+        hf_hub_filename="model.safetensors" if release else None,
+        **architecture_facts(weights.architecture),
         num_classes=0,
         input_size=(3, 224, 224),
         pool_size=(7, 7),
@@ -148,8 +205,6 @@ def _pretrained_cfg(weights: Weights) -> PretrainedCfg:
         # The paper's preprocessing: squash to 256 x 256 by Lanczos, centre crop 224, ImageNet statistics (timm's default).
         crop_mode="squash",
         interpolation="lanczos",
-        first_conv="conv1",
-        classifier="fc",
         license=weights.license,
         description=f"TAB (Text-Align Anomaly Backbone) pre-trained on {weights.training_data}",
         paper_name="TAB: Text-Align Anomaly Backbone Model for Industrial Inspection Tasks",

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
 from tabzoo.data.layouts import class_words
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.folder import timm_config, write_folder
+from tabzoo.hub.store import install
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.text import TextFeatures
 
@@ -30,8 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps the tests out of the user's cache folder."""
+    """Keeps the tests out of the user's cache folder and local store."""
     os.environ["TABZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["TABZOO_HOME"] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +103,42 @@ def small(toy: Path, make_text_file: Callable[..., Path], tmp_path: Path) -> Cal
         ]
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a weights folder, as a run leaves it, with random weights of a timm architecture."""
+
+    def make(name: str = "resnet18.tab_mvtec", *, seed: int = 0, license: str = "cc-by-nc-sa-4.0") -> Path:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = timm.create_model(name.split(".")[0], num_classes=0)
+            model.train()(torch.rand(4, 3, 64, 64))  # batch-norm statistics that differ from those of a fresh model
+        folder = tmp_path_factory.mktemp("weights") / name
+        folder.mkdir()
+        config = timm_config(model, license=license, description="random weights of a test")
+        write_folder(
+            *(folder, model.state_dict(), config),
+            name=name,
+            provenance={"recipe": {"name": "a test's"}},
+            made_by="made by a test.",
+            facts="- Random weights.\n",
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty local store."""
+    monkeypatch.setenv("TABZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def installed(home: Path, make_folder: Callable[..., Path]) -> Path:
+    """A weights folder that the local store holds as resnet18.tab_mvtec, seen by `timm.create_model`."""
+    folder = make_folder("resnet18.tab_mvtec", seed=1)
+    install("resnet18.tab_mvtec", folder)
+    return folder

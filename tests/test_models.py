@@ -71,7 +71,9 @@ def test_pretrained_fails_at_once_with_the_ways_out(
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     with pytest.raises(WeightsError, match="not published yet") as caught:
         timm.create_model(name, pretrained=True, **options)
-    for way_out in (f"--recipe {name}", "local-dir:", "pretrained=False"):
+    with pytest.raises(WeightsError, match="not published yet"):
+        tabzoo.create_model(name, **options)
+    for way_out in (f"tabzoo install {name} CHECKPOINT", f"--recipe {name}", "local-dir:", "pretrained=False"):
         assert way_out in str(caught.value)
 
 

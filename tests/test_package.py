@@ -33,6 +33,10 @@ def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
     ).stdout
     assert Path(found.strip()).is_relative_to(target)
     environment = {**os.environ, "PYTHONPATH": str(target)}
-    command = [sys.executable, "-m", "tabzoo.training.pretrain", "--help"]
-    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
-    assert "--recipe" in shown
+    for arguments, expected in (
+        (["tabzoo.training.pretrain", "--help"], "--recipe"),
+        (["tabzoo.hub", "list"], "tab_mvtec"),
+    ):
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert expected in done.stdout

@@ -26,7 +26,7 @@ from tqdm import tqdm
 import tabzoo
 from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.hub import local_copy
+from tabzoo.hub.reach import local_copy
 from tabzoo.training.prompts import PromptSet
 
 __all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features"]

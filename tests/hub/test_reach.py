@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 
 from tabzoo.errors import WeightsError
-from tabzoo.hub import REACH_SECONDS, local_copy
+from tabzoo.hub.reach import REACH_SECONDS, local_copy
 
 
 @pytest.fixture
@@ -55,9 +55,7 @@ def test_a_cached_copy_serves_without_the_hub(tmp_path: Path) -> None:
     file = repository / "snapshots" / commit / "pytorch_model.bin"
     file.write_bytes(b"weights")
     # In a process of its own: huggingface_hub reads HF_HOME when it is imported.
-    code = (
-        "from tabzoo.hub import local_copy; print(local_copy('org/name', ['model.safetensors', 'pytorch_model.bin']))"
-    )
+    code = "from tabzoo.hub.reach import local_copy; print(local_copy('org/name', ['model.safetensors', 'pytorch_model.bin']))"
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": ""}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()) == file

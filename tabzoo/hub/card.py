@@ -1,0 +1,170 @@
+"""The card of published weights: the run's own card, with what the Hub shows and searches, and measured results."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from tabzoo.errors import InputError, WeightsError, brief
+from tabzoo.folder import load_line
+
+__all__ = ["Result", "published_card", "read_results"]
+
+METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+
+_Key = tuple[str, str, int | None]  # dataset, method, shots
+
+
+class Result(NamedTuple):
+    """What one method reached with these weights on one dataset.
+
+    Attributes:
+        dataset: Name of the dataset.
+        method: Name of the method.
+        shots: How many good images it was given; None for all of them.
+        classes: How many classes were tested.
+        seeds: How many seeds were used.
+        transductive: Whether the backbone was pre-trained on the good images of some of these classes.
+        metrics: Key of `METRICS` to the mean over classes of the mean over seeds, in percent.
+    """
+
+    dataset: str
+    method: str
+    shots: int | None
+    classes: int
+    seeds: int
+    transductive: bool
+    metrics: dict[str, float]
+
+    @property
+    def given(self) -> str:
+        """What the method was fitted to, in words."""
+        return "all good images" if self.shots is None else f"{self.shots} good images"
+
+
+def read_results(paths: Iterable[Path], backbones: Sequence[str]) -> list[Result]:
+    """Results of a backbone from the benchmark's rows, one row a class and seed.
+
+    Rows of other backbones and rows of synthetic anomalies, a stand-in for a test, are passed over.
+
+    Args:
+        paths: Files `results.jsonl`, or folders with one.
+        backbones: What the backbone may be called in them.
+
+    Raises:
+        InputError: A file that can't be read, one that does not know the backbone, or two rows for one class and seed.
+    """
+    groups: dict[_Key, list[dict[str, Any]]] = {}
+    for path in paths:
+        path = path / "results.jsonl" if path.is_dir() else path
+        rows = _rows(path)
+        ours = [row for row in rows if row["backbone"] in backbones and row.get("test", "real") == "real"]
+        if not ours:
+            others = ", ".join(sorted({str(row["backbone"]) for row in rows})) or "nothing"
+            raise InputError(f"{path}: no row on real images is of {' or '.join(backbones)}; it holds rows of {others}")
+        for row in ours:
+            groups.setdefault((row["dataset"], row["method"], row["shots"]), []).append(row)
+    return [_summary(key, groups[key]) for key in sorted(groups, key=str)]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+        needed = {"backbone", "class", "dataset", "method", "seed", "shots", *METRICS}
+        lacking = sorted({key for row in rows for key in needed - row.keys()})
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"--results {path}: expected the benchmark's results.jsonl, one JSON object a line: {brief(error)}"
+        ) from error
+    if lacking:
+        raise InputError(f"--results {path}: rows lack {', '.join(lacking)}; expected the benchmark's results.jsonl")
+    return rows
+
+
+def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
+    places = [(row["class"], row["seed"]) for row in rows]
+    if twice := {place for place in places if places.count(place) > 1}:
+        raise InputError(
+            f"--results: {key[1]} on {key[0]} has more than one row for class and seed {min(twice)}; give results of one run, "
+            f"with one setting"
+        )
+    metrics = {}
+    for metric in METRICS:
+        by_class: dict[str, list[float]] = {}
+        for row in rows:
+            if row[metric] is not None:  # undefined for a class without defects or masks
+                by_class.setdefault(row["class"], []).append(row[metric])
+        if by_class:
+            metrics[metric] = 100 * fmean(fmean(values) for values in by_class.values())
+    classes, seeds = ({row[name] for row in rows} for name in ("class", "seed"))
+    transductive = any(row.get("transductive", False) for row in rows)
+    return Result(*key, len(classes), len(seeds), transductive, metrics)
+
+
+def published_card(
+    text: str, *, name: str, license: str, source: str, datasets: Sequence[str], results: Sequence[Result]
+) -> str:
+    """A card for the Hub, from that of a weights folder.
+
+    Args:
+        text: README.md of the folder.
+        name: Of the weights, for the Hub's table of results.
+        license: Of the weights.
+        source: What `timm.create_model` loads the published weights by.
+        datasets: The training data's names, as the Hub's metadata have them.
+        results: What to show in the page's table of results.
+
+    Raises:
+        WeightsError: The text's metadata can't be read.
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    try:
+        card = ModelCard(text)
+        given = card.data.to_dict()
+    except Exception as error:  # of YAML, and ValueError
+        raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
+    values = [
+        EvalResult(
+            task_type="anomaly-detection",
+            dataset_type=result.dataset,
+            dataset_name=result.dataset,
+            metric_type=metric,
+            # huggingface_hub makes one entry of all values on a dataset, so only this name tells the methods apart.
+            metric_name=f"{METRICS[metric]} of {result.method}, {result.given} (%)",
+            metric_value=round(value, 2),
+        )
+        for result in results
+        for metric, value in result.metrics.items()
+    ]
+    stated: dict[str, Any] = {"library_name": "timm", "license": license}
+    stated |= {"datasets": list(datasets)} if datasets else {}
+    stated |= {"model_name": name, "eval_results": values} if values else {}
+    card.data = ModelCardData(**{**given, **stated})
+    lines = card.text.strip().splitlines()
+    body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)
+    return f"---\n{card.data.to_yaml()}\n---\n{body}\n{_table(results)}"
+
+
+def _table(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    rows = "\n".join(
+        f"| {result.dataset} | {result.method} | {result.given} | {'yes' if result.transductive else 'no'} | "
+        f"{result.classes} | {result.seeds} | "
+        + " | ".join(f"{result.metrics[key]:.2f}" if key in result.metrics else "-" for key in METRICS)
+        + " |"
+        for result in results
+    )
+    return f"""
+## Results
+
+Percent; the mean over classes of the mean over seeds, after the last step of whatever a method trains. Seen: whether this
+backbone was pre-trained on the good images of these classes.
+
+| dataset | method | fitted to | seen | classes | seeds | {" | ".join(METRICS.values())} |
+|---|---|---|---|---|---|{"---|" * len(METRICS)}
+{rows}
+"""

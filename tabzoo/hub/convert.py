@@ -1,0 +1,193 @@
+"""`tabzoo convert`: a checkpoint saved by `torch.save`, as TAB's authors give theirs, becomes a folder of weights.
+
+Facts from the authors' public code, Howeng98/TAB @ aa8c4dc: a checkpoint is the state dict of a ResNet with torchvision's
+names, its unused classifier included. The attention modules that the code defines are called nowhere in the forward
+pass, so keys of theirs are left out, and are named in the record.
+"""
+
+import argparse
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor
+
+import tabzoo
+from tabzoo.errors import InputError, brief
+from tabzoo.folder import load_line, timm_config, write_folder
+from tabzoo.hub.copies import whole_folder
+from tabzoo.hub.files import Digest
+from tabzoo.hub.store import check_name
+from tabzoo.models import find_weights
+
+__all__ = ["ARCHITECTURES", "add_command", "convert"]
+
+ARCHITECTURES = ("resnet18", "resnet50", "wide_resnet50_2")
+"""What the authors' code can train; torchvision's and timm's names of the tensors are the same."""
+
+_log = logging.getLogger(__name__)
+
+# The ResNet's own modules; what else stands beside them is a head, and the features don't depend on it.
+_TRUNK = re.compile(r"(conv1|bn1|layer\d+)\.")
+# Channel and spatial attention, under the authors' names and the usual ones of such modules.
+_ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAttention)\.", re.IGNORECASE)
+
+_MADE_BY = """converted by tabzoo {}
+from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
+_FACTS = """- Source: `{file}`, SHA-256 {sha256}; values as they are, in single precision.
+- Trained on {data}.
+- Licence of the weights: {license}. It must allow what the training images' licence allows, no more.
+- A detector tested on the classes of the training images has seen their normal images: say so beside its numbers.
+"""
+
+
+def convert(checkpoint: Path, folder: Path, *, name: str, license: str | None = None) -> Path:
+    """Writes a checkpoint's ResNet as a folder of weights, values unchanged.
+
+    Args:
+        checkpoint: A file saved by `torch.save`, read without running code.
+        folder: New or empty folder.
+        name: timm name with tag; the architecture is one of `ARCHITECTURES`.
+        license: Of the weights; what tabzoo's table says of the name if not given, else "unspecified".
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: A file that can't be read, or holds no such ResNet; a folder in use; a name that can't be used.
+    """
+    architecture = _architecture(name)
+    model = timm.create_model(architecture, pretrained=False, num_classes=0)
+    tensors = _read(checkpoint)
+    root = _root(checkpoint, tensors)
+    trunk = {key: tensors[root + key] for key in _trunk(tensors, root)}
+    weights = _fitted(checkpoint, trunk, model.state_dict(), architecture)
+    left_out = sorted(tensors.keys() - {root + key for key in trunk})
+    _tell_of_attention(checkpoint, left_out)
+    source = {"file": checkpoint.name, **Digest.of(checkpoint)._asdict(), "left_out": left_out}
+    known = find_weights(name)
+    license = license or (known.license if known else "unspecified")
+    data = f"{known.training_data} ({'; '.join(known.data_licenses)})" if known else "what the checkpoint does not tell"
+    with whole_folder(folder) as temporary:
+        write_folder(
+            temporary,
+            weights,
+            timm_config(model, license=license, description=f"TAB, converted from {checkpoint.name}"),
+            name=name,
+            provenance={"converted_from": source},
+            made_by=_MADE_BY.format(tabzoo.__version__),
+            facts=_FACTS.format(**source, license=license, data=data),
+        )
+    return folder
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `convert` to the subcommands of a command line."""
+    parser = commands.add_parser("convert", help="make a weights folder of a checkpoint of the authors")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file saved by torch.save")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--name", required=True, help="resnet18.tab_mvtec, say; or a tag alone, with --arch")
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="of a --name without one")
+    parser.add_argument("--license", help="of the weights; known for tabzoo's own names")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    name = options.name if "." in options.name else f"{options.arch or ARCHITECTURES[0]}.{options.name}"
+    if options.arch and not name.startswith(f"{options.arch}."):
+        raise InputError(f"--arch {options.arch} and --name {name} are of two architectures; leave --arch out")
+    folder = convert(options.checkpoint, options.to, name=name, license=options.license)
+    print(f"Made {folder}. To load it here, or under its name from now on:")
+    print("  import timm")
+    print(f"  {load_line(f'local-dir:{folder}')}")
+    print(f"  tabzoo install {name} {folder}")
+    return 0
+
+
+def _architecture(name: str) -> str:
+    check_name(name)
+    architecture = name.split(".")[0]
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"{name}: checkpoints of {', '.join(ARCHITECTURES)} can be converted, none of {architecture}")
+    return architecture
+
+
+def _read(checkpoint: Path) -> dict[str, Tensor]:
+    """All tensors in the file, those of nested tables under dotted names."""
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}: there is no such file; expected a checkpoint saved by torch.save")
+    try:
+        return dict(_leaves(torch.load(checkpoint, map_location="cpu", weights_only=True), ""))
+    except Exception as error:  # unpickling raises many types
+        raise InputError(
+            f"{checkpoint}: can't be read as tensors without running code: {brief(error)}. Expected a state dict saved "
+            f"by torch.save; from a whole model, save model.state_dict() where you trust its code."
+        ) from error
+
+
+def _leaves(content: object, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+
+
+def _root(checkpoint: Path, tensors: Mapping[str, Tensor]) -> str:
+    """What stands before the ResNet's names, such as "state_dict.module.backbone."."""
+    stems = [key.removesuffix("conv1.weight") for key in tensors if re.search(r"(^|\.)conv1\.weight$", key)]
+    roots = [stem for stem in stems if f"{stem}bn1.weight" in tensors and f"{stem}layer1.0.conv1.weight" in tensors]
+    if len(roots) == 1:
+        return roots[0]
+    found = (
+        f"{len(roots)} of them, under {', '.join(sorted(roots))}" if roots else f"the names {_some(tensors) or 'none'}"
+    )
+    raise InputError(
+        f"{checkpoint}: expected one ResNet with torchvision's names (conv1.weight, bn1.weight, layer1.0.conv1.weight, ...), "
+        f"perhaps behind a prefix; found {found}"
+    )
+
+
+def _trunk(tensors: Iterable[str], root: str) -> list[str]:
+    names = [key.removeprefix(root) for key in tensors if key.startswith(root)]
+    return [name for name in names if _TRUNK.match(name) and not _ATTENTION.search(name)]
+
+
+def _tell_of_attention(checkpoint: Path, left_out: Iterable[str]) -> None:
+    attention = [key for key in left_out if _ATTENTION.search(key)]
+    if attention:
+        _log.warning(
+            "%s: tensors of attention modules are left out (%s): the authors' public code does not use them.",
+            *(checkpoint, _some(attention)),
+        )
+
+
+def _fitted(
+    checkpoint: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], architecture: str
+) -> dict[str, Tensor]:
+    """The tensors in the model's types, once names, shapes and values are seen to be right."""
+    # Checkpoints older than torch 0.4.1, torchvision's among them, lack this counter, which inference does not use.
+    given = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | dict(given)
+    shared = [key for key in wanted if key in given]
+    off = {
+        "missing": wanted.keys() - given.keys(),
+        "unknown": given.keys() - wanted.keys(),
+        "of another shape": [key for key in shared if given[key].shape != wanted[key].shape],
+        "not numbers": [
+            key
+            for key in shared
+            if given[key].is_floating_point() != wanted[key].is_floating_point() or not given[key].isfinite().all()
+        ],
+    }
+    if any(off.values()):
+        reasons = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in off.items() if keys)
+        raise InputError(f"{checkpoint}: no {architecture} as torchvision shapes it. {reasons}")
+    return {key: given[key].to(wanted[key].dtype, copy=True) for key in wanted}
+
+
+def _some(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

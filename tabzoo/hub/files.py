@@ -1,0 +1,85 @@
+"""A weights file that nobody trusts yet: its bytes against size and SHA-256, its content through safetensors alone."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tabzoo.errors import WeightsError, brief
+
+__all__ = ["Digest", "read_tensors"]
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+
+
+class Digest(NamedTuple):
+    """What tells a file from any other.
+
+    Attributes:
+        sha256: 64 hexadecimal digits.
+        size: In bytes.
+    """
+
+    sha256: str
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Digest":
+        """The digest of a file on the disk."""
+        with path.open("rb") as file:
+            return cls(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, Tensor], Digest]:
+    """The tensors of a .safetensors file and its digest, from one reading, so that what is checked is what is used.
+
+    Args:
+        path: The file.
+        expected: What its digest must be; None where nothing says so.
+
+    Raises:
+        WeightsError: Not the expected file, not a whole safetensors file, or with values that no weight has.
+    """
+    try:
+        size = path.stat().st_size
+        if expected is not None and size != expected.size:
+            raise WeightsError(
+                f"{path}: not the file it should be: {size:,} bytes where {expected.size:,} are expected"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
+    digest = Digest(hashlib.sha256(content).hexdigest(), len(content))
+    if expected is not None and digest != expected:
+        raise WeightsError(f"{path}: not the file it should be: SHA-256 {digest.sha256}, expected {expected.sha256}")
+    try:
+        tensors = safetensors.torch.load(content)
+    except Exception as error:  # besides its own errors, KeyError and others on data types that torch lacks
+        raise WeightsError(f"{path}: not a whole .safetensors file{_looks_like(content)} ({brief(error)})") from error
+    if not tensors:
+        raise WeightsError(f"{path}: holds no tensors")
+    for key, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise WeightsError(f"{path}: {key} is of type {tensor.dtype}, which no weights of tabzoo are")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise WeightsError(f"{path}: {key} holds values that are no finite numbers")
+    return tensors, digest
+
+
+def _looks_like(content: bytes) -> str:
+    """What was likely saved in its place."""
+    start = content[:200].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return ": it is a Git LFS pointer; run `git lfs pull` where it was cloned, or download the file itself"
+    if start.startswith((b"<!doctype", b"<html")):
+        return ": it is a web page, such as a proxy or a login puts in place of a download"
+    if content[:1] == b"\x80" or content[:4] == b"PK\x03\x04":
+        return (
+            ": it looks like a pickle of torch.save, which tabzoo converts with `tabzoo convert` and loads no other way"
+        )
+    if len(content) < 8 or int.from_bytes(content[:8], "little") + 8 > len(content):
+        return ": it is cut off"
+    return ""

@@ -1,0 +1,178 @@
+"""Where weights come from: what a user names, made into one file on this machine and what it has to be.
+
+A name is looked up in the local store, then, where TABZOO_HUB_ORG says so, with an organisation on the Hub, then in the
+table of published weights. An organisation's repository is its own witness: trust in it is the user's, and that is said.
+"""
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from timm.models import PretrainedCfg
+
+from tabzoo.errors import InputError, WeightsError, did_you_mean
+from tabzoo.hub import store
+from tabzoo.hub.fetch import Repository
+from tabzoo.hub.files import Digest
+from tabzoo.hub.folders import CARD, RECORD, WEIGHTS, Folder, read_folder
+from tabzoo.models import Weights, find_weights, list_models, pretrained_cfg
+
+__all__ = ["Source", "find_source", "named_source"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Weights on this machine.
+
+    Attributes:
+        name: timm name with tag, or what the folder calls itself.
+        weights: The file.
+        digest: What it must be; None in a folder without record.
+        license: Of the weights.
+        origin: Where they are from, for people.
+        config: How timm is to use them.
+    """
+
+    name: str
+    weights: Path
+    digest: Digest | None
+    license: str
+    origin: str
+    config: PretrainedCfg
+
+    @classmethod
+    def of(cls, folder: Folder, *, name: str, origin: str) -> "Source":
+        """A weights folder as a source."""
+        license = folder.record.license if folder.record else folder.config.license or "unspecified"
+        return cls(
+            name=name,
+            weights=folder.weights,
+            digest=folder.digest,
+            license=license,
+            origin=origin,
+            config=folder.config,
+        )
+
+
+def find_source(
+    source: str | os.PathLike[str],
+    *,
+    organisation: str | None = None,
+    cache_dir: Path | None = None,
+    whole: bool = False,
+) -> Source:
+    """The weights of a name, a folder or a Hub repository.
+
+    Args:
+        source: A name; a weights folder or the file in it, with or without "local-dir:"; or "hf-hub:ORG/NAME@REVISION".
+        organisation: On the Hub, in whose namespace a name is looked for.
+        cache_dir: For files of the Hub; None for huggingface_hub's own.
+        whole: Whether record, configuration and card have to lie beside the weights.
+
+    Raises:
+        InputError: There is nothing of this name.
+        WeightsError: The weights can't be had.
+    """
+    text = os.fspath(source)
+    prefix, _, rest = text.partition(":")
+    if prefix in ("hf-hub", "hf_hub"):
+        return _from_hub(rest, cache_dir, whole)
+    if prefix == "local-dir":
+        return _from_folder(Path(rest))
+    is_name = isinstance(source, str) and (organisation is not None or text in list_models() or not Path(text).exists())
+    if is_name:
+        return named_source(text, organisation=organisation, cache_dir=cache_dir, whole=whole)
+    return _from_folder(Path(text))
+
+
+def named_source(
+    name: str, *, organisation: str | None = None, cache_dir: Path | None = None, whole: bool = False
+) -> Source:
+    """The weights of a name, their bytes verified, as `find_source` has it."""
+    if organisation is None and (entry := store.find(name)):
+        return _from_store(entry)
+    organisation = organisation or os.environ.get("TABZOO_HUB_ORG")
+    if organisation:
+        return _from_organisation(name, organisation, cache_dir, whole)
+    weights = find_weights(name)
+    if weights is None:
+        raise InputError(
+            f"{name}: neither weights of tabzoo ({', '.join(list_models())}) nor a folder of weights; for weights on the Hub "
+            f"type hf-hub:ORG/NAME@COMMIT, for timm's own timm.create_model.{did_you_mean(name, list_models())}"
+        )
+    return _published(weights, cache_dir, whole)
+
+
+def _from_store(entry: store.Entry) -> Source:
+    folder = entry.folder
+    found = Digest.of(folder.weights)
+    if found != folder.digest:
+        raise WeightsError(
+            f"{entry.name}: {folder.weights} is not what was installed: SHA-256 {found.sha256}. Type `tabzoo uninstall "
+            f"{entry.name}`, then install it again."
+        )
+    return Source.of(folder, name=entry.name, origin=f"the local store ({folder.path})")
+
+
+def _published(weights: Weights, cache_dir: Path | None, whole: bool) -> Source:
+    if weights.release is None:
+        raise WeightsError(
+            f"{weights.name}: these weights are not published yet, so pretrained=True has nothing to load. Ways out:\n"
+            f"  the authors' checkpoint:  tabzoo install {weights.name} CHECKPOINT\n"
+            f"  train them:               tabzoo pretrain --recipe {weights.name} --data DIR --output OUT, then\n"
+            f"                            tabzoo install {weights.name} OUT\n"
+            f'  a folder of weights:      timm.create_model("local-dir:OUT", pretrained=True)\n'
+            f"  random weights:           pretrained=False"
+        )
+    release = weights.release
+    repository = Repository(release.repository, release.commit, cache_dir)
+    if whole:
+        folder, _ = repository.fetch_folder(also=[CARD])
+        if folder.digest != release.digest:
+            raise WeightsError(f"{repository}: its {RECORD} is not of the weights that tabzoo knows as {weights.name}")
+    return Source(
+        name=weights.name,
+        weights=repository.fetch_weights(release.digest),
+        digest=release.digest,
+        license=weights.license,
+        origin=str(repository),
+        config=pretrained_cfg(weights),
+    )
+
+
+def _from_organisation(name: str, organisation: str, cache_dir: Path | None, whole: bool) -> Source:
+    store.check_name(name)
+    source = _from_hub(f"{organisation}/{name}", cache_dir, whole)
+    if source.config.architecture != name.split(".")[0]:
+        raise WeightsError(f"{source.origin}: holds weights of {source.config.architecture}, not of {name}")
+    _log.warning(
+        "%s comes from %s: tabzoo does not know these weights; its record is the repository's own, the trust yours",
+        name,
+        source.origin,
+    )
+    return source
+
+
+def _from_hub(address: str, cache_dir: Path | None, whole: bool) -> Source:
+    match = re.fullmatch(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w.-]*))?", address)
+    if not match:
+        raise InputError(f"hf-hub:{address}: expected hf-hub:ORG/NAME@COMMIT")
+    repository = Repository(match["id"], match["revision"] or "main", cache_dir)
+    folder, commit = repository.fetch_folder(also=[CARD] if whole else [])
+    assert folder.record is not None
+    return Source.of(folder, name=folder.record.name, origin=f"{match['id']}@{commit}")
+
+
+def _from_folder(path: Path) -> Source:
+    if path.is_file() and path.name != WEIGHTS:
+        raise InputError(
+            f"{path}: expected a folder of weights or the {WEIGHTS} in it. A checkpoint of torch.save: `tabzoo convert`. Any "
+            f'other file: timm.create_model(ARCHITECTURE, pretrained=True, pretrained_cfg_overlay={{"file": FILE}})'
+        )
+    folder = read_folder(path.parent if path.is_file() else path, recorded=False)
+    name = folder.record.name if folder.record else str(folder.config.architecture)
+    return Source.of(folder, name=name, origin=str(folder.path))

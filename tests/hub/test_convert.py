@@ -1,0 +1,191 @@
+"""Checkpoints of the authors' kind to weights folders."""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tabzoo.cli import run_command
+from tabzoo.errors import InputError
+from tabzoo.hub.convert import add_command, convert
+from tabzoo.hub.folders import verify
+
+NAME = "resnet18.tab_mvtec"
+State = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def theirs() -> torchvision.models.ResNet:
+    """A ResNet-18 of torchvision with batch-norm statistics of its own."""
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18()
+    model.train()(torch.rand(4, 3, 64, 64))
+    return model.eval()
+
+
+@pytest.fixture
+def saved(theirs: torchvision.models.ResNet, tmp_path: Path) -> Callable[..., Path]:
+    """Saves what a function makes of the state dict."""
+
+    def save(change: Callable[[State], object] = dict) -> Path:
+        torch.save(change(theirs.state_dict()), tmp_path / "checkpoint.pt")
+        return tmp_path / "checkpoint.pt"
+
+    return save
+
+
+def _attention(state: State) -> State:
+    more = {
+        "layer1.0.ca.sharedMLP.0.weight": torch.rand(4, 64, 1, 1),
+        "layer1.0.sa.conv.weight": torch.rand(1, 2, 7, 7),
+    }
+    return {**state, **more, "sa.conv1.weight": torch.rand(1, 2, 7, 7)}
+
+
+def _heads(state: State) -> dict[str, Any]:
+    heads = {"normal_image_projection_head.fc.weight": torch.rand(512, 512), "logit_scale": torch.tensor(2.7)}
+    return {"epoch": 100, "state_dict": {f"module.backbone.{key}": value for key, value in state.items()} | heads}
+
+
+def _old(state: State) -> State:
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict, _heads, _attention, _old, lambda state: {f"module.{key}": value for key, value in state.items()}],
+    ids=["plain", "nested", "attention", "old", "prefix"],
+)
+def test_features_are_those_of_torchvision(
+    theirs: torchvision.models.ResNet,
+    saved: Callable[..., Path],
+    tmp_path: Path,
+    change: Callable[[State], object],
+) -> None:
+    folder = convert(saved(change), tmp_path / "out", name=NAME)
+    image = torch.randn(2, 3, 32, 32)
+    ours = timm.create_model(f"local-dir:{folder}", pretrained=True, features_only=True).eval()(image)
+    hidden = [theirs.relu(theirs.bn1(theirs.conv1(image)))]
+    hidden.append(theirs.layer1(theirs.maxpool(hidden[0])))
+    for layer in (theirs.layer2, theirs.layer3, theirs.layer4):
+        hidden.append(layer(hidden[-1]))
+    for map_, expected in zip(ours, hidden, strict=True):
+        torch.testing.assert_close(map_, expected, rtol=1e-6, atol=1e-6)
+    embedding = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(image)
+    torch.testing.assert_close(embedding, theirs.avgpool(hidden[-1]).flatten(1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["resnet50", "wide_resnet50_2"])
+def test_the_larger_resnets(architecture: str, tmp_path: Path) -> None:
+    theirs = torchvision.models.get_model(architecture).eval()
+    torch.save(theirs.state_dict(), tmp_path / "checkpoint.pt")
+    folder = convert(tmp_path / "checkpoint.pt", tmp_path / "out", name=f"{architecture}.tab")
+    theirs.fc = torch.nn.Identity()
+    image = torch.randn(1, 3, 32, 32)
+    ours = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()(image)
+    torch.testing.assert_close(ours, theirs(image), rtol=1e-6, atol=1e-6)
+
+
+def test_the_record_tells_where_the_weights_come_from(
+    saved: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = saved(_attention)
+    folder = convert(checkpoint, tmp_path / "out", name=NAME)
+    _, digest, read = verify(folder)
+    assert read is not None
+    record = read.record
+    assert record is not None
+    assert (record.name, record.license, record.digest) == (NAME, "cc-by-nc-sa-4.0", digest)
+    content = checkpoint.read_bytes()
+    source = record.content["converted_from"]
+    left_out = source.pop("left_out")
+    assert source == {"file": "checkpoint.pt", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    assert left_out == [
+        *("fc.bias", "fc.weight", "layer1.0.ca.sharedMLP.0.weight", "layer1.0.sa.conv.weight", "sa.conv1.weight")
+    ]
+    assert "tensors of attention modules are left out (layer1.0.ca.sharedMLP.0.weight, " in caplog.text
+    for file in ("README.md", "config.json", "tabzoo.json"):
+        assert str(tmp_path) not in (folder / file).read_text()
+    assert source["sha256"] in (folder / "README.md").read_text()
+    config = json.loads((folder / "config.json").read_text())["pretrained_cfg"]
+    assert (config["crop_pct"], config["crop_mode"], config["interpolation"]) == (0.875, "squash", "lanczos")
+    assert (config["input_size"], config["pool_size"]) == ([3, 224, 224], [7, 7])
+
+
+def test_other_number_types_become_single_precision(saved: Callable[..., Path], tmp_path: Path) -> None:
+    half = saved(
+        lambda state: {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    )
+    tensors = load_file(convert(half, tmp_path / "out", name=NAME) / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
+
+
+def _without(key: str) -> Callable[[State], State]:
+    return lambda state: {name: value for name, value in state.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_without("layer3.1.bn2.weight"), "1 missing: layer3.1.bn2.weight"),
+        (lambda state: state | {"layer1.2.conv1.weight": torch.ones(1)}, "1 unknown: layer1.2.conv1.weight"),
+        (lambda state: state | {"conv1.weight": torch.ones(64, 1, 7, 7)}, "1 of another shape: conv1.weight"),
+        (lambda state: state | {"bn1.bias": torch.full((64,), torch.nan)}, "1 not numbers: bn1.bias"),
+        (lambda state: state | {"bn1.bias": torch.ones(64, dtype=torch.int64)}, "1 not numbers: bn1.bias"),
+        (lambda _: torchvision.models.resnet34().state_dict(), r"unknown: layer1\.2\.bn1\.bias"),
+        (lambda _: {"weight": torch.ones(2)}, "expected one ResNet .* found the names weight"),
+        (lambda _: [1, 2], "found the names none"),
+        (lambda state: {"teacher": state, "student": state}, r"2 of them, under student\., teacher\."),
+        (lambda _: torch.nn.Linear(2, 2), r"without running code.* save model\.state_dict\(\)"),
+    ],
+)
+def test_what_is_no_such_resnet_is_refused_with_its_keys(
+    saved: Callable[..., Path], tmp_path: Path, change: Callable[[State], object], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        convert(saved(change), tmp_path / "out", name=NAME)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = saved()
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").write_text("mine")
+    out = tmp_path / "out"
+    for arguments, reason in (
+        ((tmp_path / "none.pt", out, NAME), "there is no such file"),
+        ((tmp_path / "text.pt", out, NAME), "can't be read as tensors"),
+        ((checkpoint, tmp_path / "used", NAME), "Name a folder that is new or empty"),
+        ((checkpoint, checkpoint, NAME), "Name a folder that is new or empty"),
+        ((checkpoint, out, "resnet34.tab"), "checkpoints of resnet18, resnet50, wide_resnet50_2 can be converted"),
+        ((checkpoint, out, "resnet18"), "expected ARCHITECTURE.TAG"),
+        ((checkpoint, out, "resnet18.vital"), "letters 'vit'"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            convert(arguments[0], arguments[1], name=arguments[2])
+    assert checkpoint.is_file()
+    assert [entry.name for entry in (tmp_path / "used").iterdir()] == ["thesis.txt"]
+
+
+def test_command_line(saved: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_command(parser.add_subparsers())
+    out = str(tmp_path / "out")
+    arguments = ["convert", str(saved()), "--to", out, "--name"]
+    assert run_command(parser, [*arguments, NAME, "--arch", "resnet50"]) == 2
+    assert "two architectures" in capsys.readouterr().err
+    assert run_command(parser, [*arguments, "tab_mine", "--arch", "resnet18", "--license", "mit"]) == 0
+    assert f"tabzoo install resnet18.tab_mine {out}" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "tabzoo.json").read_text())
+    assert (record["name"], record["license"]) == ("resnet18.tab_mine", "mit")

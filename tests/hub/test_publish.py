@@ -1,0 +1,331 @@
+"""Publishing to a Hub on this machine, and reading back."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import constants
+from safetensors.torch import load_file
+from server import Fault, HubServer
+from torch import nn
+from uploads import TOKEN, UploadHandler
+
+import tabzoo
+from tabzoo.cli import run_command
+from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub.publish import add_command, pack, publish
+from tabzoo.models import WEIGHTS, Release
+
+NAME = "test_resnet.tab_here"  # timm's smallest ResNet
+REPOSITORY = f"org/{NAME}"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub that takes uploads, with its token in the environment; huggingface_hub waits for nothing between tries."""
+    with HubServer(UploadHandler).running() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        # What an older huggingface_hub makes of HF_ENDPOINT when it is imported.
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for place in ("constants", "file_download"):
+            monkeypatch.setattr(f"huggingface_hub.{place}.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        yield server
+
+
+@pytest.fixture
+def folder(small_folder: Path, tmp_path: Path) -> Path:
+    """A weights folder with more in it than is published."""
+    folder = shutil.copytree(small_folder, tmp_path / NAME)
+    (folder / "recipe.yaml").write_text("epochs: 2\n")
+    (folder / "run.json").write_text('{"data": "/home/somebody/images"}')
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "step_00000001.pt").write_bytes(b"a pickle")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "curves.png").write_bytes(b"\x89PNG curves")
+    return folder
+
+
+def held(hub: HubServer, revision: str) -> dict[str, bytes]:
+    repository = hub.repositories[REPOSITORY]
+    return repository.commits[repository.refs.get(revision, revision)]
+
+
+def assert_equal(model: nn.Module, folder: Path) -> None:
+    saved, held = load_file(folder / "model.safetensors"), model.state_dict()
+    assert saved.keys() == held.keys()
+    assert all(torch.equal(value, held[key]) for key, value in saved.items())
+
+
+def test_published_files_are_those_of_the_folder_and_load(hub: HubServer, folder: Path, tmp_path: Path) -> None:
+    commit = publish(pack(folder, REPOSITORY))
+    repository = hub.repositories[REPOSITORY]
+    assert repository.refs == {"main": commit, "v1": commit}
+    files = held(hub, "v1")
+    assert sorted(files) == [
+        *(".gitattributes", "README.md", "config.json", "figures/curves.png", "model.safetensors", "recipe.yaml"),
+        "tabzoo.json",
+    ]
+    for name in ("config.json", "figures/curves.png", "model.safetensors", "recipe.yaml", "tabzoo.json"):
+        assert files[name] == (folder / name).read_bytes()
+    model = tabzoo.create_model(f"hf-hub:{REPOSITORY}@{commit}", cache_dir=tmp_path)
+    assert_equal(model, folder)
+
+
+def test_the_same_again_changes_nothing_and_another_content_is_refused(
+    hub: HubServer, folder: Path, make_folder: Callable[..., Path]
+) -> None:
+    first = publish(pack(folder, REPOSITORY))
+    before = dict(hub.repositories[REPOSITORY].refs)
+    assert publish(pack(folder, REPOSITORY)) == first
+    other = make_folder(NAME, seed=7)
+    with pytest.raises(
+        WeightsError, match=rf"has v1 already \(commit {first}\), with another model\.safetensors.*--version"
+    ):
+        publish(pack(other, REPOSITORY))
+    assert hub.repositories[REPOSITORY].refs == before
+    second = publish(pack(other, REPOSITORY, version="v2"))
+    assert hub.repositories[REPOSITORY].refs == {"main": second, "v1": first, "v2": second}
+    assert held(hub, "v1")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("PUT /blobs/", status=400), "the upload broke off"),
+        (Fault("PUT /blobs/", silence=threading.Event()), "the upload broke off"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/commit", status=500), "answers .*The same command goes on"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/tag", status=500), "answers .*The same command goes on"),
+        # The commit is made and its answer lost.
+        (Fault("POST /api/models/org/test_resnet.tab_here/commit", cut=3), "the upload broke off"),
+    ],
+)
+def test_an_interrupted_upload_leaves_no_version_and_goes_on(
+    hub: HubServer, folder: Path, fault: Fault, reason: str
+) -> None:
+    if fault.silence:
+        fault.silence.set()  # the connection breaks at once
+    hub.faults = [fault]
+    with pytest.raises(WeightsError, match=f"{REPOSITORY}: .*{reason}"):
+        publish(pack(folder, REPOSITORY))
+    assert set(hub.repositories[REPOSITORY].refs) == {"main"}
+    hub.faults = []
+    commit = publish(pack(folder, REPOSITORY))
+    assert held(hub, "v1")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert hub.repositories[REPOSITORY].refs["v1"] == commit
+    assert len(hub.repositories[REPOSITORY].commits) == 2  # the empty one and this
+
+
+@pytest.mark.slow
+def test_a_killed_upload_goes_on(hub: HubServer, folder: Path) -> None:
+    arrived, never = threading.Event(), threading.Event()
+
+    class Killing(Fault):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "silence":
+                arrived.set()
+            return super().__getattribute__(name)
+
+    hub.faults = [Killing("PUT /blobs/", silence=never)]
+    command = [sys.executable, "-m", "tabzoo.hub", "publish", str(folder), "--repo", REPOSITORY]
+    with subprocess.Popen(command, env={**os.environ, "HF_HUB_DISABLE_XET": "1"}) as process:
+        try:
+            assert arrived.wait(120)
+        finally:
+            process.send_signal(signal.SIGKILL)
+    never.set()
+    assert set(hub.repositories[REPOSITORY].refs) == {"main"}
+    hub.faults = []
+    publish(pack(folder, REPOSITORY))
+    assert held(hub, "v1")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_bytes_that_come_back_changed_are_not_tagged(hub: HubServer, folder: Path) -> None:
+    hub.faults = [Fault("GET /blobs/", body=lambda content: content[:-1] + b"!")]
+    with pytest.raises(WeightsError, match=r"figures/curves\.png.* came back .* not tagged") as caught:
+        publish(pack(folder, REPOSITORY))
+    assert "model.safetensors" in str(caught.value)
+    assert set(hub.repositories[REPOSITORY].refs) == {"main"}
+
+
+def test_a_repository_with_a_pickle_is_left_alone(hub: HubServer, folder: Path) -> None:
+    hub.commit(REPOSITORY, {"pytorch_model.bin": b"code"})
+    with pytest.raises(WeightsError, match=r"holds pytorch_model\.bin, .*runs code"):
+        publish(pack(folder, REPOSITORY))
+    assert len(hub.repositories[REPOSITORY].commits) == 1
+
+
+def test_a_change_from_elsewhere_meanwhile(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = UploadHandler._ask
+
+    def ask(self: UploadHandler, path: str) -> Any:
+        if "/commit/" in path:
+            self.server.commit(REPOSITORY, {"README.md": b"another's"})
+        return original(self, path)
+
+    monkeypatch.setattr(UploadHandler, "_ask", ask)
+    with pytest.raises(WeightsError, match="changed from elsewhere"):
+        publish(pack(folder, REPOSITORY))
+
+
+def test_private_login_and_no_answer(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(pack(folder, REPOSITORY), private=True)
+    assert hub.repositories[REPOSITORY].private
+    hub.repositories[REPOSITORY].private = False
+    with pytest.raises(WeightsError, match="is there and public"):
+        publish(pack(folder, REPOSITORY, version="v2"), private=True)
+    hub.faults = [Fault("POST /api/models/org/test_resnet.tab_here/preupload", status=403)]
+    with pytest.raises(WeightsError, match="token may not write there"):
+        publish(pack(folder, REPOSITORY, version="v2"))
+    hub.faults = []
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(WeightsError, match="log in: `hf auth login`, or HF_TOKEN"):
+        publish(pack(folder, REPOSITORY, version="v2"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(WeightsError, match=r"127\.0\.0\.1:9 does not answer"):
+        publish(pack(folder, REPOSITORY))
+
+
+def change_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"code"), r"holds pytorch_model\.bin"),
+        (lambda folder: change_json(folder / "tabzoo.json", license="unspecified"), 'licence is "unspecified"'),
+        (lambda folder: change_json(folder / "tabzoo.json", license="mit"), '"mit" in tabzoo.json and "cc-by'),
+        (
+            lambda folder: change_json(folder / "tabzoo.json", name="resnet18.other"),
+            "is of resnet18.other, but",
+        ),
+        (lambda folder: change_json(folder / "tabzoo.json", data="/home/me/images"), "an absolute path, /home/me"),
+        (lambda folder: (folder / "recipe.yaml").write_text(r"data: C:\images"), r"an absolute path, C:\\images"),
+        (lambda folder: (folder / "README.md").unlink(), "expected the card"),
+        (lambda folder: (folder / "README.md").write_text(f"---\na: [\n---\n# {NAME}\n"), "metadata .* can't be read"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 1000), "not the file it should be"),
+        (lambda folder: (folder / "tabzoo.json").unlink(), "tabzoo.json"),
+    ],
+)
+def test_folders_that_are_not_fit(folder: Path, change: Callable[[Path], object], reason: str) -> None:
+    change(folder)
+    with pytest.raises((InputError, WeightsError), match=reason):
+        pack(folder, REPOSITORY)
+
+
+def test_names_and_versions(folder: Path, tmp_path: Path) -> None:
+    for repository in ("org/resnet18.other", NAME, f"org/team/{NAME}", f"/{NAME}"):
+        with pytest.raises(InputError, match="expected ORGANISATION/test_resnet.tab_here"):
+            pack(folder, repository)
+    with pytest.raises(InputError, match="--version a b"):
+        pack(folder, REPOSITORY, version="a b")
+    with pytest.raises(InputError, match="expected a weights folder"):
+        pack(tmp_path / "none", REPOSITORY)
+
+
+# --- the card
+
+
+def rows(path: Path, values: Sequence[dict[str, Any]]) -> Path:
+    base = {"backbone": NAME, "method": "padim", "dataset": "mvtec", "class": "bottle", "seed": 0, "shots": None}
+    metrics = {"image_auroc": 0.9, "pixel_auroc": 0.8, "aupro": None}
+    path.write_text("".join(json.dumps({**base, **metrics, **value}) + "\n" for value in values))
+    return path
+
+
+def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
+    measured = rows(
+        tmp_path / "results.jsonl",
+        [
+            {"seed": 0, "image_auroc": 0.9},
+            {"seed": 1, "image_auroc": 1.0, "transductive": True},
+            {"class": "cable", "image_auroc": 0.75, "pixel_auroc": None},
+            {"class": "cable", "image_auroc": 0.0, "backbone": "random"},
+            {"class": "cable", "image_auroc": 0.0, "test": "synthetic:perlin"},
+            {"method": "regad", "shots": 4, "image_auroc": 0.5},
+        ],
+    )
+    package = pack(folder, REPOSITORY, version="v3", results=[measured], datasets=["mvtec_ad"])
+    _, metadata, body = package.files["README.md"].decode().split("---\n", 2)
+    values = yaml.safe_load(metadata)
+    assert (values["library_name"], values["license"], values["datasets"]) == ("timm", "cc-by-nc-sa-4.0", ["mvtec_ad"])
+    assert "anomaly-detection" in values["tags"]
+    (index,) = values["model-index"]
+    assert index["name"] == NAME
+    (result,) = index["results"]
+    assert result["dataset"]["name"] == "mvtec"
+    assert {metric["name"]: metric["value"] for metric in result["metrics"]} == {
+        "image AUROC of padim, all good images (%)": 85.0,  # (95 + 75) / 2
+        "pixel AUROC of padim, all good images (%)": 80.0,
+        "image AUROC of regad, 4 good images (%)": 50.0,
+        "pixel AUROC of regad, 4 good images (%)": 80.0,
+    }
+    assert "| mvtec | padim | all good images | yes | 2 | 2 | 85.00 | 80.00 | - |" in body
+    assert f'timm.create_model("hf-hub:{REPOSITORY}@v3", pretrained=True, features_only=True)' in body
+    assert "FOLDER" not in body
+    assert (folder / "README.md").read_text() != package.files["README.md"].decode()
+
+
+def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for write, reason in (
+        (lambda: rows(path, [{"backbone": "random"}]), f"no row .* {NAME}; it holds rows of random"),
+        (lambda: rows(path, [{}, {}]), r"more than one row for class and seed \('bottle', 0\)"),
+        (lambda: path.write_text("{}\n"), "rows lack aupro, backbone"),
+        (lambda: path.write_text("no json\n"), "expected the benchmark's results.jsonl"),
+        (lambda: path.write_text("[1]\n"), "expected the benchmark's results.jsonl"),
+        (path.unlink, "expected the benchmark's results.jsonl"),
+    ):
+        write()
+        with pytest.raises(InputError, match=reason):
+            pack(folder, REPOSITORY, results=[tmp_path])
+
+
+# --- the command line
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_command(parser.add_subparsers())
+    return run_command(parser, ["publish", *arguments])
+
+
+def test_dry_run_asks_nothing_of_the_hub(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(folder), "--repo", REPOSITORY, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "library_name: timm" in shown
+    assert "run.json" not in shown
+    assert "Nothing was sent" in shown
+    assert hub.requests == []
+    assert run(str(folder), "--repo", "nonsense", "--dry-run") == 2
+    assert "error: --repo nonsense: expected" in capsys.readouterr().err
+
+
+def test_the_printed_entry_is_that_of_published_weights(
+    hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(str(folder), "--repo", REPOSITORY) == 0
+    printed = capsys.readouterr().out
+    entry = printed[printed.index("release=") :].strip().removesuffix(",")
+    release = eval(entry.removeprefix("release="), {"Release": Release})
+    weights = replace(WEIGHTS[0], name=NAME, release=release)
+    monkeypatch.setattr("tabzoo.models.WEIGHTS", (weights,))
+    monkeypatch.setenv("TABZOO_HOME", str(tmp_path / "home"))
+    model = tabzoo.create_model(NAME, cache_dir=tmp_path / "cache")
+    assert_equal(model, folder)

@@ -1,0 +1,217 @@
+"""The local store: names that work without any Hub."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from conftest import contents
+
+import tabzoo
+from tabzoo import models
+from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub import store
+
+
+@pytest.fixture
+def own(make_folder: Callable[..., Path]) -> Path:
+    """A run's output folder, with what a run keeps beside the weights."""
+    folder = make_folder("test_resnet.run_7", seed=7)
+    (folder / "checkpoints").mkdir()
+    (folder / "run.json").write_text("{}")
+    return folder
+
+
+def test_an_installed_name_loads_in_every_way(own: Path, home: Path) -> None:
+    entry = store.install("test_resnet.my_factory", own)
+    assert sorted(contents(entry.folder.path)) == [
+        *("README.md", "config.json", "installed.json", "model.safetensors", "tabzoo.json"),
+    ]
+    models.register()
+    expected = timm.create_model(f"local-dir:{own}", pretrained=True).state_dict()
+    for model in (
+        timm.create_model("test_resnet.my_factory", pretrained=True),
+        timm.create_model("test_resnet", pretrained=True, pretrained_cfg="my_factory"),
+        timm.create_model("test_resnet.my_factory", pretrained=True, num_classes=4),
+        tabzoo.create_model("test_resnet.my_factory"),
+    ):
+        state = model.state_dict()
+        assert all(torch.equal(state[key], value) for key, value in expected.items())
+    assert "test_resnet.my_factory" in tabzoo.list_models()
+    assert timm.list_models("test_resnet.my_*", pretrained=True) == ["test_resnet.my_factory"]
+    assert timm.get_pretrained_cfg("test_resnet.my_factory").interpolation == "lanczos"
+    assert tabzoo.download("test_resnet.my_factory", home / "folder") == home / "folder"
+
+
+def test_a_name_of_the_table_is_taken_over_and_given_back(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder("resnet18.mine")
+    store.install("resnet18.tab_mvtec", folder)
+    models.register()
+    model = timm.create_model("resnet18.tab_mvtec", pretrained=True, features_only=True)
+    assert torch.equal(model.conv1.weight, timm.create_model(f"local-dir:{folder}", pretrained=True).conv1.weight)
+    assert timm.is_model_pretrained("resnet18.tab_mvtec")
+    store.uninstall("resnet18.tab_mvtec")
+    models.register()
+    assert not timm.is_model_pretrained("resnet18.tab_mvtec")
+    with pytest.raises(WeightsError, match="not published yet"):
+        timm.create_model("resnet18.tab_mvtec", pretrained=True)
+
+
+def test_the_authors_checkpoint_is_converted_on_the_way(tmp_path: Path) -> None:
+    theirs = torchvision.models.resnet18()
+    torch.save(theirs.state_dict(), tmp_path / "checkpoint.pth")
+    entry = store.install("resnet18.tab_mvtec", tmp_path / "checkpoint.pth")
+    assert entry.origin["from"] == str(tmp_path / "checkpoint.pth")
+    assert entry.folder.record is not None
+    assert entry.folder.record.license == "cc-by-nc-sa-4.0"
+    assert torch.equal(tabzoo.create_model("resnet18.tab_mvtec").state_dict()["conv1.weight"], theirs.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18", "can't be a name: expected ARCHITECTURE.TAG"),
+        ("resnet18.My Factory", "can't be a name"),
+        ("../resnet18.x", "can't be a name"),
+        ("resnet18.a.b", "can't be a name"),
+        ("resnet81.mine", r"has no architecture resnet81\. Did you mean 'resnet"),
+        ("resnet18.gravity_vit", "can't hold the letters 'vit'"),
+        ("resnet18.a1_in1k", "weights of timm's own"),
+        ("resnet18.mine", "are of test_resnet"),
+    ],
+)
+def test_names_that_can_not_be(name: str, message: str, own: Path, home: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        store.install(name, own)
+    assert not home.exists() or list((home / "weights").iterdir()) == []
+
+
+def test_what_can_not_be_installed_leaves_nothing(own: Path, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        store.install("test_resnet.mine", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"it lacks model\.safetensors"):
+        store.install("test_resnet.mine", tmp_path / "empty")
+    content = bytearray((own / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (own / "model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match="not the file it should be"):
+        store.install("test_resnet.mine", own)
+    assert list((home / "weights").iterdir()) == []
+
+
+def test_installing_twice_asks_to_uninstall(own: Path) -> None:
+    store.install("test_resnet.twice", own)
+    with pytest.raises(InputError, match="`tabzoo uninstall test_resnet.twice` first"):
+        store.install("test_resnet.twice", own)
+
+
+def test_uninstalling(own: Path, home: Path) -> None:
+    (home / "weights").mkdir(parents=True)
+    (home / "kept").write_text("")
+    for name in ("../kept", "..", "test_resnet.none"):
+        with pytest.raises(InputError, match="is not installed"):
+            store.uninstall(name)
+    store.install("test_resnet.gone", own)
+    store.uninstall("test_resnet.gone")
+    assert store.find("test_resnet.gone") is None
+    assert (home / "kept").exists()
+
+
+def test_weights_that_rot_are_found_out_at_loading(own: Path) -> None:
+    entry = store.install("test_resnet.rotten", own)
+    models.register()
+    content = bytearray(entry.folder.weights.read_bytes())
+    content[-1] ^= 1
+    entry.folder.weights.write_bytes(content)
+    for load in (tabzoo.create_model, lambda name: timm.create_model(name, pretrained=True)):
+        with pytest.raises(WeightsError, match="SHA-256"):
+            load("test_resnet.rotten")
+
+
+def _broken(kind: str, path: Path) -> None:
+    if kind == "empty":
+        path.mkdir()
+    elif kind == "a file":
+        path.write_text("")
+    elif kind == "a link to nowhere":
+        path.symlink_to("nowhere")
+    else:
+        (path / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize("kind", ["empty", "a file", "a link to nowhere", "bent"])
+def test_a_broken_entry_warns_once_and_can_be_taken_away(
+    kind: str, own: Path, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"test_resnet.broken_{kind.replace(' ', '_')}"
+    store.install(name if kind == "bent" else "test_resnet.whole", own)
+    _broken(kind, home / "weights" / name)
+    caplog.set_level(logging.WARNING, "tabzoo")
+    for _ in range(2):
+        models.register()
+    assert [name in message and f"`tabzoo uninstall {name}`" in message for message in caplog.messages] == [True]
+    store.uninstall(name)
+    assert name not in os.listdir(home / "weights")
+
+
+def test_a_broken_entry_is_named_when_its_weights_are_asked_for(home: Path) -> None:
+    for name in ("resnet18.tab_mvtec", "resnet18.my_factory"):
+        (home / "weights" / name).mkdir(parents=True)
+        with pytest.raises(WeightsError, match=f"Type `tabzoo uninstall {name}`, then install it again"):
+            tabzoo.create_model(name)
+    with pytest.raises(WeightsError, match="Type `tabzoo uninstall resnet18.tab_mvtec`, then install it again"):
+        timm.create_model("resnet18.tab_mvtec", pretrained=True)
+
+
+def test_a_new_process_knows_the_name_whatever_else_lies_in_the_store(own: Path, home: Path) -> None:
+    store.install("test_resnet.my_line", own)
+    (home / "weights" / "broken").mkdir()
+    (home / "weights" / "test_resnet.a1_in1k").mkdir()
+    code = (
+        "import tabzoo, timm; model = timm.create_model('test_resnet.my_line', pretrained=True);"
+        "print(timm.list_models('test_resnet.my_line', pretrained=True), float(model.state_dict()['bn1.weight'].sum()))"
+    )
+    shown = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("['test_resnet.my_line']")
+    assert shown.stderr.count("the local store's entry broken can't be used") == 1
+
+
+def test_the_stores_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TABZOO_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert store.home() == tmp_path / "tabzoo"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.home() == tmp_path / ".local/share/tabzoo"
+    assert list(store.installed()) == []
+
+
+def test_a_store_that_can_not_be_read_warns(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home.mkdir()
+    (home / "weights").write_text("a file")
+    models.register()
+    assert "can't be read: Not a directory" in caplog.text
+
+
+def test_weights_that_timm_has_by_now_are_left_to_it(own: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = timm.get_pretrained_cfg("test_resnet.r160_in1k")
+    path = store.install("test_resnet.stand_in", own).folder.path
+    path.rename(path.with_name("test_resnet.r160_in1k"))
+    models.register()
+    assert timm.get_pretrained_cfg("test_resnet.r160_in1k") == before
+    assert "timm has weights of this name" in caplog.text
+
+
+def test_the_record_of_an_entry_says_where_it_came_from(own: Path) -> None:
+    entry = store.install("test_resnet.told", own)
+    assert entry.origin["from"] == str(own)
+    assert json.loads((entry.folder.path / "installed.json").read_text())["installed"].startswith("20")

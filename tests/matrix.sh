@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The zoo's tests with the lowest, a middle and the newest timm and huggingface_hub, and tabzoo from its wheel.
+#
+#   pip install -e ".[test]" && tests/matrix.sh [pytest options]
+#
+# The environments lack only what is varied; the rest, torch above all, they borrow from the one this runs in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+versions=(
+  "timm==1.0.22 huggingface_hub==0.30.0"
+  "timm==1.0.26 huggingface_hub==1.*"
+  "timm huggingface_hub"
+)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# Not beside the package, which would be imported in place of the wheel.
+cp -r tests pyproject.toml hubconf.py "$work"
+python -m pip wheel --quiet --no-deps --wheel-dir "$work" .
+borrowed=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+failed=0
+for pair in "${versions[@]}"; do
+  environment=$work/environment
+  python -m venv --clear "$environment"
+  echo "$borrowed" > "$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+  # shellcheck disable=SC2086
+  "$environment/bin/python" -m pip install --quiet --upgrade $pair
+  "$environment/bin/python" -m pip install --quiet --no-deps --force-reinstall "$work"/*.whl
+  (
+    cd "$work"
+    "$environment/bin/python" -c 'import huggingface_hub as hub, tabzoo, timm
+print(f"== timm {timm.__version__}, huggingface_hub {hub.__version__}, tabzoo from {tabzoo.__file__}")'
+    "$environment/bin/python" -P -m pytest -q -p no:cacheprovider -m "not slow" tests/test_models.py tests/hub "$@"
+  ) || failed=1
+done
+exit $failed
