@@ -8,7 +8,6 @@ The places are those of anomalib 2.7.
 """
 
 import os
-from operator import attrgetter
 from typing import TypeVar
 
 from torch import nn
@@ -69,8 +68,13 @@ def load_backbone(model: _Model, source: str | os.PathLike[str]) -> _Model:
 def _extractor(model: nn.Module) -> nn.Module:
     for known in type(model).__mro__:
         if known.__name__ in EXTRACTORS:
-            extractor: nn.Module = attrgetter(f"model.{EXTRACTORS[known.__name__]}")(model)
-            return extractor
+            place = f"model.{EXTRACTORS[known.__name__]}"
+            try:
+                return model.get_submodule(place)
+            except AttributeError as error:
+                raise InputError(
+                    f"{type(model).__name__} has no {place}, where that of anomalib 2.7 keeps its backbone; install it"
+                ) from error
     raise InputError(
         f"load_backbone does not know where {type(model).__name__} keeps its backbone; it knows {', '.join(EXTRACTORS)}. "
         f'Other models of anomalib may take the name itself: backbone="resnet18.tab_mvtec" after `import tabzoo`.'
