@@ -14,23 +14,26 @@ _KINDS = tuple(name for name in SYNTHESES if name != "mix")
 
 
 class Backbone(NamedTuple):
-    """A backbone to measure."""
+    """A backbone to measure.
+
+    Attributes:
+        name: What tables call it.
+        trained_on: Class to number of good images it was pre-trained on, as far as its folder says.
+        syntheses: Kinds of synthetic anomalies it was pre-trained with.
+        source: What its feature extractor is built from, see `features.build_extractor`.
+    """
 
     name: str
-    """What tables call it."""
-    source: str
-    """What the feature extractor is built from: `random[:ARCHITECTURE]`, a timm name, `hf-hub:...` or `local-dir:...`."""
     trained_on: dict[str, int]
-    """Class to good images it was pre-trained on, as far as its folder says."""
     syntheses: tuple[str, ...]
-    """Kinds of synthetic anomalies it was pre-trained with."""
+    source: str
 
 
 def find_backbones(names: Sequence[str]) -> list[Backbone]:
     """The backbones that a user names; a folder is called by its name, or by its path where two have the same.
 
     Raises:
-        InputError: A folder that is not there or holds no backbone, or the same backbone twice.
+        InputError: A folder that is not there, or the same name twice.
     """
     if double := {name for name in names if names.count(name) > 1}:
         raise InputError(f"--backbone: {', '.join(sorted(double))} is given more than once")
@@ -56,28 +59,18 @@ def unseen_synthesis(backbones: Iterable[Backbone]) -> str:
 
 
 def _find(name: str) -> Backbone:
-    given = name.removeprefix("local-dir:")
-    folder = Path(given)
+    folder = Path(name.removeprefix("local-dir:"))
     if not folder.is_dir():
-        if name != given or folder.is_absolute() or given.startswith(("./", "../")):
-            raise InputError(f"--backbone {name}: no such folder{_nearest(folder)}")
-        return Backbone(name, name, {}, ())
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"--backbone {name}: this folder holds no backbone (config.json, model.safetensors). If it is a run that was "
-            f"stopped, finish it with --resume."
-        )
+        if len(folder.parts) > 1 and ":" not in name:
+            siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+            raise InputError(f"--backbone {name}: no such folder.{did_you_mean(folder.name, siblings)}")
+        return Backbone(name, {}, (), name)
     record, recipe = folder / "tabzoo.json", folder / "recipe.yaml"
     try:
         classes = json.loads(record.read_text(encoding="utf-8"))["training"]["classes"] if record.is_file() else {}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{record}: not what a run of tabzoo writes: {error}") from error
-    return Backbone(folder.resolve().name, f"local-dir:{folder}", classes, _syntheses(recipe))
-
-
-def _nearest(folder: Path) -> str:
-    siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-    return did_you_mean(folder.name, siblings)
+    return Backbone(folder.resolve().name, classes, _syntheses(recipe), name)
 
 
 def _syntheses(path: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tabzoo.benchmark.summary import Group
 
-__all__ = ["Panel", "draw_roc", "draw_sheet"]
+__all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
 
 Pixels = NDArray[np.uint8]
 
@@ -73,7 +73,7 @@ def draw_roc(path: Path, group: Group) -> None:
     for axis, name in zip(axes.flat, classes, strict=False):
         for index, backbone in enumerate(group.backbones):
             for n, row in enumerate(group.of(backbone, name).values()):
-                false, true = _roc(row.scores["good"], row.scores["anomalous"])
+                false, true = roc(row.scores["good"], row.scores["anomalous"])
                 axis.plot(false, true, color=f"C{index}", linewidth=1, label=backbone if n == 0 else None)
         axis.plot((0, 1), (0, 1), color="0.8", linewidth=0.8, zorder=0)
         axis.set_title(name, fontsize=9)
@@ -89,7 +89,7 @@ def _rows(group: Group, class_name: str) -> list[Any]:
     return [row for backbone in group.backbones for row in group.of(backbone, class_name).values()]
 
 
-def _roc(good: Sequence[float], anomalous: Sequence[float]) -> tuple[list[float], list[float]]:
+def roc(good: Sequence[float], anomalous: Sequence[float]) -> tuple[list[float], list[float]]:
     """False and true positive rates at every threshold, from (0, 0) to (1, 1)."""
     thresholds = np.unique([*good, *anomalous])[::-1]
     rates = [[0.0, *((np.array(scores) >= t).mean() for t in thresholds)] for scores in (good, anomalous)]

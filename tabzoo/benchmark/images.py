@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tabzoo.benchmark.results import REAL
 from tabzoo.data.cache import Images
-from tabzoo.data.samples import TEST, TRAIN
+from tabzoo.data.samples import GOOD, TEST, TRAIN
 from tabzoo.errors import InputError
 from tabzoo.training.pairs import PairMaker
 from tabzoo.training.recipe import Recipe
@@ -44,8 +44,9 @@ class Trial:
     labels: NDArray[np.bool_]
     kinds: Sequence[str]
     """Kind of defect of each, or "good"."""
-    masks: Tensor | None
-    """bool [N, H, W]; None where no defect has a mask."""
+    masks: Tensor
+    """bool [N, H, W]; all False where there is no mask."""
+    has_mask: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,10 +141,8 @@ class ClassImages:
         samples, rows = self._images.samples, torch.from_numpy(self._tested)
         labels = samples.labels[self._tested] != 0
         kinds = [samples.defects[i] for i in samples.defect_ids[self._tested]]
-        has_mask = samples.masks[self._tested] != b""
-        # A defect without a mask would count as normal pixels: pixel metrics need the masks of all.
-        masks = self._cropped(self._images.masks(rows)) != 0 if labels.any() and has_mask[labels].all() else None
-        return Trial(lambda index: self.pixels(rows[index]), labels, kinds, masks)
+        masks = self._cropped(self._images.masks(rows)) != 0
+        return Trial(lambda index: self.pixels(rows[index]), labels, kinds, masks, samples.masks[self._tested] != b"")
 
     def _synthetic(self, kind: str, seed: int) -> Trial:
         held = torch.from_numpy(self.normals[self._split(seed)[1]])
@@ -154,7 +153,8 @@ class ClassImages:
         pixels = torch.cat([raw.normal, raw.abnormal]).permute(0, 2, 3, 1)
         masks = torch.cat([torch.zeros_like(raw.mask), raw.mask])[:, 0]
         labels = np.arange(2 * len(held)) >= len(held)
-        return Trial(lambda index: pixels[index], labels, ["good"] * len(held) + [kind] * len(held), masks)
+        kinds = [GOOD] * len(held) + [kind] * len(held)
+        return Trial(lambda index: pixels[index], labels, kinds, masks, labels)
 
     def _split(self, seed: int) -> tuple[Tensor, Tensor]:
         kept, held = hold_out(torch.zeros(len(self.normals), dtype=torch.long), _HELD_OUT, seed=seed)

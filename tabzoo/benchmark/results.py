@@ -23,8 +23,10 @@ METRICS = {
     "image_auroc": "image AUROC",
     "pixel_auroc": "pixel AUROC",
     "aupro": "AUPRO",
+    "image_average_precision": "image average precision",
     "image_f1_max": "image F1-max",
-    "image_ap": "image AP",
+    "pixel_average_precision": "pixel average precision",
+    "pixel_f1_max": "pixel F1-max",
 }
 """Fields of a row that are metrics, in [0, 1], and what they are called."""
 
@@ -45,8 +47,10 @@ class Row:
     image_auroc: float | None
     pixel_auroc: float | None
     aupro: float | None
+    image_average_precision: float | None
     image_f1_max: float | None
-    image_ap: float | None
+    pixel_average_precision: float | None
+    pixel_f1_max: float | None
     undefined_because: dict[str, str] = field(default_factory=dict)
     """Metric that is None to the reason."""
     transductive: bool
@@ -63,8 +67,8 @@ class Row:
     versions: dict[str, str]
     hardware: str
     seconds: dict[str, float]
-    peak_memory: int
-    """Bytes, of the process or of the CUDA device."""
+    peak_memory: int | None
+    """Bytes: of the CUDA device during this row, or of the process up to its end; None where it can't be known."""
     created: str
 
     @property
@@ -86,7 +90,7 @@ def row_key(identity: dict[str, Any]) -> str:
 def append_row(folder: Path, row: Row) -> None:
     """Appends a row; what a killed run left of its last line is cut off before."""
     path = folder / RESULTS
-    with path.open("ab+") as file:
+    with path.open("rb+" if path.exists() else "xb+") as file:
         file.seek(0)
         content = file.read()
         if not content.endswith(b"\n"):

@@ -44,6 +44,7 @@ _OURS = (
     "figures",
     "toy_factory",
     "toy_factory.half",
+    "benchmark",
 )
 
 

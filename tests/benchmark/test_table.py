@@ -152,7 +152,7 @@ def test_notes(make_row: MakeRow) -> None:
 def test_csv_holds_every_number(make_row: MakeRow) -> None:
     rows = [make_row("random", "nut"), make_row("tab", "nut", aupro=None)]
     lines = list(csv.DictReader(io.StringIO(to_csv(rows))))
-    assert len(lines) == 5 * 2 * 2 - 2  # metrics, backbones, class and average; AUPRO has no average
+    assert len(lines) == 7 * 2 * 2 - 2  # metrics, backbones, class and average; AUPRO has no average
     by_name = {(line["metric"], line["class"], line["backbone"]): line for line in lines}
     assert float(by_name["image_auroc", "nut", "random"]["mean"]) == rows[0].image_auroc
     assert by_name["aupro", "nut", "tab"]["mean"] == ""
