@@ -90,7 +90,7 @@ def row_key(identity: dict[str, Any]) -> str:
 def append_row(folder: Path, row: Row) -> None:
     """Appends a row; what a killed run left of its last line is cut off before."""
     path = folder / RESULTS
-    with path.open("rb+" if path.exists() else "xb+") as file:
+    with path.open("ab+") as file:
         file.seek(0)
         content = file.read()
         if not content.endswith(b"\n"):

@@ -49,13 +49,13 @@ def options(toy: Path, tmp_path: Path) -> Callable[..., Options]:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Classes in the order in which they are computed."""
     names: list[str] = []
-    measure = runner._measure
+    row = runner._row
 
     def counting(plan: object, job: object, *more: object) -> Row:
         names.append(job.images.name)  # type: ignore[attr-defined]
-        return measure(plan, job, *more)  # type: ignore[arg-type]
+        return row(plan, job, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "_measure", counting)
+    monkeypatch.setattr(runner, "_row", counting)
     return names
 
 
