@@ -50,11 +50,15 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "others are compared with the first",
     )
     run.add_argument("--method", nargs="+", default=["padim"], metavar="NAME", help=", ".join(METHODS))
-    run.add_argument("--data", required=True, metavar="DIR", help="folder with good images to fit to and images to test on")
+    run.add_argument(
+        "--data", required=True, metavar="DIR", help="folder with good images to fit to and images to test on"
+    )
     run.add_argument("--output", required=True, metavar="OUT", help="folder that gains rows; finished ones are kept")
     run.add_argument("--layout", default="auto", metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}")
     run.add_argument("--classes", nargs="+", metavar="NAME", help="only these classes")
-    run.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S", help="seed values, each a row of its own")
+    run.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], metavar="S", help="seed values, each a row of its own"
+    )
     run.add_argument("--shots", nargs="+", type=int, metavar="K", help="fit to K good images drawn from the seed")
     run.add_argument(
         "--test",
@@ -62,7 +66,9 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         choices=("real", "synthetic"),
         help="synthetic: held-out good images against anomalies of a kind that no backbone was trained with; a proxy",
     )
-    run.add_argument("--resize", type=int, metavar="PX", help="side that images are squashed to; the method's if not given")
+    run.add_argument(
+        "--resize", type=int, metavar="PX", help="side that images are squashed to; the method's if not given"
+    )
     run.add_argument("--crop", type=int, metavar="PX", help="side of the centre crop; the method's if not given")
     run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))

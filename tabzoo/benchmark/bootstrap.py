@@ -49,8 +49,9 @@ def interval(draws: Array) -> tuple[float, float]:
 
 def _wins(row: Row) -> Array:
     """1 where an anomalous image scores above a good one, 1/2 at a tie, [A, G]; the mean is the AUROC."""
-    good, anomalous = (np.array(row.scores[kind], dtype=np.float32) for kind in ("good", "anomalous"))
-    return (anomalous[:, None] > good) + 0.5 * (anomalous[:, None] == good)
+    good, anomalous = (np.array(row.scores[kind]) for kind in ("good", "anomalous"))
+    wins: Array = (anomalous[:, None] > good) + 0.5 * (anomalous[:, None] == good)
+    return wins
 
 
 def _resampled(wins: Array, rng: np.random.Generator) -> Array:

@@ -105,8 +105,8 @@ class Plan:
             for backbone in self.backbones:
                 for seed in self.options.seeds:
                     extractor, method = self.build(backbone, name, seed)
-                    settings, weights = self._settings(name, extractor, method), extractor.sha256()
-                    for shots in self.options.shots or [None]:
+                    settings, weights = self._settings(name, method), extractor.sha256()
+                    for shots in self.options.shots or (None,):
                         for of_class, data in zip(images, digests, strict=True):
                             of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
                             decides = (weights, data, of_class.name, name, settings, seed, shots, self.test)
@@ -154,10 +154,10 @@ class Plan:
             raise InputError(f"--crop {crop}: images are resized to {resize} px; lower --crop or raise --resize")
         return resize, crop
 
-    def _settings(self, name: str, extractor: FeatureExtractor, method: Method) -> dict[str, Any]:
+    def _settings(self, name: str, method: Method) -> dict[str, Any]:
         resize, crop = self._sizes(name)
         amp = "bf16" if self.options.amp else "off"
-        return {"resize": resize, "crop": crop, "layers": list(extractor.layers), "amp": amp, **method.settings}
+        return {"resize": resize, "crop": crop, "amp": amp, **method.settings}
 
 
 def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:

@@ -57,7 +57,9 @@ def run(options: Options, *, progress: bool = True) -> str:
     jobs = list(plan.jobs())
     missing = [job for job in jobs if job.key not in done]
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:
-        for (backbone, name, seed), of_one in itertools.groupby(missing, lambda job: (job.backbone, job.method, job.seed)):
+        for (backbone, name, seed), of_one in itertools.groupby(
+            missing, lambda job: (job.backbone, job.method, job.seed)
+        ):
             extractor, method = plan.build(backbone, name, seed)
             for job in of_one:
                 bar.set_postfix_str(f"{name} {backbone.name} {job.images.name} seed {seed}", refresh=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from tabzoo.benchmark.bootstrap import DRAWS
 from tabzoo.benchmark.paper import Published, published
 from tabzoo.benchmark.results import METRICS, REAL, Row
-from tabzoo.benchmark.summary import Cell, Difference, Group, Line, group_rows, summarise
+from tabzoo.benchmark.summary import Cell, Difference, Group, group_rows, summarise
 
 __all__ = ["to_csv", "to_markdown"]
 
@@ -56,7 +56,8 @@ def _about(group: Group) -> str:
     given = "all good training images" if row.shots is None else f"{row.shots} good training images"
     title = f"## {row.method} on {row.dataset}, {given}"
     if row.test != REAL:
-        title += f"\n\n**PROXY: {row.test.removeprefix('synthetic:')} anomalies made of held-out good images, no real defects.**"
+        kind = row.test.partition(":")[2]
+        title += f"\n\n**PROXY: {kind} anomalies made of held-out good images, no real defects.**"
     return f"{title}\n\nSeeds {', '.join(map(str, group.seeds))}; {_settings(row)}. Images are squashed to a square."
 
 
@@ -113,7 +114,10 @@ def _grid(cells: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     # The first column holds names and is read from the left, the others hold numbers.
     aligned = [
-        [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in cells
     ]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

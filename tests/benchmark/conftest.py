@@ -15,7 +15,9 @@ MakeRow = Callable[..., Row]
 def make_row() -> MakeRow:
     """A row with random image scores and the AUROC that belongs to them; `shift` is how far defects stand out."""
 
-    def make(backbone: str = "random", class_name: str = "nut", seed: int = 0, *, shift: float = 1.0, **changes: object) -> Row:
+    def make(
+        backbone: str = "random", class_name: str = "nut", seed: int = 0, *, shift: float = 1.0, **changes: object
+    ) -> Row:
         rng = np.random.default_rng(int(row_key({"of": [backbone, class_name, seed]}), 16))
         good, anomalous = rng.normal(size=20).tolist(), rng.normal(shift, size=30).tolist()
         values: dict[str, object] = {
@@ -48,5 +50,3 @@ def make_row() -> MakeRow:
         return Row(**(values | changes))  # type: ignore[arg-type]
 
     return make
-
-

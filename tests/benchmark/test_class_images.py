@@ -33,7 +33,10 @@ def test_real_trial(opened: Images) -> None:
     row = int(np.flatnonzero(trial.labels)[0])
     sample = int(np.flatnonzero((opened.samples.class_ids == 1) & (opened.samples.labels == 1))[0])
     edge = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
-    assert torch.equal(trial.pixels(torch.tensor([row]))[0], torch.from_numpy(read_image(opened.samples.path(sample), size=SIZE)[edge, edge].copy()))
+    assert torch.equal(
+        trial.pixels(torch.tensor([row]))[0],
+        torch.from_numpy(read_image(opened.samples.path(sample), size=SIZE)[edge, edge].copy()),
+    )
     mask = opened.samples.mask_path(sample)
     assert mask is not None
     assert np.array_equal(trial.masks[row].numpy(), read_mask(mask, size=SIZE)[edge, edge] != 0)

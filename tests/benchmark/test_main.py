@@ -36,7 +36,9 @@ def test_run_and_table(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == (tmp_path / "out" / "table.md").read_text()
 
 
-def test_table_of_several_folders(tmp_path: Path, make_row: Callable[..., Row], capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_several_folders(
+    tmp_path: Path, make_row: Callable[..., Row], capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("random", "mine"):
         (tmp_path / name).mkdir()
         append_row(tmp_path / name, make_row(name, "screw"))

@@ -33,7 +33,9 @@ def test_numbers_stand_in_their_columns() -> None:
 
 
 def test_table_against_paper(make_row: MakeRow) -> None:
-    rows = [make_row("random", name) for name in ("carpet", "bottle")] + [make_row(method="patchcore", class_name="carpet")]
+    rows = [make_row("random", name) for name in ("carpet", "bottle")] + [
+        make_row(method="patchcore", class_name="carpet")
+    ]
     table = to_markdown(rows, against_paper=True)
     assert "paper: TAB" in table.split("pixel AUROC, %")[0]
     assert table.count("paper: TAB") == 1  # PatchCore and the other metrics are not in Table 2

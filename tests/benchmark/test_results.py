@@ -13,12 +13,17 @@ MakeRow = Callable[..., Row]
 
 
 def test_rows_come_back(tmp_path: Path, make_row: MakeRow) -> None:
-    rows = [make_row("random", "nut"), make_row("tab", "nut", image_auroc=None, undefined_because={"image_auroc": "why"})]
+    rows = [
+        make_row("random", "nut"),
+        make_row("tab", "nut", image_auroc=None, undefined_because={"image_auroc": "why"}),
+    ]
     for row in rows:
         append_row(tmp_path, row)
     assert read_rows(tmp_path) == rows
     written = json.loads((tmp_path / RESULTS).read_text().splitlines()[0])
-    assert {"backbone", "method", "dataset", "class", "seed", "shots", "image_auroc", "pixel_auroc", "aupro"} <= set(written)
+    assert {"backbone", "method", "dataset", "class", "seed", "shots", "image_auroc", "pixel_auroc", "aupro"} <= set(
+        written
+    )
     assert "class_name" not in written
     assert read_rows(tmp_path / "none") == []
 

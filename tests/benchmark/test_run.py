@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,10 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
     table = run(options(backbone=["random", str(trained)], seeds=[0, 1]), progress=False)
     rows = read_rows(tmp_path / "out")
     assert {(row.backbone, row.class_name, row.seed) for row in rows} == {
-        (backbone, name, seed) for backbone in ("random", "mine") for name in ("brushed_steel", "capsule", "hex_nut") for seed in (0, 1)
+        (backbone, name, seed)
+        for backbone in ("random", "mine")
+        for name in ("brushed_steel", "capsule", "hex_nut")
+        for seed in (0, 1)
     }
     for row in rows:
         good, anomalous = row.scores["good"], row.scores["anomalous"]
@@ -85,13 +88,21 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
         assert np.asarray(Image.open(tmp_path / "out" / f"{name}.png")).std() > 1
 
 
-def test_finished_rows_are_not_computed_again(options: Callable[..., Options], measured: list[str], trained: Path, tmp_path: Path) -> None:
+def test_finished_rows_are_not_computed_again(
+    options: Callable[..., Options], measured: list[str], trained: Path, tmp_path: Path
+) -> None:
     first = run(options(), progress=False)
     assert len(measured) == 3
     before = read_rows(tmp_path / "out")
     assert run(options(batch_size=7), progress=False) == first  # no part of a row's identity
     assert len(measured) == 3
-    for change in ({"seeds": [0, 1]}, {"backbone": ["random", str(trained)]}, {"shots": [4]}, {"crop": 24}, {"amp": True}):
+    for change in (
+        {"seeds": [0, 1]},
+        {"backbone": ["random", str(trained)]},
+        {"shots": [4]},
+        {"crop": 24},
+        {"amp": True},
+    ):
         run(options(**change), progress=False)
         assert len(measured) == 6, change
         del measured[3:]
@@ -110,7 +121,9 @@ def test_a_killed_run_goes_on(options: Callable[..., Options], measured: list[st
     assert numbers == [json.loads(line)["scores"] for line in lines]
 
 
-def test_changed_images_and_weights_are_measured_again(options: Callable[..., Options], measured: list[str], toy: Path, trained: Path, tmp_path: Path) -> None:
+def test_changed_images_and_weights_are_measured_again(
+    options: Callable[..., Options], measured: list[str], toy: Path, trained: Path, tmp_path: Path
+) -> None:
     data, weights = shutil.copytree(toy, tmp_path / "data"), shutil.copytree(trained, tmp_path / "mine")
     chosen = options(data=str(data), backbone=[str(weights)])
     run(chosen, progress=False)
@@ -147,14 +160,14 @@ def test_synthetic_tests_are_labelled_a_proxy(options: Callable[..., Options], t
 
 
 @pytest.fixture
-def thinned(toy: Path, tmp_path: Path) -> Iterator[Path]:
+def thinned(toy: Path, tmp_path: Path) -> Path:
     data = shutil.copytree(toy, tmp_path / "thinned")
     shutil.rmtree(data / "brushed_steel" / "ground_truth")
     for kind in (data / "capsule" / "test").iterdir():
         if kind.name != "good":
             shutil.rmtree(kind)
     shutil.rmtree(data / "capsule" / "ground_truth")
-    yield data
+    return data
 
 
 def test_what_is_undefined_says_why(options: Callable[..., Options], thinned: Path, tmp_path: Path) -> None:

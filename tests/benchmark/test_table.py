@@ -67,7 +67,12 @@ def brute_force(first: Row, second: Row, draws: int) -> list[float]:
     for _ in range(draws):
         chosen = [rng.integers(0, n, n) for n in size]
         a, b = (
-            roc_auc_score(labels, np.concatenate([np.array(row.scores[k])[i] for k, i in zip(("good", "anomalous"), chosen, strict=True)]))
+            roc_auc_score(
+                labels,
+                np.concatenate(
+                    [np.array(row.scores[k])[i] for k, i in zip(("good", "anomalous"), chosen, strict=True)]
+                ),
+            )
             for row in (first, second)
         )
         differences.append(b - a)
@@ -108,7 +113,9 @@ def test_bootstrap_pairs_images_not_seeds(make_row: MakeRow) -> None:
 
 
 def test_differences_are_to_the_first_backbone(make_row: MakeRow) -> None:
-    rows = [make_row(name, "nut", seed, image_auroc=value) for name, value in (("a", 0.5), ("b", 0.75)) for seed in (0, 1)]
+    rows = [
+        make_row(name, "nut", seed, image_auroc=value) for name, value in (("a", 0.5), ("b", 0.75)) for seed in (0, 1)
+    ]
     lines = cells(to_markdown(rows), "nut")
     assert lines[0] == "50.0 ± 0.0"
     assert lines[2].startswith("+25.0 [")
