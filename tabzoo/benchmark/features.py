@@ -104,7 +104,11 @@ def build_extractor(
     indices = _indices(name, layers, infos)
     body = _create(name, model, seed, out_indices=indices)
     if pretrained:
-        random, body = body, _create(name, model, seed, out_indices=indices, pretrained=True, **cached_weights(model))
+        try:
+            cached = cached_weights(model)
+        except WeightsError as error:
+            raise _unavailable(name, error) from error
+        random, body = body, _create(name, model, seed, out_indices=indices, pretrained=True, **cached)
         _check_loaded(name, random, body)
     names = [infos[index]["module"] for index in indices]
     return FeatureExtractor(body, names, amp=amp, channels_last=channels_last).to(device)
@@ -135,15 +139,19 @@ def _create(name: str, model: str, seed: int, **options: Any) -> Any:
         except WeightsError:
             raise
         except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
-            if options.get("pretrained") or model.startswith("hf"):
-                raise WeightsError(
-                    f"the weights of {name} can't be loaded: {brief(error)}. Ways out:\n"
-                    f"  from a folder: --backbone DIR, with config.json and model.safetensors, as on the Hub or left by a run\n"
-                    f"  the floor: --backbone random:{model.split('.')[0]}"
-                ) from error
+            if options.get("pretrained") or ":" in model:
+                raise _unavailable(name, error) from error
             raise InputError(
                 f"--backbone {name}: gives no feature maps: {brief(error)}. Choose a CNN of timm."
             ) from error
+
+
+def _unavailable(name: str, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"the weights of {name} can't be loaded: {brief(error)}. Ways out:\n"
+        f"  from a folder: --backbone DIR, with config.json and model.safetensors, as on the Hub or left by a run\n"
+        f"  the floor: --backbone random"
+    )
 
 
 def _indices(name: str, layers: Sequence[str], infos: Sequence[dict[str, Any]]) -> tuple[int, ...]:

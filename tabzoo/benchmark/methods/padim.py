@@ -38,7 +38,7 @@ class Padim:
         if channels is None:
             channels = min(available, 550 if available >= 1000 else 100)
         self.chosen = choose_channels(extractor.channels, channels, seed)
-        self.settings = {
+        self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "channels": channels,
             "regularisation": _REGULARISATION,
