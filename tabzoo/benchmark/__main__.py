@@ -73,6 +73,11 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     run.add_argument("--amp", action="store_true", help="backbones compute in bfloat16")
+    run.add_argument(
+        "--full-resolution",
+        action="store_true",
+        help="pixel metrics at the files' resolution, not at the method's input",
+    )
     run.add_argument("--cache", default=Options.cache, choices=CACHE_MODES, help="where decoded images are kept")
     run.add_argument("--cache-dir", metavar="DIR", help="the user cache folder if not given")
     run.add_argument("--workers", type=int, metavar="N", help="processes that decode images; one a core if not given")

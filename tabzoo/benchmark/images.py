@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tabzoo.benchmark.results import REAL
 from tabzoo.data.cache import Images
+from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.samples import GOOD, TEST, TRAIN
 from tabzoo.errors import InputError
 from tabzoo.training.pairs import PairMaker
@@ -90,12 +91,13 @@ class ClassImages:
     Args:
         images: Of the whole data set, with masks.
         class_id: Which class.
+        resize: Side of the images.
         crop: Side of the centre crop.
     """
 
-    def __init__(self, images: Images, class_id: int, crop: int) -> None:
+    def __init__(self, images: Images, class_id: int, *, resize: int, crop: int) -> None:
         samples = images.samples
-        self._images, self._crop = images, crop
+        self._images, self._resize, self._crop = images, resize, crop
         of_class = samples.class_ids == class_id
         self.name = samples.classes[class_id]
         self.normals = np.flatnonzero(of_class & (samples.split == TRAIN) & (samples.defect_ids == 0))
@@ -137,6 +139,17 @@ class ClassImages:
         """
         return self._real() if test == REAL else self._synthetic(test.partition(":")[2], seed)
 
+    def full_masks(self) -> list[Tensor]:
+        """Masks of the test split at the resolution of the files, cut to what methods see of the images, [h, w] each."""
+        samples, masks = self._images.samples, []
+        for row in self._tested.tolist():
+            path = samples.mask_path(row)
+            mask = np.zeros(read_image(samples.path(row)).shape[:2], np.uint8) if path is None else read_mask(path)
+            edges = [round(side * (self._resize - self._crop) / (2 * self._resize)) for side in mask.shape]
+            kept = mask[edges[0] : mask.shape[0] - edges[0], edges[1] : mask.shape[1] - edges[1]]
+            masks.append(torch.from_numpy(kept))
+        return masks
+
     def _real(self) -> Trial:
         samples, rows = self._images.samples, torch.from_numpy(self._tested)
         labels = samples.labels[self._tested] != 0
@@ -146,9 +159,9 @@ class ClassImages:
 
     def _synthetic(self, kind: str, seed: int) -> Trial:
         held = torch.from_numpy(self.normals[self._split(seed)[1]])
-        one = self._images.batch(held[:1])
-        recipe = Recipe(resize=one.shape[1], crop=self._crop, synthesis=kind)  # type: ignore[arg-type]
-        maker = PairMaker(self._images, held, torch.zeros(len(held), dtype=torch.long), recipe, one.device)
+        device = self._images.batch(held[:1]).device
+        recipe = Recipe(resize=self._resize, crop=self._crop, synthesis=kind)  # type: ignore[arg-type]
+        maker = PairMaker(self._images, held, torch.zeros(len(held), dtype=torch.long), recipe, device)
         raw = maker.raw(seed, 0, torch.arange(len(held)))
         pixels = torch.cat([raw.normal, raw.abnormal]).permute(0, 2, 3, 1)
         masks = torch.cat([torch.zeros_like(raw.mask), raw.mask])[:, 0]
@@ -166,5 +179,5 @@ class ClassImages:
         return kept, held
 
     def _cropped(self, squares: Tensor) -> Tensor:
-        start = (squares.shape[1] - self._crop) // 2
+        start = (self._resize - self._crop) // 2
         return squares[:, start : start + self._crop, start : start + self._crop]

@@ -39,6 +39,7 @@ class Options:
     batch_size: int = 32
     device: str = "auto"
     amp: bool = False
+    full_resolution: bool = False
     cache: CacheMode = "disk"
     cache_dir: str | None = None
     workers: int | None = None
@@ -49,6 +50,8 @@ class Options:
                 raise InputError(
                     f"--method {name}: unknown; there are {', '.join(METHODS)}.{did_you_mean(name, METHODS)}"
                 )
+        if self.full_resolution and self.test != REAL:
+            raise InputError("--full-resolution: synthetic anomalies are made at the method's input; leave it away")
         least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
         for field, minimum in least.items():
             given = getattr(self, field)
@@ -145,7 +148,8 @@ class Plan:
                 masks=True,
             )
         opened = self._opened[resize]
-        return [ClassImages(opened, int(class_id), crop) for class_id in np.unique(opened.samples.class_ids)]
+        classes = np.unique(opened.samples.class_ids).tolist()
+        return [ClassImages(opened, class_id, resize=resize, crop=crop) for class_id in classes]
 
     def _sizes(self, method: str) -> tuple[int, int]:
         spec = METHODS[method]
@@ -157,7 +161,8 @@ class Plan:
     def _settings(self, name: str, method: Method) -> dict[str, Any]:
         resize, crop = self._sizes(name)
         amp = "bf16" if self.options.amp else "off"
-        return {"resize": resize, "crop": crop, "amp": amp, **method.settings}
+        pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
+        return {"resize": resize, "crop": crop, "amp": amp, **pixels, **method.settings}
 
 
 def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:

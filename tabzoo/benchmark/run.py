@@ -17,6 +17,7 @@ import numpy as np
 import PIL
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ import tabzoo
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.images import Batches, Drawn, Trial
 from tabzoo.benchmark.methods import Method
-from tabzoo.benchmark.metrics import ClassMetrics, evaluate
+from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate
 from tabzoo.benchmark.plan import Job, Options, Plan
 from tabzoo.benchmark.report import keep_maps, write_report
 from tabzoo.benchmark.results import METRICS, Row, append_row, read_rows
@@ -122,7 +123,15 @@ def _measure(
     image_scores, maps = (torch.cat([part.cpu() for part in parts]) for parts in zip(*scored, strict=True))
     end = time.perf_counter()
     labels, has_mask = torch.from_numpy(trial.labels), torch.from_numpy(trial.has_mask)
-    metrics = evaluate(image_scores, labels, maps, trial.masks.cpu(), has_mask=has_mask)
+    planes: tuple[Planes, Planes] = maps, trial.masks.cpu()
+    if plan.options.full_resolution:
+        masks = job.images.full_masks()
+        sizes = [(mask.shape[0], mask.shape[1]) for mask in masks]
+        planes = (
+            [F.interpolate(m[None, None], s, mode="bilinear")[0, 0] for m, s in zip(maps, sizes, strict=True)],
+            masks,
+        )
+    metrics = evaluate(image_scores, labels, *planes, has_mask=has_mask)
     keep_maps(plan.options.output, job.key, trial, maps)
     return _Measured(image_scores, metrics, {"fit": round(fitted - start, 3), "score": round(end - fitted, 3)})
 

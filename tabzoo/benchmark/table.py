@@ -129,8 +129,8 @@ def _notes(groups: Sequence[Group], against_paper: bool) -> str:
         "Mean ± standard deviation over seeds; an average is over the classes where the metric is defined for every backbone.",
         f"In brackets: 95 % interval of the difference, paired bootstrap over the test images ({DRAWS} draws, seeds kept). "
         "Pixel metrics have none.",
-        "Pixel metrics are on masks at the method's input: same resize and crop, nearest neighbour. AUPRO up to FPR 0.3, "
-        "pooled over the class.",
+        "Pixel metrics are on masks at the method's input (same resize and crop, nearest neighbour) unless the settings say "
+        "full resolution. AUPRO up to FPR 0.3, pooled over the class.",
         "Selection: the weights of the last step, as they lie there; nothing is chosen on test data.",
     ]
     rows = [row for group in groups for by_seed in group.rows.values() for row in by_seed.values()]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tabzoo.benchmark.images import Batches, ClassImages
 from tabzoo.data.cache import Images, open_images
@@ -21,7 +22,7 @@ def opened(toy: Path) -> Images:
 
 
 def of_class(opened: Images, name: str) -> ClassImages:
-    return ClassImages(opened, opened.samples.classes.index(name), CROP)
+    return ClassImages(opened, opened.samples.classes.index(name), resize=SIZE, crop=CROP)
 
 
 def test_real_trial(opened: Images) -> None:
@@ -88,7 +89,9 @@ def test_synthetic_trial_is_of_images_not_fitted_to(opened: Images) -> None:
 def test_too_few_images_to_hold_some_out(toy: Path) -> None:
     samples = find_samples(toy)
     few = samples.select(np.flatnonzero((samples.class_ids == 0) & (samples.split == 0))[:3], drop=True)
-    images = ClassImages(open_images(few, size=SIZE, mode="ram", workers=0, progress=False, masks=True), 0, CROP)
+    images = ClassImages(
+        open_images(few, size=SIZE, mode="ram", workers=0, progress=False, masks=True), 0, resize=SIZE, crop=CROP
+    )
     with pytest.raises(InputError, match="has 3 good training images, too few"):
         images.draw(shots=None, seed=0, test="synthetic:mask")
 
@@ -101,3 +104,12 @@ def test_digest_follows_the_content(opened: Images, toy: Path) -> None:
     again = open_images(less, size=SIZE, mode="off", workers=0, progress=False, masks=True)
     assert of_class(again, "capsule").digest() == digests["capsule"]
     assert of_class(again, "brushed_steel").digest() != digests["brushed_steel"]
+
+
+def test_full_masks_show_what_the_methods_see(opened: Images, toy: Path) -> None:
+    images = of_class(opened, "capsule")
+    masks, trial = images.full_masks(), images.trial(test="real", seed=0)
+    assert all(mask.shape == (38, 38) for mask in masks)  # 48 px, of which 32 / 40 are seen
+    for mask, small in zip(masks, trial.masks, strict=True):
+        again = F.interpolate(mask[None, None].float(), (CROP, CROP), mode="nearest-exact")[0, 0] > 0
+        assert (again ^ small).float().mean() < 0.02  # two roundings of the same edge

@@ -9,8 +9,8 @@ from tabzoo.benchmark.__main__ import main
 from tabzoo.benchmark.results import Row, append_row
 
 FLAGS = {
-    "run": """amp backbone batch-size cache cache-dir classes crop data device layout method output resize seeds shots test
-        workers""",
+    "run": """amp backbone batch-size cache cache-dir classes crop data device full-resolution layout method output
+        resize seeds shots test workers""",
     "table": "against",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis",
 }
