@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from tabzoo.benchmark.summary import Group
 __all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
 
 Pixels = NDArray[np.uint8]
+_GAP = 6
 
 
 class Panel(NamedTuple):
@@ -35,22 +37,24 @@ def draw_sheet(
         labels: Kind of defect of each image, or "good".
         panels: One for each backbone.
     """
-    columns = ["image", *(["mask"] if masks is not None else []), *(panel.title for panel in panels)]
-    figure = Figure(figsize=(1.6 * len(columns) + 0.4, 1.6 * len(images) + 0.7), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    axes = figure.subplots(len(images), len(columns), squeeze=False)
-    for k, line in enumerate(axes):
-        shown: list[tuple[Pixels, dict[str, Any]]] = [(images[k], {})]
-        if masks is not None:
-            shown.append((masks[k], {"cmap": "gray", "vmin": 0, "vmax": 1}))
-        shown += [(panel.maps[k], {"cmap": "inferno", "vmin": 0, "vmax": 255}) for panel in panels]
-        for axis, (pixels, how) in zip(line, shown, strict=True):
-            axis.imshow(pixels, **how)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        line[0].set_ylabel(labels[k], fontsize=8)
-    for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name, fontsize=8)
+    inferno = matplotlib.colormaps["inferno"]
+    columns = [("image", images)]
+    if masks is not None:
+        columns += [("mask", np.repeat(255 * masks[..., None], 3, axis=-1))]
+    columns += [(panel.title, inferno(panel.maps, bytes=True)[..., :3]) for panel in panels]
+    # One picture of all: an axis for each of them would take a second a sheet.
+    gap = [(0, 0), (0, _GAP), (0, _GAP), (0, 0)]
+    tiles = [np.pad(column, gap, constant_values=255) for _, column in columns]
+    height, width = tiles[0].shape[1:3]
+    canvas = np.concatenate([np.concatenate(list(column)) for column in tiles], axis=1)
+    figure = Figure(figsize=(1.6 * len(columns) + 0.4, 1.6 * len(images) + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=8, wrap=True)
+    axis = figure.subplots()
+    axis.imshow(canvas)
+    axis.set_xticks((np.arange(len(columns)) + 0.5) * width, [name for name, _ in columns], fontsize=8)
+    axis.set_yticks((np.arange(len(images)) + 0.5) * height, labels, fontsize=8, rotation=90, va="center")
+    axis.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
     _write(figure, path)
 
 
