@@ -1,6 +1,7 @@
 """`python -m tabzoo.benchmark run|table|fid ...`: the benchmark's command line."""
 
 import argparse
+import importlib.util
 import json
 import logging
 import sys
@@ -100,6 +101,8 @@ def _add_fid(fid: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("scipy") is None:  # the quickstart goes without AUPRO, which rows to keep should not
+        raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"')
     given = {key: value for key, value in vars(options).items() if key != "run"}
     print(run(Options(**given | {"output": Path(options.output)})))
     print(f"Made in {options.output}: {RESULTS}, table.md, table.csv, maps/, roc/")

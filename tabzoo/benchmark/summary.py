@@ -91,7 +91,8 @@ def summarise(group: Group, metric: str) -> list[Line]:
     averages = {OVERALL: complete}
     if set(group.classes) <= {*TEXTURES, *OBJECTS}:
         parts = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS}
-        averages = {name: [c for c in complete if c in kind] for name, kind in parts.items()} | averages
+        of_parts = {name: [c for c in complete if c in kind] for name, kind in parts.items()}
+        averages = of_parts | averages if all(of_parts.values()) else averages
     return lines + [
         _line(group, name, over, metric)._replace(over=len(over)) for name, over in averages.items() if over
     ]

@@ -49,6 +49,14 @@ def test_table_of_several_folders(
     assert "|           74.50 |      77.37 |" in printed
 
 
+def test_what_must_be_installed_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["run", "--backbone", "random", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert 'pip install "tabzoo[benchmark]"' in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(tmp_path)]) == 2
     assert "no results.jsonl with rows" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +182,17 @@ def test_what_is_undefined_says_why(options: Callable[..., Options], thinned: Pa
         assert f"of {name}, " in table
     assert "NaN" not in (tmp_path / "out" / RESULTS).read_text()
     assert "undefined" in table
+
+
+def test_without_scipy_aupro_alone_is_undefined(
+    options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
+    run(options(classes=["capsule"]), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert row.pixel_auroc is not None
+    assert list(row.undefined_because) == ["aupro"]
+    assert "pip install" in row.undefined_because["aupro"]
 
 
 def test_full_resolution_is_an_option(options: Callable[..., Options], tmp_path: Path) -> None:
