@@ -58,7 +58,14 @@ def _about(group: Group) -> str:
     if row.test != REAL:
         kind = row.test.partition(":")[2]
         title += f"\n\n**PROXY: {kind} anomalies made of held-out good images, no real defects.**"
-    return f"{title}\n\nSeeds {', '.join(map(str, group.seeds))}; {_settings(row)}. Images are squashed to a square."
+    seeds = ", ".join(map(str, group.seeds))
+    return f"{title}\n\nSeeds {seeds}; {_settings(row)}. Images are squashed to a square.\n\n{_images(group)}"
+
+
+def _images(group: Group) -> str:
+    rows = {row.class_name: row.images for by_seed in group.rows.values() for row in by_seed.values()}
+    counts = (f"{name} {rows[name]['good']} + {rows[name]['anomalous']}" for name in group.classes)
+    return f"Tested on (good + anomalous images): {', '.join(counts)}."
 
 
 def _settings(row: Row) -> str:

@@ -50,16 +50,17 @@ def options(toy: Path, tmp_path: Path) -> Callable[..., Options]:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Classes in the order in which they are computed."""
     names: list[str] = []
-    row = runner._row
+    row = runner.measure_row
 
     def counting(plan: object, job: object, *more: object) -> Row:
         names.append(job.images.name)  # type: ignore[attr-defined]
         return row(plan, job, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "_row", counting)
+    monkeypatch.setattr(runner, "measure_row", counting)
     return names
 
 
+@pytest.mark.slow
 def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path, tmp_path: Path) -> None:
     table = run(options(backbone=["random", str(trained)], seeds=[0, 1]), progress=False)
     rows = read_rows(tmp_path / "out")
@@ -89,6 +90,7 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
         assert np.asarray(Image.open(tmp_path / "out" / f"{name}.png")).std() > 1
 
 
+@pytest.mark.slow
 def test_finished_rows_are_not_computed_again(
     options: Callable[..., Options], measured: list[str], trained: Path, tmp_path: Path
 ) -> None:
@@ -106,6 +108,7 @@ def test_finished_rows_are_not_computed_again(
     assert read_rows(tmp_path / "out")[:1] == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(options: Callable[..., Options], measured: list[str], tmp_path: Path) -> None:
     whole = run(options(), progress=False)
     path = tmp_path / "out" / RESULTS
@@ -118,6 +121,7 @@ def test_a_killed_run_goes_on(options: Callable[..., Options], measured: list[st
     assert numbers == [json.loads(line)["scores"] for line in lines]
 
 
+@pytest.mark.slow
 def test_changed_images_and_weights_are_measured_again(
     options: Callable[..., Options], measured: list[str], toy: Path, trained: Path, tmp_path: Path
 ) -> None:

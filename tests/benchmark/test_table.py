@@ -151,6 +151,7 @@ def test_notes(make_row: MakeRow) -> None:
     rows = [make_row("random", "nut"), make_row("tab", "nut", transductive=True), make_row("tab", "bolt")]
     table = to_markdown(rows)
     assert "nothing is chosen on test data" in table
+    assert "Tested on (good + anomalous images): bolt 20 + 30, nut 20 + 30." in table
     assert "t: transductive, tab was pre-trained on the good images of nut." in table
     assert cells(table, "nut")[1].endswith(" t")
     assert not cells(table, "bolt")[1].endswith(" t")
