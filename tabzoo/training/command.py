@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tabzoo.errors import InputError
+from tabzoo.training.ranks import launcher
 from tabzoo.training.recipe import Recipe, list_recipes, load_recipe
 
 __all__ = ["Command", "again", "parse"]
 
-_PROGRAM = "python -m tabzoo.training.pretrain"
+_MODULE = "tabzoo.training.pretrain"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def parse(arguments: Sequence[str]) -> Command:
     # tyro would make a flag of each entry of a table that is not empty: the recipe's entries are put back afterwards.
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
     default = Command(recipe=name, settings=recipe.replace(**{key: {} for key in tables}))
-    command = tyro.cli(Command, args=list(arguments), default=default, prog=_PROGRAM)
+    command = tyro.cli(Command, args=list(arguments), default=default, prog=f"python -m {_MODULE}")
     merged = {key: {**table, **getattr(command.settings, key)} for key, table in tables.items()}
     command = replace(command, settings=command.settings.replace(**merged))
     if command.resume and command.overwrite:
@@ -76,4 +77,4 @@ def parse(arguments: Sequence[str]) -> Command:
 def again(arguments: Sequence[str], *added: str, without: Sequence[str] = ()) -> str:
     """The command line once more, with some flags added and others left out, for a message that says what to type."""
     kept = [argument for argument in arguments if argument not in without]
-    return shlex.join([*_PROGRAM.split(), *kept, *added])
+    return shlex.join([*launcher(), "-m", _MODULE, *kept, *added])

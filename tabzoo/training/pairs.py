@@ -1,6 +1,7 @@
 """From images to what the backbone sees: pairs of a normal image and a synthetic anomaly of it."""
 
 import dataclasses
+from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.errors import InputError
+from tabzoo.training.ahead import one_ahead
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.synthesis import (
     SYNTHESES,
@@ -96,10 +98,24 @@ class PairMaker:
         abnormal, mask = self.synthesis.apply(normal, source, drawn.to(self.device))
         return RawPairs(normal, abnormal, mask, self.class_ids[members].to(self.device))
 
-    def __call__(self, seed: int, epoch: int, sample_ids: Tensor) -> Pairs:
-        """The same pairs, normalised; the next call writes over them."""
+    def stream(self, seed: int, batches: Iterable[tuple[int, Tensor]]) -> Generator[Pairs, None, None]:
+        """The pairs of one batch after another, each of an (epoch, sample ids); the next one may write over them.
+
+        On a GPU the next batch is made while one is trained on. A CPU has no idle cores to make it with.
+        """
+        if self.device.type == "cpu":
+            return (self(seed, epoch, ids) for epoch, ids in batches)
+
+        def make(numbered: tuple[int, tuple[int, Tensor]]) -> Pairs:
+            number, (epoch, ids) = numbered
+            return self(seed, epoch, ids, buffers=number % 2)
+
+        return one_ahead(make, enumerate(batches), self.device)
+
+    def __call__(self, seed: int, epoch: int, sample_ids: Tensor, *, buffers: int = 0) -> Pairs:
+        """The same pairs, normalised; the next call with the same number of `buffers` writes over them."""
         size = len(sample_ids)
-        normal, abnormal = (self._buffer(name, size) for name in ("normal", "abnormal"))
+        normal, abnormal = (self._buffer(f"{name} {buffers}", size) for name in ("normal", "abnormal"))
         classes = []
         for rows in torch.arange(size).split(_AT_A_TIME if self.device.type == "cpu" else size):
             part = slice(int(rows[0]), int(rows[-1]) + 1)

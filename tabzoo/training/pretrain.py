@@ -5,22 +5,26 @@ with the frozen text features of their class's normal and abnormal sentences.
 """
 
 import logging
+import os
 import shutil
 import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 import yaml
 from tqdm import tqdm
 
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.errors import InputError, TabzooError
+from tabzoo.errors import InputError, TabzooError, TrainingError, brief
 from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
+from tabzoo.training.ranks import Ranks, StopVote, join_ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run
 from tabzoo.training.setup import build_run
@@ -31,86 +35,132 @@ __all__ = ["main", "train"]
 _QUICKSTART = "quickstart"
 
 
-def train(run: Run, stop: StopRequest) -> None:
-    """Algorithm 1, from the run's step to the last; returns early, all saved, when a stop is asked for."""
-    recipe, order, order_epoch = run.recipe, torch.empty(0), -1
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file needs fewer lines
-    with tqdm(total=run.total_steps, initial=run.step, unit="step", mininterval=every, maxinterval=every) as bar:
-        while run.step < run.total_steps and not stop.signal:
-            epoch, index = divmod(run.step, run.steps_per_epoch)
-            if epoch != order_epoch:
-                order, order_epoch = run.order(epoch), epoch
-            samples = order[index * run.batch_size : (index + 1) * run.batch_size]
+def train(run: Run, stop: StopRequest) -> int:
+    """Algorithm 1, from the run's step to the last; or to the step at which a stop is asked for.
 
-            pairs = run.pairs(recipe.seed, epoch, samples)  # normal images, and synthetic anomalies of them
+    Returns:
+        The signal that asked, 0 if none did. All is saved.
+    """
+    recipe, vote, asked = run.recipe, StopVote(run.ranks), 0
+    with _progress(run) as bar, closing(run.batches()) as batches:
+        for pairs in batches:  # normal images, and synthetic anomalies of them
             run.optimise(pairs)  # both branches forward and backward, then one step of the weights
             run.step += 1
 
             bar.update()
+            epoch = (run.step - 1) // run.steps_per_epoch
             if run.step % recipe.log_every == 0:
                 bar.set_postfix(run.log(epoch), refresh=False)
             if run.step % run.steps_per_epoch == 0:
                 run.validate(epoch)
+            if asked := vote(stop.signal):
+                break
             if run.step % recipe.save_every == 0:
                 run.save()
     run.save()
+    return asked
+
+
+def _progress(run: Run) -> "tqdm[NoReturn]":
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file needs fewer lines
+    return tqdm(
+        total=run.total_steps,
+        initial=run.step,
+        unit="step",
+        mininterval=every,
+        maxinterval=every,
+        disable=not run.ranks.is_first,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # What the first of several processes warns of, the others would too.
+    logging.basicConfig(level=logging.WARNING if _rank() == 0 else logging.ERROR, format="%(message)s")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _pretrain(parse(arguments), arguments)
+        command = parse(arguments)
+        kind = _device(command.device)
+        ranks = join_ranks(kind)
+        device = torch.device(kind, ranks.local) if kind == "cuda" else torch.device(kind)
+        code = _pretrain(command, arguments, device, ranks)
+        ranks.leave()
+        return code
     except TabzooError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
     except torch.OutOfMemoryError as error:
-        print(f"error: {error}\nType a smaller --batch-size, or --micro-batch N to keep the batch.", file=sys.stderr)
+        _say(f"error: {error}\nType a smaller --batch-size, or --micro-batch N to keep the batch.")
     except OSError as error:  # a full disk, a folder that went away: checkpoints written before it are whole
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
     except KeyboardInterrupt:
-        print("\nStopped before the first step; nothing is lost.", file=sys.stderr)
+        _say("\nStopped before the first step; nothing is lost.")
         return 128 + signal.SIGINT
     return 2
 
 
-def _pretrain(command: Command, arguments: Sequence[str]) -> int:
-    device = _device(command.device)
+def _say(message: str) -> None:
+    print(f"process {_rank()}: {message}" if _rank() else message, file=sys.stderr)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, ranks: Ranks) -> int:
     recipe_name = Path(command.recipe).stem if command.recipe.endswith(".yaml") else command.recipe
     folder = Path(command.output or f"runs/{recipe_name}")
     if recipe_name != _QUICKSTART and command.settings.data is None:
         raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
+    if not ranks.from_first(lambda: _prepare(command, folder)):
+        return 0
+    recipe = ranks.from_first(lambda: _with_data(command.settings, folder))
+    one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
+    run = build_run(recipe, folder, device, command, ranks, one_class=one_class)
+    if ranks.is_first:
+        output.write_run(folder, recipe, run.text, command=again(arguments), device=device)
+        _announce(run, recipe_name)
+    resume = again(arguments, "--resume", without=("--overwrite", "--resume"))
+    with stop_requests() as stop:
+        asked = _train(run, stop, resume)
+    if ranks.is_first and asked:
+        print(f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {resume}")
+    elif ranks.is_first:
+        _finish(run, recipe_name)
+        if command.settings.data is None and command.benchmark:
+            _benchmark(run)
+    return 128 + asked if asked else 0
+
+
+def _prepare(command: Command, folder: Path) -> bool:
+    """Makes the output folder ready; false if the run in it is finished already."""
     output.prepare_folder(folder, resume=command.resume, overwrite=command.overwrite)
     if command.resume and output.is_finished(folder):
         print(f"The run in {folder} is finished; nothing to do.")
-        return 0
-    recipe = _with_data(command.settings, folder)
-    one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
-    run = build_run(recipe, folder, device, command, one_class=one_class)
-    output.write_run(folder, recipe, run.text, command=again(arguments), device=device)
-    _announce(run, recipe_name)
-    with stop_requests() as stop:
-        train(run, stop)
-    if stop.signal:
-        resume = again(arguments, "--resume", without=("--overwrite", "--resume"))
-        print(f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {resume}")
-        return 128 + stop.signal
-    _finish(run, recipe_name)
-    if command.settings.data is None and command.benchmark:
-        _benchmark(run)
-    return 0
+        return False
+    return True
 
 
-def _device(name: str) -> torch.device:
+def _train(run: Run, stop: StopRequest, resume: str) -> int:
+    """Trains, and puts in words what the loss of another process looks like from this one."""
+    try:
+        return train(run, stop)
+    except RuntimeError as error:
+        if run.ranks.size == 1 or isinstance(error, TabzooError | torch.OutOfMemoryError):
+            raise
+        raise TrainingError(
+            f"step {run.step + 1} failed, most likely because another process of this run has ended; that one's own "
+            f"message says why (here: {brief(error)}). Checkpoints are whole. To go on from the last one:\n  {resume}"
+        ) from error
+
+
+def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "--device cuda: torch finds no CUDA device here. Type --device cpu, or see https://pytorch.org for a CUDA build."
         )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     # Equal seeds give equal weights: only kernels that always add up in the same order.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    return torch.device(name)
+    return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
 
 
 def _with_data(recipe: Recipe, folder: Path) -> Recipe:
@@ -136,7 +186,8 @@ def _announce(run: Run, recipe_name: str) -> None:
     print(textwrap.fill(settings, 118, initial_indent="  ", subsequent_indent="  "))
     print(
         f"{len(run.pairs)} images of {classes} classes to train on{held}; {run.recipe.epochs} epochs of "
-        f"{run.steps_per_epoch} steps of {run.batch_size} normal images and as many anomalies, on {run.device}."
+        f"{run.steps_per_epoch} steps of {run.batch_size} normal images and as many anomalies, on {run.device}"
+        f"{f', in {run.ranks.size} processes' if run.ranks.size > 1 else ''}."
     )
 
 

@@ -19,6 +19,7 @@ from tabzoo.errors import InputError, did_you_mean
 
 __all__ = ["SYNTHESES", "Recipe", "list_recipes", "load_recipe"]
 
+BatchNorm = Literal["local", "sync", "frozen"]
 SynthesisName = Literal["nsa", "cutpaste", "perlin", "mask", "mix"]
 SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
 """Ways to make anomalies, by the names a recipe uses."""
@@ -141,6 +142,9 @@ class Recipe:
     """Normal images a step; as many synthetic anomalies come with them."""
     micro_batch: int = 0
     """Images at a time on the device, gradients added up (batch-norm then sees this many); 0: the whole batch."""
+    batch_norm: BatchNorm = "local"
+    """Statistics of batch-norm in training: local, of the images at once on a device; sync, over all GPUs; frozen, the
+    initial weights'."""
     optimizer: str = "sgd"
     """sgd, or any optimizer of timm by its name."""
     lr: float = 1e-4

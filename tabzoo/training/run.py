@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import numpy as np
 import timm.optim
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.data.layouts import Samples
 from tabzoo.errors import InputError, TrainingError
+from tabzoo.training.aligner import Aligner
 from tabzoo.training.checkpoint import save_checkpoint
 from tabzoo.training.metrics import append_row, cut_back
-from tabzoo.training.objective import BRANCHES, Alignment, Branch, ProjectionHeads, TextAlignment
+from tabzoo.training.objective import BRANCHES, ProjectionHeads, TextAlignment
 from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
 from tabzoo.training.pairs import PairMaker, Pairs
+from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.sampling import epoch_samples
 from tabzoo.training.schedule import learning_rate_schedule
@@ -28,7 +32,9 @@ from tabzoo.training.text import TextFeatures
 __all__ = ["Run"]
 
 _COLUMNS = ("loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal")
-_AMP_TYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# torch's own optimisers, by timm's names, which have a fused form.
+_FUSED = ("momentum", "adam", "adamw")
 
 
 class Run:
@@ -44,6 +50,7 @@ class Run:
         heads: From its embeddings to the text space.
         pairs: Makes the pairs to train on.
         held_out: Makes the pairs of the held-out images, None where there are none.
+        ranks: The processes that train together.
     """
 
     def __init__(
@@ -57,14 +64,14 @@ class Run:
         heads: ProjectionHeads,
         pairs: PairMaker,
         held_out: PairMaker | None,
+        ranks: Ranks,
     ) -> None:
         self.recipe, self.folder, self.device, self.samples, self.text = recipe, folder, device, samples, text
-        self.pairs, self.held_out = pairs, held_out
+        self.pairs, self.held_out, self.ranks = pairs, held_out, ranks
         epoch_length = len(self.order(0))
         # The remainder of an epoch is dropped, another one each epoch; a larger batch becomes the epoch.
         self.batch_size = min(recipe.batch_size, epoch_length)
-        if self.batch_size < 2:
-            raise InputError(f"{recipe.data}: one image to train on; expected at least two")
+        self._check_batch(epoch_length)
         self.steps_per_epoch = epoch_length // self.batch_size
         self.total_steps = self.steps_per_epoch * recipe.epochs
         self.step = 0
@@ -74,25 +81,48 @@ class Run:
         self._since_row: list[list[float]] = []
         self._clock = (time.perf_counter(), 0)
 
+    def _check_batch(self, epoch_length: int) -> None:
+        if epoch_length < 2:
+            raise InputError(f"{self.recipe.data}: one image to train on; expected at least two")
+        if self.batch_size < 2 * self.ranks.size:
+            raise InputError(
+                f"--batch-size {self.recipe.batch_size}: {self.batch_size} images a step are too few for {self.ranks.size} "
+                f"processes, each of which needs two at least, for batch-norm. Type --batch-size {2 * self.ranks.size} or "
+                f"more, or start fewer processes."
+            )
+
     def _build(self, backbone: nn.Module, heads: ProjectionHeads) -> None:
         recipe = self.recipe
         memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.backbone = backbone.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        self.heads = heads.to(self.device)
-        self.objective = TextAlignment(
+        objective = TextAlignment(
             self.text.normal,
             self.text.abnormal,
             objective=recipe.objective,
             temperature=recipe.temperature,
             learn_temperature=recipe.learn_temperature,
             reduction=recipe.reduction,
-        ).to(self.device)
-        self.modules = nn.ModuleDict({"backbone": self.backbone, "heads": self.heads, "objective": self.objective})
-        self.optimizer = _optimizer(recipe, self.modules)
+        )
+        aligner = Aligner(backbone, heads, objective, batch_norm=recipe.batch_norm, amp=_AMP_TYPES[recipe.amp])
+        self.aligner = aligner.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.backbone = self.aligner.backbone
+        if recipe.compile:
+            self.backbone.compile()  # in place: weights keep their names, and synthesis stays outside the graph
+        self._align = self.aligner if self.ranks.size == 1 else self._distributed()
+        self.optimizer = _optimizer(recipe, self.aligner, fused=self.device.type == "cuda")
         self.scheduler = self._schedule()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.amp == "fp16")
-        # The compiled form shares the backbone's weights; these are saved under the plain names.
-        self._encode = torch.compile(self.backbone) if recipe.compile else self.backbone
+
+    def _distributed(self) -> DistributedDataParallel:
+        """The aligner with the first process's weights, its gradients averaged over all processes."""
+        return DistributedDataParallel(
+            self.aligner,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            # Running statistics are not used in training; the ones kept are the first process's.
+            broadcast_buffers=False,
+            # Gradients of the normal branch's own head come from the backward pass that is not synchronised.
+            find_unused_parameters=self.recipe.projection == "residual",
+            gradient_as_bucket_view=True,
+        )
 
     def _schedule(self) -> LambdaLR:
         recipe = self.recipe
@@ -112,20 +142,39 @@ class Run:
             self.pairs.class_ids, seed=recipe.seed, epoch=epoch, sampling=recipe.sampling, repeats=recipe.repeats
         )
 
+    def batches(self) -> Generator[Pairs, None, None]:
+        """This process's share of every batch from the present step to the last one."""
+        batches = ((step // self.steps_per_epoch, self.ranks.share(ids)) for step, ids in self._steps())
+        return self.pairs.stream(self.recipe.seed, batches)
+
+    def _steps(self) -> Iterator[tuple[int, Tensor]]:
+        """Each step from the present one on, from 0, and the sample ids of its whole batch."""
+        order = torch.empty(0)
+        for step in range(self.step, self.total_steps):
+            epoch, index = divmod(step, self.steps_per_epoch)
+            if index == 0 or step == self.step:
+                order = self.order(epoch)
+            yield step, order[index * self.batch_size : (index + 1) * self.batch_size]
+
     def optimise(self, pairs: Pairs) -> None:
         """One step on a batch: normal and abnormal images in turn, forward and backward, then the weights."""
-        # Dropout, where a backbone or a head has it, follows from seed and step: a resumed run draws the same.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        self.modules.train()
+        # Dropout, where a backbone or a head has it, follows from seed, step and process: a resumed run draws the same.
+        torch.manual_seed((self.recipe.seed * 1_000_003 + self.step) * self.ranks.size + self.ranks.rank)
+        self.aligner.train()
         self.optimizer.zero_grad(set_to_none=True)
-        size = len(pairs.classes)
         metrics = torch.zeros(4, device=self.device)
-        for part in _parts(pairs, -(-size // (self.recipe.micro_batch or size))):
-            share = len(part.classes) / size
+        size = len(pairs.classes)
+        parts = list(_parts(pairs, -(-size // (self.recipe.micro_batch or size))))
+        for part in parts:
+            share = len(part.classes) / self.batch_size
             results = []
             for images, branch in zip((part.normal, part.abnormal), BRANCHES, strict=True):
-                loss, accuracy = self._align(images, part.classes, branch)
-                self.scaler.scale(loss * self.objective.branch_weight * share).backward()
+                # The gradients of all passes are averaged over the processes once, in the last one.
+                last = part is parts[-1] and branch == BRANCHES[-1]
+                with nullcontext() if last else self._unsynchronised():
+                    loss, accuracy = self._align(images, part.classes, branch)
+                    weight = self.aligner.objective.branch_weight * share * self.ranks.size
+                    self.scaler.scale(loss * weight).backward()
                 results += [loss.detach(), accuracy]
             metrics += share * torch.stack([results[0], results[2], results[1], results[3]])
         self.scaler.step(self.optimizer)
@@ -148,7 +197,8 @@ class Run:
             "lr": self._rate,
             "images_per_second": 2 * self.batch_size * (self.step - first) / (self._clock[0] - then),
         }
-        append_row(self.folder / METRICS, row)
+        if self.ranks.is_first:
+            append_row(self.folder / METRICS, row)
         return {
             "loss": f"{row['loss']:.3f}",
             "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",
@@ -158,15 +208,15 @@ class Run:
     @torch.no_grad()
     def validate(self, epoch: int) -> None:
         """Appends loss and accuracies on the held-out images and their synthetic anomalies to validation.jsonl."""
-        if self.held_out is None:
+        if self.held_out is None or not self.ranks.is_first:
             return
-        self.modules.eval()
+        self.aligner.eval()
         total = torch.zeros(4, device=self.device)
         for ids in torch.arange(len(self.held_out)).split(self.batch_size):
             # Epoch -1: the same anomalies every time, none of them trained on.
             pairs = self.held_out(self.recipe.seed, -1, ids)
             normal, abnormal = (
-                self._align(images, pairs.classes, branch)
+                self.aligner(images, pairs.classes, branch)
                 for images, branch in zip((pairs.normal, pairs.abnormal), BRANCHES, strict=True)
             )
             total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
@@ -176,8 +226,10 @@ class Run:
     def save(self) -> None:
         """Writes a checkpoint, once it is seen that all losses so far are numbers."""
         self._read()
+        if not self.ranks.is_first:
+            return
         state = {
-            "modules": self.modules.state_dict(),
+            "modules": self.aligner.state_dict(),
             # Its numbers alone: learning rate and the like are the recipe's.
             "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
@@ -198,7 +250,7 @@ class Run:
         """
         self._check_same(state, allow_recipe_change)
         try:
-            self.modules.load_state_dict(state["modules"])
+            self.aligner.load_state_dict(state["modules"])
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         except (RuntimeError, ValueError) as error:
             raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {error}") from error
@@ -210,7 +262,7 @@ class Run:
 
     def drop_later_rows(self) -> None:
         """Drops rows of metrics after the present step: those of a run that was killed after its last checkpoint."""
-        for name in (METRICS, VALIDATION):
+        for name in (METRICS, VALIDATION) if self.ranks.is_first else ():
             cut_back(self.folder / name, self.step)
 
     def _check_same(self, state: dict[str, Any], allow_recipe_change: bool) -> None:
@@ -243,29 +295,25 @@ class Run:
     @torch.no_grad()
     def similarities(self, pairs: Pairs) -> dict[str, Tensor]:
         """Cosine similarity of embeddings and text features, [B, C], for each branch."""
-        self.modules.eval()
+        self.aligner.eval()
         result = {}
         for images, branch in zip((pairs.normal, pairs.abnormal), BRANCHES, strict=True):
-            embeddings = nn.functional.normalize(self.heads(self.backbone(images), branch).float(), dim=-1)
-            texts = self.objective.normal if branch == "normal" else self.objective.abnormal
-            result[f"{branch} images, {branch} texts"] = (embeddings @ texts.T).cpu()
+            embeddings = nn.functional.normalize(self.aligner.embed(images, branch).float(), dim=-1)
+            texts = self.text.normal if branch == "normal" else self.text.abnormal
+            result[f"{branch} images, {branch} texts"] = embeddings.cpu() @ texts.T
         return result
 
-    def _align(self, images: Tensor, classes: Tensor, branch: Branch) -> Alignment:
-        amp = self.recipe.amp
-        with torch.autocast(self.device.type, dtype=_AMP_TYPES[amp], enabled=amp != "off"):
-            embeddings = self.heads(self._encode(images), branch)
-        alignment: Alignment = self.objective(embeddings, classes, branch)
-        return alignment
+    def _unsynchronised(self) -> AbstractContextManager[None]:
+        return self._align.no_sync() if isinstance(self._align, DistributedDataParallel) else nullcontext()
 
     def _named(self, values: Iterable[float]) -> dict[str, float]:
         loss_normal, loss_abnormal, *accuracies = (float(value) for value in values)
-        loss = self.objective.branch_weight * (loss_normal + loss_abnormal)
+        loss = self.aligner.objective.branch_weight * (loss_normal + loss_abnormal)
         return dict(zip(_COLUMNS, (loss, loss_normal, loss_abnormal, *accuracies), strict=True))
 
     def _read(self) -> None:
-        """Copies the metrics of past steps from the device, and stops the run if a loss is not a number."""
-        values = torch.stack(self._unread).tolist() if self._unread else []
+        """Copies the metrics of past steps from the devices, and stops the run if a loss is not a number."""
+        values = self.ranks.total(torch.stack(self._unread)).tolist() if self._unread else []
         first = self.step - len(values)
         self._unread = []
         for step, row in enumerate(values, start=first):
@@ -286,15 +334,21 @@ class Run:
         )
 
 
-def _optimizer(recipe: Recipe, modules: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
     # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
     name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
     known = [str(known) for known in timm.optim.list_optimizers()]
     if name not in known:
         raise InputError(f"--optimizer {recipe.optimizer}: accepted are sgd and timm's {', '.join(known)}")
+    more: dict[str, Any] = {"fused": True} if fused and name in _FUSED else {}
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     return timm.optim.create_optimizer_v2(
-        trained, name, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        trained,
+        name,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        **more,
     )
 
 

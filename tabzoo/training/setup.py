@@ -16,6 +16,7 @@ from tabzoo.training.objective import ProjectionHeads
 from tabzoo.training.output import CHECKPOINTS
 from tabzoo.training.pairs import PairMaker
 from tabzoo.training.prompts import load_prompts
+from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run
 from tabzoo.training.sampling import hold_out
@@ -26,7 +27,9 @@ __all__ = ["build_run"]
 _log = logging.getLogger(__name__)
 
 
-def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Command, *, one_class: str) -> Run:
+def build_run(
+    recipe: Recipe, folder: Path, device: torch.device, command: Command, ranks: Ranks, *, one_class: str
+) -> Run:
     """Builds a run, or the one in the folder again; what can't be fetched is found out before any image is decoded.
 
     Args:
@@ -34,6 +37,7 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Comma
         folder: Output folder.
         device: Where to train.
         command: Whether to resume, and whether to refuse unreadable files.
+        ranks: The processes that train together. The first one fetches texts and weights, for all.
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
@@ -43,19 +47,23 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Comma
             f"other: with one its loss is constant. The objective 'joint' sets normal apart from abnormal too:\n  {one_class}"
         )
     words = class_words(samples.classes, recipe.class_names, samples.layout)
-    state = load_latest_checkpoint(folder / CHECKPOINTS) if command.resume else None
+    state = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
     # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
     stored = folder / "text_features.safetensors"
     kept = state is not None and stored.is_file() and not command.allow_recipe_change
-    text = obtain_text_features(
-        words,
-        text_model=recipe.text_model,
-        text_pretrained=str(stored) if kept else recipe.text_pretrained,
-        prompts=load_prompts(recipe.prompts),
-        device=device,
-        seed=recipe.seed,
+    text = ranks.from_first(
+        lambda: obtain_text_features(
+            words,
+            text_model=recipe.text_model,
+            text_pretrained=str(stored) if kept else recipe.text_pretrained,
+            prompts=load_prompts(recipe.prompts),
+            device=device,
+            seed=recipe.seed,
+        )
     )
-    backbone = build_backbone(recipe.backbone, init="random" if state else recipe.init, seed=recipe.seed)
+    # The other processes are given the first one's weights.
+    init = recipe.init if state is None and ranks.is_first else "random"
+    backbone = build_backbone(recipe.backbone, init=init, seed=recipe.seed)
     heads = _heads(recipe, embedding_width(backbone, recipe.crop), text)
     images = open_images(
         samples,
@@ -65,8 +73,9 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Comma
         workers=recipe.workers,
         device=device,
         strict=command.strict,
-        progress=True,
+        progress=ranks.is_first,
     )
+    ranks.wait()  # one may have decoded for hours; what follows expects the others within minutes
     samples = _still_whole(images.samples, words)
     _warn_small_classes(samples)
     class_ids = torch.from_numpy(samples.class_ids).long()
@@ -77,7 +86,7 @@ def build_run(recipe: Recipe, folder: Path, device: torch.device, command: Comma
         PairMaker(images, rows, class_ids[rows], recipe, device) if len(rows) else None for rows in (members, held_out)
     ]
     assert makers[0] is not None  # hold_out leaves at least one image of every class
-    run = Run(recipe, folder, device, samples, text, backbone, heads, makers[0], makers[1])
+    run = Run(recipe, folder, device, samples, text, backbone, heads, makers[0], makers[1], ranks)
     if run.batch_size < recipe.batch_size:
         _log.warning(
             "--batch-size %d is more than an epoch holds; steps take %d images.", recipe.batch_size, run.batch_size

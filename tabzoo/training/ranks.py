@@ -1,0 +1,144 @@
+"""Several processes that train one model: which of them this is, and the little they tell each other.
+
+torchrun starts them and names them in the environment. Gradients go through DistributedDataParallel, over NCCL between
+GPUs and over Gloo between CPUs; everything else is a few numbers over Gloo, which no GPU has to wait for.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from tabzoo.errors import InputError
+
+__all__ = ["Ranks", "StopVote", "join_ranks", "launcher"]
+
+T = TypeVar("T")
+
+# Decoding a million images takes hours, and one node may have to wait for another. A process that died is noticed at once.
+_PATIENCE = timedelta(hours=24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The processes of a run, seen from one of them. The default is a run of a single process.
+
+    Attributes:
+        rank: Which of them this is, from 0; the one numbered 0 writes.
+        size: How many there are.
+        local: Which of those on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    group: Any = None  # for numbers in main memory; None in a run of a single process
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, samples: Tensor) -> Tensor:
+        """This process's part of a batch, [B] -> [b]: consecutive ones, as many as the others have, give or take one."""
+        return samples.tensor_split(self.size)[self.rank]
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of all processes' values, in main memory."""
+        values = values.cpu()
+        if self.size > 1:
+            dist.all_reduce(values, group=self.group)
+        return values
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, given to all; the others wait for it."""
+        if self.size == 1:
+            return make()
+        made = [make() if self.is_first else None]
+        dist.broadcast_object_list(made, group=self.group)
+        return made[0]  # type: ignore[return-value]
+
+    def wait(self) -> None:
+        """Returns when all processes have come here."""
+        if self.size > 1:
+            dist.barrier(group=self.group)
+
+    def leave(self) -> None:
+        """Ends the talk between the processes."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+class StopVote:
+    """Lets all processes stop after the same step, although a signal reaches each at another moment.
+
+    At each step everyone says whether it was asked to stop and learns what the others said a step ago, so nobody waits.
+
+    Args:
+        ranks: The processes.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._said: tuple[Tensor, Any] | None = None
+
+    def __call__(self, signal: int) -> int:
+        """Takes the signal that this process got, 0 for none; returns one that all processes agree to stop for, or 0."""
+        if self._ranks.size == 1:
+            return signal
+        agreed = self._heard()
+        said = torch.tensor([signal])
+        self._said = said, dist.all_reduce(said, dist.ReduceOp.MAX, group=self._ranks.group, async_op=True)
+        return agreed
+
+    def _heard(self) -> int:
+        if self._said is None:
+            return 0
+        said, work = self._said
+        work.wait()
+        return int(said)
+
+
+def join_ranks(device: str) -> Ranks:
+    """The processes that torchrun started with this one; a run of a single process without it.
+
+    Args:
+        device: "cpu" or "cuda", where to train.
+
+    Raises:
+        InputError: There are more processes on this machine than GPUs.
+    """
+    rank, size, local = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    if size == 1:
+        return Ranks()
+    if device == "cuda":
+        if local >= torch.cuda.device_count():
+            raise InputError(
+                f"torchrun --nproc-per-node {_on_this_machine()}: this machine has {torch.cuda.device_count()} GPUs, and "
+                f"each process needs one. Type --nproc-per-node {torch.cuda.device_count()}, or --device cpu."
+            )
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return Ranks(rank=rank, size=size, local=local, group=dist.new_group(backend="gloo", timeout=_PATIENCE))
+
+
+def launcher() -> list[str]:
+    """The words that start a training program as this one was started: python, or torchrun."""
+    _, size, _ = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    if size == 1:
+        return ["python"]
+    here = _on_this_machine()
+    nodes = ["--nnodes", str(size // here)] if size > here else []
+    return ["torchrun", *nodes, "--nproc-per-node", str(here)]
+
+
+_ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+def _on_this_machine() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
