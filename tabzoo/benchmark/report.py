@@ -21,13 +21,14 @@ MAPS = "maps"
 _KEPT = "kept"
 """Folder in `MAPS` of the maps that sheets are put together from."""
 _DEFECTS, _GOOD = 4, 2  # images on a sheet
+_BRIGHTEST = 0.995
 
 
 def keep_maps(folder: Path, key: str, trial: Trial, maps: Tensor) -> None:
     """Keeps the maps of the images that a sheet shows, side by side in one picture, black to white over their range."""
     shown = maps[_shown(trial)]
-    low, high = shown.amin(), shown.amax()
-    levels = (255 * (shown - low) / (high - low).clamp(min=1e-12)).round().byte()
+    low, high = shown.amin(), shown.flatten().quantile(_BRIGHTEST)  # one hot spot should not leave all else dark
+    levels = (255 * (shown - low) / (high - low).clamp(min=1e-12)).clamp(max=255).round().byte()
     path = folder / MAPS / _KEPT / f"{key}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(list(levels.numpy()), axis=1)).save(path)

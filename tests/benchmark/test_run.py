@@ -188,6 +188,30 @@ def test_what_is_undefined_says_why(options: Callable[..., Options], thinned: Pa
     assert "undefined" in table
 
 
+def test_trained_here_tested_there(options: Callable[..., Options], toy: Path, trained: Path, tmp_path: Path) -> None:
+    """Another data set in another layout: BTAD's."""
+    names = {"good": "ok", "scratch": "ko", "rust": "ko"}
+    for file in (toy / "brushed_steel").rglob("*.png"):
+        part, kind, name = file.relative_to(toy / "brushed_steel").parts
+        target = tmp_path / "btad" / "01" / part / names[kind] / f"{kind}_{name.replace('_mask', '')}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    run(options(data=str(tmp_path / "btad"), backbone=[str(trained)]), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert (row.dataset, row.class_name, row.transductive) == ("btad", "01", False)
+    assert row.images == {"fitted": 16, "good": 2, "anomalous": 3}
+    assert row.aupro is not None
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_broken_cookies_are_found(options: Callable[..., Options], real_data: Path, tmp_path: Path) -> None:
+    run(options(data=str(real_data / "factory"), classes=["cookie"], resize=None, crop=None), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert row.image_auroc is not None
+    assert row.image_auroc > 0.81  # what the file size alone gives
+
+
 def test_without_scipy_aupro_alone_is_undefined(
     options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
