@@ -112,7 +112,7 @@ def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
         rows, columns = _splits(maps[: depth + 1])
         split = level.unflatten(3, columns).unflatten(2, rows)  # [B, d, *rows, *columns]
         order = [axis for pair in enumerate(range(3 + depth, 4 + 2 * depth), start=2) for axis in pair]
-        levels.append(split.permute(*order, 1, 0).reshape(-1, *level.shape[1::-1]))
+        levels.append(split.permute(*order, 1, 0).flatten(0, -3).contiguous())
     return levels
 
 
@@ -133,4 +133,4 @@ def _splits(maps: Sequence[Tensor]) -> tuple[list[int], list[int]]:
 
 def _seen_from(coarse: Tensor, fine: Tensor) -> Tensor:
     """A fine level's [P, d, n] from the positions of a coarser one (or the same), [Q, P / Q * d, n]."""
-    return fine.view(len(coarse), -1, fine.shape[-1])
+    return fine.view(len(coarse), len(fine) // len(coarse) * fine.shape[1], fine.shape[2])
