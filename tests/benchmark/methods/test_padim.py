@@ -1,7 +1,7 @@
 """PaDiM against a plain NumPy and SciPy reference, and against anomalib where that is installed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -13,21 +13,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods import METHODS, Scores
-from tabzoo.benchmark.methods.gaussians import PyramidGaussians
-from tabzoo.benchmark.methods.maps import smooth_upsample
+from tabzoo.benchmark.methods import METHODS, ImageBatches, Scores
 from tabzoo.benchmark.methods.padim import Padim, choose_channels
 from tabzoo.benchmark.metrics import image_auroc, pixel_auroc
 from tabzoo.errors import InputError
 
 Array = NDArray[np.float64]
-
-
-class Batches(list[Tensor]):
-    """A list of batches whose length is the number of images."""
-
-    def __len__(self) -> int:
-        return sum(len(self[i]) for i in range(list.__len__(self)))
 
 
 def pictures(count: int, *, seed: int, side: int = 64) -> Tensor:
@@ -86,10 +77,12 @@ def test_the_references_choice_of_channels(extractor: FeatureExtractor) -> None:
 
 
 @pytest.mark.parametrize("count", [30, 130])
-def test_maps_and_scores_are_the_references(extractor: FeatureExtractor, count: int) -> None:
+def test_maps_and_scores_are_the_references(
+    extractor: FeatureExtractor, count: int, batches: Callable[..., ImageBatches]
+) -> None:
     train, (test, masks) = pictures(count, seed=0), defective(12, seed=1)
     padim = METHODS["padim"].build(extractor, 1024)
-    padim.fit(Batches([train[:7], train[7:20], train[20:]]))
+    padim.fit(batches([train[:7], train[7:20], train[20:]]))
     parts = [padim.score(part) for part in test.split(5)]
     ours = Scores(*(torch.cat(values) for values in zip(*parts, strict=True)))
     chosen = random.Random(1024).sample(range(448), 100)
@@ -103,81 +96,35 @@ def test_maps_and_scores_are_the_references(extractor: FeatureExtractor, count: 
     assert pixel_auroc(ours.anomaly_maps, masks) == pytest.approx(pixel_auroc(planes, masks), abs=1e-6)
 
 
-def test_a_fit_starts_afresh_and_batches_do_not_matter(extractor: FeatureExtractor) -> None:
+def test_a_fit_starts_afresh_and_batches_do_not_matter(
+    extractor: FeatureExtractor, batches: Callable[..., ImageBatches]
+) -> None:
     images, test = pictures(24, seed=2), pictures(3, seed=5)
     padim = Padim(extractor, 0)
-    padim.fit(Batches([pictures(5, seed=9)]))
-    padim.fit(Batches([images]))
+    padim.fit(batches([pictures(5, seed=9)]))
+    padim.fit(batches([images]))
     whole = padim.score(test)
-    padim.fit(Batches(images.split(1)))
+    padim.fit(batches(images.split(1)))
     torch.testing.assert_close(padim.score(test).anomaly_maps, whole.anomaly_maps, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_few_images(extractor: FeatureExtractor, count: int) -> None:
+def test_few_images(extractor: FeatureExtractor, count: int, batches: Callable[..., ImageBatches]) -> None:
     images = pictures(count, seed=4)
     padim = Padim(extractor, 0)
-    padim.fit(Batches([images]))
+    padim.fit(batches([images]))
     scores = padim.score(torch.cat([images, pictures(count, seed=5)])).image_scores
     assert bool(torch.isfinite(scores).all())
     assert scores[:count].max() < scores[count:].min()
     if count == 1:  # no spread is known: distances are Euclidean but for 0.01 on the diagonal
         assert float(scores[0]) < 1e-2
     with pytest.raises(InputError, match="no images"):
-        padim.fit(Batches())
+        padim.fit(batches())
 
 
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        [(3, 2, 2), (2, 4, 4), (4, 8, 8)],
-        [(2, 2, 3), (3, 4, 6), (2, 8, 12)],  # not square
-        [(3, 4, 4), (2, 4, 4)],  # equal grids
-        [(3, 2, 2), (2, 4, 8)],  # rows and columns by different factors
-        [(3, 3, 3), (2, 5, 5), (2, 10, 10)],  # 5 is no multiple of 3
-        [(5, 4, 4)],
-        [(0, 2, 2), (2, 4, 4)],  # no channel of a layer chosen
-    ],
-)
-def test_pyramids_of_any_shape(shapes: list[tuple[int, int, int]]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    train, test = ([torch.randn(count, *shape, generator=generator) * 3 + 50 for shape in shapes] for count in (20, 6))
-    gaussians = PyramidGaussians(0.01)
-    for rows in torch.arange(20).split(6):
-        gaussians.update([level[rows] for level in train])
-    gaussians.factorise()
-    size = shapes[-1][1:]
-
-    def repeated(maps: list[Tensor]) -> Array:
-        at_finest = maps[-1]
-        for level in reversed([level for level in maps[:-1] if level.shape[1]]):
-            near = (
-                F.interpolate(level, size=(5, 5), mode="nearest") if level.shape[-1] == 3 and size[1] == 10 else level
-            )
-            at_finest = torch.cat([F.interpolate(near, size=size, mode="nearest"), at_finest], dim=1)
-        return at_finest.double().numpy()
-
-    found, (inputs, others) = gaussians.distances(test), (repeated(train), repeated(test))
-    for row, column in np.ndindex(*size):
-        here, difference = inputs[:, :, row, column], others[:, :, row, column] - inputs[:, :, row, column].mean(axis=0)
-        inverse = np.linalg.inv(np.cov(here, rowvar=False) + 0.01 * np.eye(here.shape[1]))
-        expected = np.sqrt((difference @ inverse * difference).sum(axis=1))
-        np.testing.assert_allclose(found[:, row, column].numpy(), expected, rtol=2e-5)
-
-
-@pytest.mark.parametrize(
-    ("grid", "size"), [((14, 14), (56, 56)), ((7, 5), (30, 21)), ((1, 2), (9, 9)), ((56, 56), (224, 224))]
-)
-def test_upsampling_and_smoothing(grid: tuple[int, int], size: tuple[int, int]) -> None:
-    values = torch.rand(3, *grid, generator=torch.Generator().manual_seed(1))
-    up = F.interpolate(values[:, None].double(), size=size, mode="bilinear", align_corners=False)[:, 0]
-    expected = np.stack([gaussian_filter(plane, sigma=4) for plane in up.numpy()])
-    np.testing.assert_allclose(smooth_upsample(values, size).numpy(), expected, rtol=1e-5)
-
-
-def test_memory_is_that_of_the_shared_blocks(extractor: FeatureExtractor) -> None:
+def test_memory_is_that_of_the_shared_blocks(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
     padim = Padim(extractor, 1024)
-    padim.fit(Batches([pictures(4, seed=0)]))
+    padim.fit(batches([pictures(4, seed=0)]))
     fine, middle, coarse = (len(padim.chosen[layer]) for layer in ("layer1", "layer2", "layer3"))
     values = 16**2 * fine * (1 + 100) + 8**2 * middle * (1 + middle + coarse) + 4**2 * coarse * (1 + coarse)
     assert padim.gaussians.num_bytes == 4 * values
@@ -185,7 +132,7 @@ def test_memory_is_that_of_the_shared_blocks(extractor: FeatureExtractor) -> Non
 
 
 @pytest.mark.slow
-def test_anomalib_gives_the_same(extractor: FeatureExtractor) -> None:
+def test_anomalib_gives_the_same(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
     torch_model = pytest.importorskip("anomalib.models.image.padim.torch_model")
     theirs = torch_model.PadimModel(backbone="resnet18", pre_trained=False, n_features=100)
     theirs.feature_extractor.feature_extractor.load_state_dict(extractor.body.state_dict())
@@ -199,7 +146,7 @@ def test_anomalib_gives_the_same(extractor: FeatureExtractor) -> None:
     theirs.eval()
     expected = theirs(test)
     ours = Padim(extractor, 1024, regularisation=0.01 + 1e-5)  # it adds twice
-    ours.fit(Batches(train.split(32)))
+    ours.fit(batches(train.split(32)))
     found = ours.score(test)
     # It mirrors images at their border without the edge pixel, so maps are equal where the border is out of reach.
     inner = (slice(None), slice(16, -16), slice(16, -16))
@@ -210,12 +157,12 @@ def test_anomalib_gives_the_same(extractor: FeatureExtractor) -> None:
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(extractor: FeatureExtractor) -> None:
+def test_on_a_gpu(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
     train, test = pictures(30, seed=0), pictures(4, seed=1)
     found = []
     for device in ("cpu", "cuda"):
         padim = Padim(extractor.to(device), 1024)
-        padim.fit(Batches(train.to(device).split(8)))
+        padim.fit(batches(train.to(device).split(8)))
         found.append(padim.score(test.to(device)).anomaly_maps.cpu())
     torch.testing.assert_close(found[1], found[0], rtol=1e-2, atol=1e-3)
     extractor.to("cpu")
