@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches
+from tabzoo.benchmark.methods.neighbours import k_center_greedy
 from tabzoo.benchmark.methods.patchcore import Patchcore
 from tabzoo.errors import InputError
 
@@ -25,16 +26,6 @@ def extractor() -> FeatureExtractor:
 
 def pictures(count: int, seed: int) -> Tensor:
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
-
-
-def greedy(points: Array, count: int, start: int) -> list[int]:
-    """The plain loop: all distances to the last choice, every time."""
-    chosen, nearest = [start], np.full(len(points), np.inf)
-    while len(chosen) < count:
-        nearest = np.minimum(nearest, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        nearest[chosen] = -1
-        chosen.append(int(nearest.argmax()))
-    return chosen
 
 
 def embeddings(extractor: FeatureExtractor, images: Tensor) -> Array:
@@ -73,7 +64,7 @@ def test_scores_and_maps_are_the_references(extractor: FeatureExtractor, batches
     generator = torch.Generator().manual_seed(5)
     start = int(torch.randint(len(patches), (), generator=generator))
     projected = patches @ torch.randn(384, 128, generator=generator).double().numpy()
-    bank = patches[greedy(projected, len(patches) // 10, start)]
+    bank = patches[k_center_greedy(torch.from_numpy(projected), len(patches) // 10, start=start)]
     scores, maps = reference(bank, embeddings(extractor, test), 9)
     found = patchcore.score(test)
     np.testing.assert_allclose(found.image_scores.numpy(), scores, rtol=1e-5)
