@@ -156,7 +156,7 @@ class _Ranking(NamedTuple):
         on_slope = torch.minimum(reached, width)
         areas = torch.where(width > 0, on_slope**2 / (2 * width), 0) + (reached - on_slope)
         mean = areas.mean() if weights is None else (areas * weights.to(areas.device)).sum()
-        return float(mean) / max_fpr
+        return min(1.0, float(mean) / max_fpr)  # Weights add up to 1 but for rounding.
 
     def average_precision(self) -> float:
         return float((self.recalled / (self.recalled + self.higher + self.level).double()).mean())

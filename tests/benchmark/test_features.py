@@ -114,7 +114,7 @@ def test_folders_that_do_not_do(folder: Path, tmp_path: Path) -> None:
 def test_weights_that_would_stay_random_unnoticed(folder: Path, tmp_path: Path) -> None:
     state = safetensors.torch.load_file(folder / "model.safetensors")
     config = json.loads((folder / "config.json").read_text())
-    config["pretrained_cfg"]["num_classes"] = 1000  # As of an ImageNet model: then timm does not load strictly.
+    config["num_classes"] = 1000  # As of an ImageNet model: then timm does not load strictly.
     (tmp_path / "config.json").write_text(json.dumps(config))
     for broken in (
         {key: value for key, value in state.items() if key != "layer2.0.conv1.weight"},

@@ -67,18 +67,18 @@ class PyramidGaussians:
     def factorise(self) -> None:
         """Turns the sums of squares into Cholesky factors of the covariances, in place. No update can follow."""
         for row in self._blocks:
-            for i, block in enumerate(row):
-                above = self._blocks[i]
+            for block, above in zip(row, self._blocks, strict=False):
+                *factors, pivot = above
                 # float64 costs little here and keeps the nearly singular covariances of few images positive definite.
-                rest = _seen_from(above[i], block).double() / max(self.count - 1, 1)
-                for factor, other in zip(row[:i], above[:i], strict=True):
-                    rest -= _seen_from(above[i], factor).double() @ other.double().mT
-                if block is above[i]:
+                rest = _seen_from(pivot, block).double() / max(self.count - 1, 1)
+                for factor, other in zip(row, factors, strict=False):
+                    rest -= _seen_from(pivot, factor).double() @ other.double().mT
+                if block is pivot:
                     rest.diagonal(dim1=-2, dim2=-1).add_(self.regularisation)
                     rest = torch.linalg.cholesky(rest)
                 else:
-                    rest = torch.linalg.solve_triangular(above[i].double().mT, rest, upper=True, left=False)
-                _seen_from(above[i], block).copy_(rest)
+                    rest = torch.linalg.solve_triangular(pivot.double().mT, rest, upper=True, left=False)
+                _seen_from(pivot, block).copy_(rest)
 
     def distances(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
@@ -111,8 +111,9 @@ def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
     for depth, level in enumerate(maps):
         rows, columns = _splits(maps[: depth + 1])
         split = level.unflatten(3, columns).unflatten(2, rows)  # [B, d, *rows, *columns]
+        # Rows and columns in turn, from the coarsest on.
         order = [axis for pair in enumerate(range(3 + depth, 4 + 2 * depth), start=2) for axis in pair]
-        levels.append(split.permute(*order, 1, 0).reshape(-1, *level.shape[1::-1]))
+        levels.append(split.permute(*order, 1, 0).flatten(0, -3).contiguous())
     return levels
 
 
@@ -133,4 +134,4 @@ def _splits(maps: Sequence[Tensor]) -> tuple[list[int], list[int]]:
 
 def _seen_from(coarse: Tensor, fine: Tensor) -> Tensor:
     """A fine level's [P, d, n] from the positions of a coarser one (or the same), [Q, P / Q * d, n]."""
-    return fine.view(len(coarse), -1, fine.shape[-1])
+    return fine.view(len(coarse), len(fine) // len(coarse) * fine.shape[1], fine.shape[2])

@@ -42,7 +42,7 @@ def k_center_greedy(points: Tensor, count: int, *, start: int) -> Tensor:
     while len(chosen) < count:
         for part, distances in squared_distances(points, points[new]):
             nearest[part] = torch.minimum(nearest[part], distances.amin(1))
-        nearest[new] = -1  # Never again, also where several points are equal.
+        nearest[new] = -torch.inf  # Never again, also where several points are equal.
         far, rows = nearest.topk(min(_FARTHEST, len(points)))
         new = rows[_farthest_first(points[rows], far, count - len(chosen))]
         chosen = torch.cat([chosen, new])
@@ -60,5 +60,5 @@ def _farthest_first(points: Tensor, nearest: Tensor, most: int) -> Tensor:
         chosen.append(index)
         distances = torch.addmv(squares, points, points[index], alpha=-2) + squares[index]
         nearest = torch.minimum(nearest, distances)
-        nearest[index] = -1
+        nearest[index] = -torch.inf
     return torch.stack(chosen)

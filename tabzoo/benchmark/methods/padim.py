@@ -18,7 +18,6 @@ from tabzoo.errors import InputError
 
 __all__ = ["Padim", "choose_channels"]
 
-_REGULARISATION = 0.01
 _SIGMA = 4.0
 
 
@@ -30,9 +29,12 @@ class Padim:
         seed: Of the choice.
         channels: How many to choose; by default 550 of 1,000 or more, else 100 (or all, if fewer): the reference's numbers
             for ResNet-18 (448 channels) and Wide ResNet-50 (1,792).
+        regularisation: Added to the diagonal of the covariances.
     """
 
-    def __init__(self, extractor: FeatureExtractor, seed: int, *, channels: int | None = None) -> None:
+    def __init__(
+        self, extractor: FeatureExtractor, seed: int, *, channels: int | None = None, regularisation: float = 0.01
+    ) -> None:
         self.extractor = extractor
         available = sum(extractor.channels.values())
         if channels is None:
@@ -41,14 +43,14 @@ class Padim:
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "channels": channels,
-            "regularisation": _REGULARISATION,
+            "regularisation": regularisation,
             "sigma": _SIGMA,
         }
-        self.gaussians = PyramidGaussians(_REGULARISATION)
+        self.gaussians = PyramidGaussians(regularisation)
 
     def fit(self, images: ImageBatches) -> None:
         """Fits the Gaussians."""
-        self.gaussians = PyramidGaussians(_REGULARISATION)
+        self.gaussians = PyramidGaussians(self.gaussians.regularisation)
         for batch in images:
             self.gaussians.update(self._maps(batch))
         if not self.gaussians.count:
