@@ -1,5 +1,6 @@
 """What is to be measured: the options of a run, checked, and the rows that they ask for."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,18 +104,15 @@ class Plan:
             WeightsError: A backbone's weights can't be fetched.
         """
         for name in self.options.method:
-            images = self.images(name)
-            digests = [of_class.digest() for of_class in images]
-            for backbone in self.backbones:
-                for seed in self.options.seeds:
-                    extractor, method = self.build(backbone, name, seed)
-                    settings, weights = self._settings(name, method), extractor.sha256()
-                    for shots in self.options.shots or (None,):
-                        for of_class, data in zip(images, digests, strict=True):
-                            of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
-                            decides = (weights, data, of_class.name, name, settings, seed, shots, self.test)
-                            key = row_key({"decides": decides})
-                            yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data)
+            # Before any image is decoded: what can't be fetched is found out at once.
+            built = [self._identify(*pair, name) for pair in itertools.product(self.backbones, self.options.seeds)]
+            images = [(of_class, of_class.digest()) for of_class in self.images(name)]
+            for (backbone, seed, settings, weights), shots in itertools.product(built, self.options.shots or (None,)):
+                for of_class, data in images:
+                    of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
+                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test)
+                    key = row_key({"decides": decides})
+                    yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data)
 
     def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Method]:
         """A backbone's extractor for a method, and the method on it."""
@@ -158,11 +156,14 @@ class Plan:
             raise InputError(f"--crop {crop}: images are resized to {resize} px; lower --crop or raise --resize")
         return resize, crop
 
-    def _settings(self, name: str, method: Method) -> dict[str, Any]:
+    def _identify(self, backbone: Backbone, seed: int, name: str) -> tuple[Backbone, int, dict[str, Any], str]:
+        """A backbone and a seed, with the settings of a method on it and the hash of its weights."""
+        extractor, method = self.build(backbone, name, seed)
         resize, crop = self._sizes(name)
         amp = "bf16" if self.options.amp else "off"
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
-        return {"resize": resize, "crop": crop, "amp": amp, **pixels, **method.settings}
+        settings = {"resize": resize, "crop": crop, "amp": amp, **pixels, **method.settings}
+        return backbone, seed, settings, extractor.sha256()
 
 
 def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:

@@ -38,7 +38,7 @@ def run(options: Options, *, progress: bool = True) -> str:
         raise InputError(f"--output {folder}: can't be used as a folder: {error.strerror}") from error
     done = {row.key for row in read_rows(folder)}
     plan = Plan(options)
-    jobs = list(plan.jobs())
+    jobs = list({job.key: job for job in plan.jobs()}.values())  # once each, whatever is named twice
     missing = [job for job in jobs if job.key not in done]
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:
         for (backbone, name, seed), of_one in itertools.groupby(

@@ -254,6 +254,11 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
     assert not read_rows(tmp_path / "out")
 
 
+def test_what_is_named_twice_is_measured_once(options: Callable[..., Options], measured: list[str]) -> None:
+    run(options(classes=["capsule", "capsule"], seeds=[0, 0], method=["padim", "padim"]), progress=False)
+    assert measured == ["capsule"]
+
+
 def test_weights_that_cannot_be_had(options: Callable[..., Options], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not published yet"):
         run(options(backbone=["resnet18.tab_mvtec"]), progress=False)
