@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tabzoo.data.locks import lock
 from tabzoo.errors import InputError
 
 __all__ = ["METRICS", "RESULTS", "REAL", "Row", "append_row", "read_rows", "row_key"]
@@ -88,9 +89,9 @@ def row_key(identity: dict[str, Any]) -> str:
 
 
 def append_row(folder: Path, row: Row) -> None:
-    """Appends a row; what a killed run left of its last line is cut off before."""
+    """Appends a row; what a killed run left of its last line is cut off before. Several processes may share a folder."""
     path = folder / RESULTS
-    with path.open("ab+") as file:
+    with lock(path), path.open("ab+") as file:
         file.seek(0)
         content = file.read()
         if not content.endswith(b"\n"):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_a_torn_last_line_is_cut(tmp_path: Path, make_row: MakeRow) -> None:
     assert read_rows(tmp_path) == [first]
     append_row(tmp_path, second)
     assert read_rows(tmp_path) == [first, second]
+
+
+def test_several_may_append_at_once(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = [make_row("random", f"class {i}") for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda row: append_row(tmp_path, row), rows))
+    assert {row.key for row in read_rows(tmp_path)} == {row.key for row in rows}
 
 
 def test_of_rows_with_one_key_the_last_counts(tmp_path: Path, make_row: MakeRow) -> None:
