@@ -261,8 +261,8 @@ def evaluate(
         values |= ranking.measures("pixel")
         values["aupro"] = ranking.area(weights=region_weights(masks), max_fpr=max_fpr)
     except InputError as error:
-        names = {"pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro"} - set(values)
-        reasons |= dict.fromkeys(sorted(names), str(error))
+        pixel_measures = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
+        reasons |= {name: str(error) for name in pixel_measures if name not in values}
     return ClassMetrics(**values, undefined_because=reasons)
 
 
