@@ -41,8 +41,8 @@ class FeatureExtractor(nn.Module):
         self.body = body.eval().requires_grad_(False)
         self.channels: dict[str, int] = dict(zip(layers, body.feature_info.channels(), strict=True))  # type: ignore[operator, union-attr]
         config = resolve_data_config(getattr(body, "pretrained_cfg", {}))
-        self.mean: tuple[float, ...] = config["mean"]
-        self.std: tuple[float, ...] = config["std"]
+        self.mean: tuple[float, ...] = tuple(config["mean"])
+        self.std: tuple[float, ...] = tuple(config["std"])
         self.amp = amp
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.body.to(memory_format=self.memory_format)

@@ -180,7 +180,8 @@ class StreamingPixelAuroc:
     """Pixel AUROC batch by batch from two histograms, for more pixels than fit into memory.
 
     The bins are the leading bits of the scores as float32 numbers: no range has to be known, and a bin's scores differ by
-    less than 1 / 2,048. Only the order within a bin is lost. It is taken for half right, so the value is at most `bound` off.
+    less than 1 / 2,048 of themselves. Only the order within a bin is lost. It is taken for half right, so the value is at
+    most `bound` off.
     """
 
     _SHIFT = 12  # 32 - 12 bits: sign, exponent and 11 bits of the fraction.
@@ -251,8 +252,7 @@ def evaluate(
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
     try:
-        ranking = _Ranking.of(image_scores, labels, "image")
-        values |= ranking.measures("image")
+        values |= _Ranking.of(image_scores, labels, "image").measures("image")
     except InputError as error:
         reasons |= dict.fromkeys(("image_auroc", "image_average_precision", "image_f1_max"), str(error))
     try:

@@ -70,8 +70,8 @@ def test_statistics_are_the_backbones(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     extractor = build_extractor(str(tmp_path), layers=("1",))
-    assert tuple(extractor.mean) == (0.5, 0.5, 0.5)
-    assert tuple(extractor.std) == (0.25, 0.25, 0.25)
+    assert extractor.mean == (0.5, 0.5, 0.5)
+    assert extractor.std == (0.25, 0.25, 0.25)
 
 
 def test_faster_forms_give_nearly_the_same() -> None:

@@ -1,6 +1,7 @@
 """Metrics against scikit-learn and a brute-force AUPRO, and what is undefined."""
 
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -187,6 +188,15 @@ def test_what_is_undefined_says_why(change: dict[str, Tensor], undefined: tuple[
         assert found.undefined_because[name] == reason
     for name in {*PIXELS, *IMAGES} - set(found.undefined_because):
         assert 0 <= getattr(found, name) <= 1
+
+
+def test_without_scipy_only_aupro_is_undefined(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps, masks = planes(5, levels=8)
+    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
+    found = evaluate(maps.amax(dim=(1, 2)), masks.amax(dim=(1, 2)), maps, masks)
+    assert found.undefined_because == {"aupro": 'AUPRO needs SciPy: pip install "tabzoo[benchmark]"'}
+    assert found.aupro is None
+    assert found.pixel_auroc == pixel_auroc(maps, masks)
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ __all__ = ["k_center_greedy", "squared_distances"]
 # So many distances are made at a time, on a CPU as many as stay in its cache; for no fewer points, lest products are slow.
 _AT_A_TIME = {"cpu": 2**18}
 _AT_A_TIME_ELSEWHERE = 2**26
-_POINTS = 256
+_POINTS = 512
 # So many of the farthest points are at hand while centres are chosen.
 _FARTHEST = 512
 
