@@ -98,12 +98,17 @@ class PairMaker:
         abnormal, mask = self.synthesis.apply(normal, source, drawn.to(self.device))
         return RawPairs(normal, abnormal, mask, self.class_ids[members].to(self.device))
 
-    def stream(self, seed: int, batches: Iterable[tuple[int, Tensor]]) -> Generator[Pairs, None, None]:
-        """The pairs of one batch after another, each of an (epoch, sample ids); the next one may write over them.
+    def stream(
+        self, seed: int, batches: Iterable[tuple[int, Tensor]], *, ahead: bool | None = None
+    ) -> Generator[Pairs, None, None]:
+        """The pairs of one batch after another; the next one may write over them.
 
-        On a GPU the next batch is made while one is trained on. A CPU has no idle cores to make it with.
+        Args:
+            seed: The run's seed.
+            batches: Epoch and sample ids of each.
+            ahead: Make the next batch while one is in use; by default on a GPU, for a CPU has no idle cores to do it with.
         """
-        if self.device.type == "cpu":
+        if not (self.device.type != "cpu" if ahead is None else ahead):
             return (self(seed, epoch, ids) for epoch, ids in batches)
 
         def make(numbered: tuple[int, tuple[int, Tensor]]) -> Pairs:

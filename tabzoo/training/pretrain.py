@@ -20,7 +20,7 @@ import yaml
 from tqdm import tqdm
 
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.errors import InputError, TabzooError, TrainingError, brief
+from tabzoo.errors import InputError, TabzooError, brief
 from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
     # What the first of several processes warns of, the others would too.
     logging.basicConfig(level=logging.WARNING if _rank() == 0 else logging.ERROR, format="%(message)s")
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments, ranks = list(sys.argv[1:] if argv is None else argv), Ranks()
     try:
         command = parse(arguments)
         kind = _device(command.device)
@@ -90,12 +90,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: {error}")
     except torch.OutOfMemoryError as error:
         _say(f"error: {error}\nType a smaller --batch-size, or --micro-batch N to keep the batch.")
+    except RuntimeError as error:
+        if ranks.size == 1:
+            raise
+        _say(
+            f"error: this process can't go on, most likely because another one of the run has ended; that one's own message "
+            f"says why (here: {brief(error)}). Checkpoints are whole. To go on:\n  {_resuming(arguments)}"
+        )
     except OSError as error:  # a full disk, a folder that went away: checkpoints written before it are whole
         _say(f"error: {error}")
     except KeyboardInterrupt:
         _say("\nStopped before the first step; nothing is lost.")
         return 128 + signal.SIGINT
     return 2
+
+
+def _resuming(arguments: Sequence[str]) -> str:
+    return again(arguments, "--resume", without=("--overwrite", "--resume"))
 
 
 def _say(message: str) -> None:
@@ -119,11 +130,12 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
     if ranks.is_first:
         output.write_run(folder, recipe, run.text, command=again(arguments), device=device)
         _announce(run, recipe_name)
-    resume = again(arguments, "--resume", without=("--overwrite", "--resume"))
     with stop_requests() as stop:
-        asked = _train(run, stop, resume)
+        asked = train(run, stop)
     if ranks.is_first and asked:
-        print(f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {resume}")
+        print(
+            f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
+        )
     elif ranks.is_first:
         _finish(run, recipe_name)
         if command.settings.data is None and command.benchmark:
@@ -138,19 +150,6 @@ def _prepare(command: Command, folder: Path) -> bool:
         print(f"The run in {folder} is finished; nothing to do.")
         return False
     return True
-
-
-def _train(run: Run, stop: StopRequest, resume: str) -> int:
-    """Trains, and puts in words what the loss of another process looks like from this one."""
-    try:
-        return train(run, stop)
-    except RuntimeError as error:
-        if run.ranks.size == 1 or isinstance(error, TabzooError | torch.OutOfMemoryError):
-            raise
-        raise TrainingError(
-            f"step {run.step + 1} failed, most likely because another process of this run has ended; that one's own "
-            f"message says why (here: {brief(error)}). Checkpoints are whole. To go on from the last one:\n  {resume}"
-        ) from error
 
 
 def _device(name: str) -> str:

@@ -117,8 +117,6 @@ class Run:
         return DistributedDataParallel(
             self.aligner,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            # Running statistics are not used in training; the ones kept are the first process's.
-            broadcast_buffers=False,
             # Gradients of the normal branch's own head come from the backward pass that is not synchronised.
             find_unused_parameters=self.recipe.projection == "residual",
             gradient_as_bucket_view=True,

@@ -1,5 +1,6 @@
 """Pairs of normal images and anomalies, as the backbone sees them."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.pairs import SETTINGS, PairMaker, _settings, _textures
+from tabzoo.training.pairs import SETTINGS, PairMaker, Pairs, _settings, _textures
 from tabzoo.training.recipe import Recipe
 
 
@@ -95,3 +96,21 @@ def test_sources_are_taken_from_the_members_alone() -> None:
     for epoch in range(20):
         pairs.raw(0, epoch, torch.arange(4))
     assert set(asked) == set(members.tolist())
+
+
+def test_pairs_made_ahead_are_the_same_and_stay_while_they_are_used() -> None:
+    pairs, _ = maker(RECIPE.replace(channels_last=True))
+    batches = [(epoch, torch.tensor([epoch, 5, 2])) for epoch in range(5)]
+
+    def copied(batch: Pairs) -> list[Tensor]:
+        return [tensor.clone() for tensor in batch]
+
+    plain = [copied(batch) for batch in pairs.stream(1, batches)]
+    made_ahead = []
+    for batch in pairs.stream(1, batches, ahead=True):
+        first = copied(batch)
+        time.sleep(0.02)  # the next batch is written meanwhile
+        assert all(torch.equal(a, b) for a, b in zip(first, batch, strict=True))
+        made_ahead.append(first)
+    for one, other in zip(plain, made_ahead, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

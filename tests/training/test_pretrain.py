@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -122,10 +123,23 @@ def test_the_loaded_model_gives_the_features_of_the_trained_one(
 
 
 def test_equal_seeds_give_equal_weights(small: Arguments, tmp_path: Path) -> None:
-    for name, more in {"a": [], "b": ["--workers", "2", "--log-every", "3"], "c": ["--seed", "1"]}.items():
+    """Whatever the number of workers, wherever the images are kept, and whether that cache was there before."""
+    disk = ["--cache", "disk", "--cache-dir", str(tmp_path / "cache")]
+    runs = {
+        "ram": [],
+        "workers": ["--workers", "2", "--log-every", "3"],
+        "disk": disk,
+        "disk again": disk,
+        "off": ["--cache", "off", "--cache-dir", str(tmp_path / "none"), "--workers", "2"],
+        "another seed": ["--seed", "1"],
+    }
+    for name, more in runs.items():
         assert pretrain.main(small("--output", str(tmp_path / name), *more)) == 0
-    assert_equal_weights(tmp_path / "a", tmp_path / "b")
-    assert not torch.equal(weights(tmp_path / "a")["conv1.weight"], weights(tmp_path / "c")["conv1.weight"])
+    for name in ("workers", "disk", "disk again", "off"):
+        assert_equal_weights(tmp_path / "ram", tmp_path / name)
+    assert not torch.equal(
+        weights(tmp_path / "ram")["conv1.weight"], weights(tmp_path / "another seed")["conv1.weight"]
+    )
 
 
 def test_the_saved_recipe_repeats_the_run(small: Arguments, tmp_path: Path, toy: Path) -> None:
@@ -172,6 +186,23 @@ def test_settings_run(small: Arguments, tmp_path: Path, more: list[str]) -> None
 def test_resnet50_with_a_projection(small: Arguments, tmp_path: Path) -> None:
     assert pretrain.main(small("--backbone", "resnet50", "--projection", "linear", "--epochs", "1")) == 0
     assert timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).num_features == 2048
+
+
+def test_compiled_it_trains_the_same(small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a backend that compiles nothing, for speed: what is tested is the graph and the names of the weights."""
+    original, graphs = torch.nn.Module.compile, []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: original(self, backend=backend))
+    for name, more in (("plain", []), ("compiled", ["--compile"])):
+        assert pretrain.main(small("--output", str(tmp_path / name), "--epochs", "1", *more)) == 0
+    assert graphs
+    plain, compiled = weights(tmp_path / "plain"), weights(tmp_path / "compiled")
+    for key in plain:
+        torch.testing.assert_close(plain[key], compiled[key], rtol=1e-4, atol=1e-5)
 
 
 def test_micro_batches_add_up_to_the_whole_gradient(small: Arguments, tmp_path: Path) -> None:
@@ -266,41 +297,66 @@ def test_a_changed_recipe_goes_on_when_allowed(
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_weights(small: Arguments, tmp_path: Path) -> None:
-    """SIGKILL at 20 moments, half of them while a checkpoint is written; then the bytes of the run never killed."""
+def test_killed_at_any_moment_it_goes_on_to_the_same_weights(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL at 20 moments, ten random ones and ten while a checkpoint is written; then the bytes of a run never killed."""
     more = ["--epochs", "14", "--save-every", "1", "--projection", "residual"]
     torch.set_num_threads(1)  # a forked child can't use the parent's threads, and their number decides the last bits
-    assert pretrain.main(small("--output", str(tmp_path / "whole"), *more)) == 0
-    killed, first = 0, 1
-    while killed < 20:
+    calls = [0]
+    with monkeypatch.context() as patch:
+        _on_each_call(patch, lambda: calls.append(calls.pop() + 1))
+        assert pretrain.main(small("--output", str(tmp_path / "whole"), *more)) == 0
+    sys.setprofile(None)
+    draws, a_step = random.Random(0), calls[0] // 42
+    for killed in range(20):
         process = os.fork()
         if process == 0:  # a child with everything imported already: each start would take seconds
-            _die_at(first + killed * 2, while_saving=killed % 2 == 0)
+            if killed % 2:
+                _die_while_saving()
+            else:
+                _die_after(draws.randrange(2 * a_step))
             os._exit(pretrain.main(small(*more, "--resume")))
+        draws.random()
         _, status = os.waitpid(process, 0)
         assert os.WIFSIGNALED(status), "the run came to its end before it was killed 20 times"
-        killed += 1
     assert pretrain.main(small(*more, "--resume")) == 0
     assert_equal_weights(tmp_path / "whole", tmp_path / "out")
     steps = [row["step"] for row in read_rows(tmp_path / "out" / "metrics.jsonl")]
     assert steps == list(range(1, 43))
 
 
-def _die_at(step: int, *, while_saving: bool) -> None:
-    """From now on this process is killed at this step, in the middle of it or of writing its checkpoint."""
-    where, name = (pretrain_checkpoint, "_write") if while_saving else (Run, "optimise")
-    original = getattr(where, name)
+def _on_each_call(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """From the first step on, acts at each call of a function, Python's or C's."""
+    original = Run.optimise
 
-    def dying(*arguments: object) -> None:
-        if while_saving and f"step_{step:08d}" in str(arguments[0]):
-            path, content = arguments
-            Path(f"{path}.tmp").write_bytes(content[: len(content) // 2])  # type: ignore[index, arg-type]
-            os.kill(os.getpid(), signal.SIGKILL)
-        if not while_saving and arguments[0].step == step - 1:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(*arguments)
+    def optimise(self: Run, pairs: object) -> None:
+        sys.setprofile(lambda *_: act())
+        original(self, pairs)  # type: ignore[arg-type]
 
-    setattr(where, name, dying)
+    patch.setattr(Run, "optimise", optimise)
+
+
+def _die_after(calls: int) -> None:
+    """From now on this process is killed at that call after its first step has begun."""
+    left = [calls]
+
+    def count() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _on_each_call(pytest.MonkeyPatch(), count)
+
+
+def _die_while_saving() -> None:
+    """From now on this process is killed when half of its next checkpoint is written."""
+
+    def dying(path: Path, content: bytes) -> None:
+        Path(f"{path}.tmp").write_bytes(content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pretrain_checkpoint._write = dying
 
 
 # --- bad input: one line that says what to do, exit code 2, no traceback
@@ -465,6 +521,22 @@ def test_cuda_trains_and_makes_the_same_anomalies(small: Arguments, tmp_path: Pa
     assert_equal_weights(tmp_path / "cuda", tmp_path / "again")
     first = [read_rows(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in ("cpu", "cuda")]
     assert first[0] == pytest.approx(first[1], rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_step_on_cuda_never_waits(small: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the step nor, in its own thread, what makes the pairs waits for the stream that trains."""
+    original = Run.optimise
+
+    def optimise(self: Run, pairs: object) -> None:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            original(self, pairs)  # type: ignore[arg-type]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Run, "optimise", optimise)
+    assert pretrain.main(small("--device", "cuda", "--amp", "bf16", "--channels-last", "--cache", "device")) == 0
 
 
 @pytest.mark.slow
