@@ -1,16 +1,21 @@
-"""`python -m tabzoo.benchmark fid ...`: the benchmark's command line."""
+"""`python -m tabzoo.benchmark run|table|fid ...`: the benchmark's command line."""
 
 import argparse
+import importlib.util
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, measure
+from tabzoo.benchmark.methods import METHODS
+from tabzoo.benchmark.plan import Options, choose_classes, choose_device
+from tabzoo.benchmark.results import RESULTS, read_rows
+from tabzoo.benchmark.run import run
+from tabzoo.benchmark.table import to_markdown
 from tabzoo.cli import run_command
+from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.errors import InputError
 from tabzoo.training.recipe import SYNTHESES, Recipe
@@ -27,7 +32,60 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tabzoo.benchmark", description="Measure what tabzoo makes.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    fid = commands.add_parser("fid", help="FID of synthetic anomalies against real defects (the paper's Table 1)")
+    _add_run(commands.add_parser("run", help="measure backbones with anomaly detectors on a folder of images"))
+    table = commands.add_parser("table", help="the tables of finished runs, put together")
+    table.add_argument("outputs", nargs="+", metavar="OUT", help="output folders of runs")
+    table.add_argument("--against", choices=("paper",), help="put the numbers of the paper's Table 2 beside ours")
+    table.set_defaults(run=_table)
+    _add_fid(commands.add_parser("fid", help="FID of synthetic anomalies against real defects (the paper's Table 1)"))
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--backbone",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="a run's folder, a timm name, local-dir:DIR, hf-hub:ID, random[:ARCHITECTURE] (resnet18 from the seed); the "
+        "others are compared with the first",
+    )
+    run.add_argument("--method", nargs="+", default=["padim"], metavar="NAME", help=", ".join(METHODS))
+    run.add_argument(
+        "--data", required=True, metavar="DIR", help="folder with good images to fit to and images to test on"
+    )
+    run.add_argument("--output", required=True, metavar="OUT", help="folder that gains rows; finished ones are kept")
+    run.add_argument("--layout", default="auto", metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}")
+    run.add_argument("--classes", nargs="+", metavar="NAME", help="only these classes")
+    run.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], metavar="S", help="seed values, each a row of its own"
+    )
+    run.add_argument("--shots", nargs="+", type=int, metavar="K", help="fit to K good images drawn from the seed")
+    run.add_argument(
+        "--test",
+        default="real",
+        choices=("real", "synthetic"),
+        help="synthetic: held-out good images against anomalies of a kind that no backbone was trained with; a proxy",
+    )
+    run.add_argument(
+        "--resize", type=int, metavar="PX", help="side that images are squashed to; the method's if not given"
+    )
+    run.add_argument("--crop", type=int, metavar="PX", help="side of the centre crop; the method's if not given")
+    run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
+    run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    run.add_argument("--amp", action="store_true", help="backbones compute in bfloat16")
+    run.add_argument(
+        "--full-resolution",
+        action="store_true",
+        help="pixel metrics at the files' resolution, not at the method's input",
+    )
+    run.add_argument("--cache", default=Options.cache, choices=CACHE_MODES, help="where decoded images are kept")
+    run.add_argument("--cache-dir", metavar="DIR", help="the user cache folder if not given")
+    run.add_argument("--workers", type=int, metavar="N", help="processes that decode images; one a core if not given")
+    run.set_defaults(run=_run)
+
+
+def _add_fid(fid: argparse.ArgumentParser) -> None:
     fid.add_argument("--data", required=True, metavar="DIR", help="folder with defects in its test split")
     fid.add_argument("--layout", default="auto", metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}")
     fid.add_argument("--classes", nargs="+", metavar="NAME", help="only these classes")
@@ -40,19 +98,28 @@ def _parser() -> argparse.ArgumentParser:
     fid.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     fid.add_argument("--output", metavar="FILE", help="write the rows there too, as JSON lines")
     fid.set_defaults(run=_fid)
-    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("scipy") is None:  # the quickstart goes without AUPRO, which rows to keep should not
+        raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"')
+    given = {key: value for key, value in vars(options).items() if key != "run"}
+    print(run(Options(**given | {"output": Path(options.output)})))
+    print(f"Made in {options.output}: {RESULTS}, table.md, table.csv, maps/, roc/")
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    rows = [row for folder in options.outputs for row in read_rows(Path(folder))]
+    if not rows:
+        raise InputError(f"{', '.join(options.outputs)}: no {RESULTS} with rows; give the output folder of a run")
+    rows = list({row.key: row for row in rows}.values())
+    print(to_markdown(rows, against_paper=options.against == "paper"), end="")
+    return 0
 
 
 def _fid(options: argparse.Namespace) -> int:
-    samples = find_samples(options.data, layout=options.layout)
-    if options.classes:
-        if unknown := sorted(set(options.classes) - set(samples.classes)):
-            raise InputError(f"--classes: no class {', '.join(unknown)}; there are {', '.join(samples.classes)}")
-        wanted = [index for index, name in enumerate(samples.classes) if name in options.classes]
-        samples = samples.select([class_id in wanted for class_id in samples.class_ids], drop=True)
-    device = "cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu"
-    if options.device == "cuda" and device == "cpu":
-        raise InputError("--device cuda: torch finds no CUDA device here. Type --device cpu.")
+    samples = choose_classes(find_samples(options.data, layout=options.layout), options.classes)
     recipe = Recipe(resize=options.resize, crop=options.crop, seed=options.seed)
     rows = measure(
         samples,
@@ -60,7 +127,7 @@ def _fid(options: argparse.Namespace) -> int:
         features=options.features,
         recipe=recipe,
         batch_size=options.batch_size,
-        device=device,
+        device=choose_device(options.device),
         progress=True,
     )
     what = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
 
-__all__ = ["build_backbone", "embedding_width"]
+__all__ = ["build_backbone", "cached_weights", "check_name", "embedding_width"]
 
 
 def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
@@ -26,7 +26,7 @@ def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
         InputError: No such model, or a file that does not fit it.
         WeightsError: The pretrained weights can't be fetched.
     """
-    _check_name(name)
+    check_name(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if init == "pretrained":
@@ -58,7 +58,12 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
     return output.shape[1]
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuses a name that timm does not know, and names the nearest one.
+
+    Raises:
+        InputError: No such model, or no such tag of it. Hub and folder names pass.
+    """
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         return
     if not timm.is_model(name):
@@ -72,7 +77,7 @@ def _check_name(name: str) -> None:
 
 def _build_pretrained(name: str) -> nn.Module:
     try:
-        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, **_cached(name))
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, **cached_weights(name))
         return model
     except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
         raise WeightsError(
@@ -82,7 +87,7 @@ def _build_pretrained(name: str) -> nn.Module:
         ) from error
 
 
-def _cached(name: str) -> dict[str, Any]:
+def cached_weights(name: str) -> dict[str, Any]:
     """What makes timm read the cached copy at once when the Hub does not answer."""
     config = timm.get_pretrained_cfg(name) if ":" not in name else None
     if config is None or config.file or not config.hf_hub_id:

@@ -40,6 +40,8 @@ class Command:
     """Refuse to start when a file can't be read, in place of skipping it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU if there is one."""
+    benchmark: bool = True
+    """Quickstart: test random and trained weights on the toy factory's defects at the end."""
     settings: Annotated[tyro.conf.OmitArgPrefixes[Recipe], tyro.conf.arg(name="recipe fields")]
     """The resolved recipe."""
 

@@ -34,6 +34,7 @@ _OURS = (
     "figures",
     "toy_factory",
     "toy_factory.half",
+    "benchmark",
 )
 
 

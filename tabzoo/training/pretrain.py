@@ -138,6 +138,8 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
         )
     elif ranks.is_first:
         _finish(run, recipe_name)
+        if command.settings.data is None and command.benchmark:
+            _benchmark(run)
     return 128 + asked if asked else 0
 
 
@@ -242,6 +244,30 @@ def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float
     print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
     if run.text.text_pretrained == "untrained":
         print("The text tower was untrained: this shows the machinery, not a usable backbone.")
+
+
+def _benchmark(run: Run) -> None:
+    """The quickstart's last step: random weights against the trained ones, on the toy factory's test split."""
+    from tabzoo.benchmark.plan import Options
+    from tabzoo.benchmark.run import run as benchmark
+
+    recipe, folder = run.recipe, run.folder / "benchmark"
+    print(f"\nTesting random weights against the trained ones with PaDiM on {recipe.data} ...")
+    options = Options(
+        backbone=["random", str(run.folder)],
+        method=["padim"],
+        data=str(recipe.data),
+        output=folder,
+        seeds=[recipe.seed],
+        resize=recipe.resize,
+        crop=recipe.crop,
+        device=run.device.type,
+        cache=recipe.cache,
+        cache_dir=recipe.cache_dir,
+        workers=recipe.workers,
+    )
+    print(benchmark(options))
+    print(f"Anomaly maps beside their images: {folder / 'maps'}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tabzoo.training.command import again, parse
 from tabzoo.training.recipe import Recipe
 
 FLAGS = """
-allow-recipe-change amp backbone batch-norm batch-size cache cache-dir channels-last class-names compile crop
+allow-recipe-change amp backbone batch-norm batch-size benchmark cache cache-dir channels-last class-names compile crop
 cutpaste-variant data device epochs init layout learn-temperature license log-every lr mask-block mask-num-blocks mean
 micro-batch mix-weights momentum nsa-background nsa-background-threshold nsa-blend nsa-gamma-lower nsa-gamma-scale
 nsa-gamma-shape nsa-min-object nsa-min-overlap nsa-mode nsa-num-patches nsa-resize nsa-resize-max nsa-resize-min
@@ -31,7 +31,16 @@ def test_flags_are_frozen(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert [flag for flag in found if flag != "help" and not flag.startswith("no-")] == FLAGS
     fields = {field.name.replace("_", "-") for field in dataclasses.fields(Recipe)}
-    assert fields | {"recipe", "output", "resume", "allow-recipe-change", "overwrite", "strict", "device"} == set(FLAGS)
+    assert fields | {
+        "recipe",
+        "output",
+        "resume",
+        "allow-recipe-change",
+        "overwrite",
+        "strict",
+        "device",
+        "benchmark",
+    } == set(FLAGS)
 
 
 def test_flags_override_the_recipe() -> None:

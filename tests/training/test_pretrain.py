@@ -60,7 +60,16 @@ def test_quickstart_learns(quickstart: Path) -> None:
 @pytest.mark.slow
 def test_quickstart_output_folder(quickstart: Path) -> None:
     assert sorted(entry.name for entry in quickstart.iterdir()) == [
-        *("README.md", "checkpoints", "config.json", "figures", "metrics.jsonl", "model.safetensors", "recipe.yaml"),
+        *(
+            "README.md",
+            "benchmark",
+            "checkpoints",
+            "config.json",
+            "figures",
+            "metrics.jsonl",
+            "model.safetensors",
+            "recipe.yaml",
+        ),
         *("run.json", "tabzoo.json", "text_features.safetensors", "toy_factory", "validation.jsonl"),
     ]
     for name in ("samples", "curves", "similarity"):

@@ -1,0 +1,61 @@
+"""How sure a difference of image AUROCs is: a paired bootstrap over the test images.
+
+The good and the anomalous images of a class are drawn again with replacement, the same ones for both backbones and, where
+the test images are the same, for all seeds. Seeds are not drawn: their spread is shown beside it as a standard deviation.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabzoo.benchmark.results import Row
+
+__all__ = ["DRAWS", "auroc_differences", "interval"]
+
+DRAWS = 1000
+Array = NDArray[np.float64]
+
+
+def auroc_differences(pairs: Sequence[tuple[Row, Row]]) -> Array | None:
+    """Differences of image AUROC, second minus first, mean over the pairs, in each of `DRAWS` bootstrap samples.
+
+    Args:
+        pairs: Rows of one class, a pair for each seed.
+
+    Returns:
+        [DRAWS], or None when an AUROC is undefined or a pair was not tested on the same images.
+    """
+    by_images: dict[tuple[str, int | None], list[Array]] = {}
+    for first, second in pairs:
+        if first.test_images != second.test_images or first.image_auroc is None or second.image_auroc is None:
+            return None
+        by_images.setdefault(first.test_images, []).append(_wins(second) - _wins(first))
+    if not by_images:
+        return None
+    total = np.zeros(DRAWS)
+    for images, differences in by_images.items():
+        rng = np.random.default_rng(zlib.crc32(repr(images).encode()))  # the same whatever else is in the table
+        total += len(differences) * _resampled(np.mean(differences, axis=0), rng)
+    return total / len(pairs)
+
+
+def interval(draws: Array) -> tuple[float, float]:
+    """The middle 95 % of the draws."""
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _wins(row: Row) -> Array:
+    """1 where an anomalous image scores above a good one, 1/2 at a tie, [A, G]; the mean is the AUROC."""
+    good, anomalous = (np.array(row.scores[kind]) for kind in ("good", "anomalous"))
+    wins: Array = (anomalous[:, None] > good) + 0.5 * (anomalous[:, None] == good)
+    return wins
+
+
+def _resampled(wins: Array, rng: np.random.Generator) -> Array:
+    """The mean of `wins` [A, G] with rows and columns drawn again with replacement, [DRAWS]."""
+    counts = [rng.multinomial(size, np.full(size, 1 / size), size=DRAWS) for size in wins.shape]
+    drawn: Array = ((counts[0] @ wins) * counts[1]).sum(axis=1) / wins.size
+    return drawn

@@ -1,0 +1,183 @@
+"""The images of one class: those that a method is fitted to, and those that it is tested on."""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tabzoo.benchmark.results import REAL
+from tabzoo.data.cache import Images
+from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.samples import GOOD, TEST, TRAIN
+from tabzoo.errors import InputError
+from tabzoo.training.pairs import PairMaker
+from tabzoo.training.recipe import Recipe
+from tabzoo.training.sampling import hold_out
+from tabzoo.training.synthesis.draws import permutation
+
+__all__ = ["Batches", "ClassImages", "Drawn", "Trial"]
+
+_HELD_OUT = 0.25
+"""Share of the good training images that synthetic anomalies are made of and that methods are not fitted to."""
+_SHOTS = 201  # key of the draw, apart from those of training
+_AT_A_TIME = 256
+
+
+class Drawn(NamedTuple):
+    """Images to fit to."""
+
+    rows: NDArray[np.int64]
+    paths: list[str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Images to test on: `pixels` gives some of them, uint8 [B, H, W, 3], as the method sees them."""
+
+    pixels: Callable[[Tensor], Tensor]
+    labels: NDArray[np.bool_]
+    kinds: Sequence[str]
+    """Kind of defect of each, or "good"."""
+    masks: Tensor
+    """bool [N, H, W]; all False where there is no mask."""
+    has_mask: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Batches:
+    """Normalised images, float32 [B, 3, H, W], as often as one likes.
+
+    Args:
+        pixels: Gives uint8 [B, H, W, 3] for indices.
+        rows: The indices to go through.
+        batch_size: Images at a time.
+        mean: Of the normalisation, RGB in [0, 1].
+        std: The same.
+    """
+
+    def __init__(
+        self,
+        pixels: Callable[[Tensor], Tensor],
+        rows: Tensor,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self._pixels, self._rows, self._batch_size = pixels, rows, batch_size
+        self._mean, self._std = (255 * torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for rows in self._rows.split(self._batch_size):
+            images = self._pixels(rows).permute(0, 3, 1, 2).contiguous()
+            yield (images - self._mean.to(images.device)) / self._std.to(images.device)
+
+
+class ClassImages:
+    """The images of one class.
+
+    Args:
+        images: Of the whole data set, with masks.
+        class_id: Which class.
+        resize: Side of the images.
+        crop: Side of the centre crop.
+    """
+
+    def __init__(self, images: Images, class_id: int, *, resize: int, crop: int) -> None:
+        samples = images.samples
+        self._images, self._resize, self._crop = images, resize, crop
+        of_class = samples.class_ids == class_id
+        self.name = samples.classes[class_id]
+        self.normals = np.flatnonzero(of_class & (samples.split == TRAIN) & (samples.defect_ids == 0))
+        self._tested = np.flatnonzero(of_class & (samples.split == TEST))
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Centre crops of images of the data set, uint8 [B, H, W, 3]."""
+        return self._cropped(self._images.batch(rows))
+
+    def digest(self) -> str:
+        """SHA-256 of the decoded images, labels and masks that are fitted to and tested on, in hex."""
+        digest = hashlib.sha256()
+        for rows in (self.normals, self._tested):
+            digest.update(self._images.samples.labels[rows].tobytes() + b"\0")
+            for part in np.array_split(rows, math.ceil(len(rows) / _AT_A_TIME)) if len(rows) else []:
+                for tensor in (self._images.batch(part), self._images.masks(part)):
+                    digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def draw(self, *, shots: int | None, seed: int, test: str) -> Drawn:
+        """The good images to fit to: all, or some that depend on the seed alone; with synthetic tests, none held out.
+
+        Raises:
+            InputError: There are fewer than `shots`.
+        """
+        rows = self.normals if test == REAL else self.normals[self._split(seed)[0]]
+        if shots is not None:
+            if shots > len(rows):
+                raise InputError(f"--shots {shots}: class {self.name} has {len(rows)} good images to draw from")
+            rows = rows[np.sort(permutation(seed, 0, len(rows), _SHOTS)[:shots])]
+        return Drawn(rows, [os.fsdecode(path) for path in self._images.samples.paths[rows].tolist()])
+
+    def trial(self, *, test: str, seed: int) -> Trial:
+        """What to test on: the test split, or held-out good images and a synthetic anomaly of each.
+
+        Args:
+            test: "real" or "synthetic:KIND".
+            seed: Of what is held out and of the anomalies.
+        """
+        return self._real() if test == REAL else self._synthetic(test.partition(":")[2], seed)
+
+    def full_masks(self) -> list[Tensor]:
+        """Masks of the test split at the resolution of the files, cut to what methods see of the images, [h, w] each."""
+        samples, masks = self._images.samples, []
+        for row in self._tested.tolist():
+            path = samples.mask_path(row)
+            mask = np.zeros(read_image(samples.path(row)).shape[:2], np.uint8) if path is None else read_mask(path)
+            edges = [round(side * (self._resize - self._crop) / (2 * self._resize)) for side in mask.shape]
+            kept = mask[edges[0] : mask.shape[0] - edges[0], edges[1] : mask.shape[1] - edges[1]]
+            masks.append(torch.from_numpy(kept))
+        return masks
+
+    def _real(self) -> Trial:
+        samples, rows = self._images.samples, torch.from_numpy(self._tested)
+        labels = samples.labels[self._tested] != 0
+        kinds = [samples.defects[i] for i in samples.defect_ids[self._tested]]
+        masks = self._cropped(self._images.masks(rows)) != 0
+        return Trial(lambda index: self.pixels(rows[index]), labels, kinds, masks, samples.masks[self._tested] != b"")
+
+    def _synthetic(self, kind: str, seed: int) -> Trial:
+        held = torch.from_numpy(self.normals[self._split(seed)[1]])
+        device = self._images.batch(held[:1]).device
+        recipe = Recipe(resize=self._resize, crop=self._crop, synthesis=kind)  # type: ignore[arg-type]
+        maker = PairMaker(self._images, held, torch.zeros(len(held), dtype=torch.long), recipe, device)
+        raw = maker.raw(seed, 0, torch.arange(len(held)))
+        pixels = torch.cat([raw.normal, raw.abnormal]).permute(0, 2, 3, 1)
+        masks = torch.cat([torch.zeros_like(raw.mask), raw.mask])[:, 0]
+        labels = np.arange(2 * len(held)) >= len(held)
+        kinds = [GOOD] * len(held) + [kind] * len(held)
+        return Trial(lambda index: pixels[index], labels, kinds, masks, labels)
+
+    def _split(self, seed: int) -> tuple[Tensor, Tensor]:
+        kept, held = hold_out(torch.zeros(len(self.normals), dtype=torch.long), _HELD_OUT, seed=seed)
+        if not len(held):
+            raise InputError(
+                f"--test synthetic: class {self.name} has {len(self.normals)} good training images, too few to hold some out; "
+                f"{math.ceil(1 / _HELD_OUT)} are the least"
+            )
+        return kept, held
+
+    def _cropped(self, squares: Tensor) -> Tensor:
+        start = (self._resize - self._crop) // 2
+        return squares[:, start : start + self._crop, start : start + self._crop]

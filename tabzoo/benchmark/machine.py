@@ -1,0 +1,44 @@
+"""What a row says of the machine that computed it."""
+
+import platform
+import sys
+
+import numpy as np
+import PIL
+import timm
+import torch
+
+import tabzoo
+
+__all__ = ["hardware", "peak_memory", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """Of what numbers may depend on."""
+    return {
+        "python": platform.python_version(),
+        "tabzoo": tabzoo.__version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The GPU's name, or the processor and its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes: of the CUDA device since its counter was set to 0, or of the process since its start."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

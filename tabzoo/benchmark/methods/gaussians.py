@@ -1,0 +1,137 @@
+"""Gaussians at every position of a pyramid of feature maps, without ever upsampling the coarser maps.
+
+PaDiM repeats the coarse maps up to the finest grid and fits one Gaussian over all channels at each of its positions. The
+positions that share a pixel of a coarse map share a block of the covariance, too, and, once channels are ordered from
+coarse to fine, a block of its Cholesky factor. So each block is computed and kept once for all positions that share it:
+the same result for about a fifth of the arithmetic and of the memory at three scales of a ResNet.
+
+The positions of each map are laid out so that those below one coarser pixel follow each other. Then the d channels at P
+fine positions, seen from a coarser map with Q positions, are a view, [P, d, ...] as [Q, P / Q * d, ...], and no copy.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["PyramidGaussians"]
+
+
+class PyramidGaussians:
+    """Gaussians that are fitted batch by batch, and Mahalanobis distances to them.
+
+    Args:
+        regularisation: Added to the diagonal of the covariances.
+    """
+
+    def __init__(self, regularisation: float) -> None:
+        self.regularisation = regularisation
+        self.count = 0
+        self._means: list[Tensor] = []  # Of each level, coarse to fine, [P, d, 1].
+        self._blocks: list[list[Tensor]] = []  # Of each level j with each i <= j, [P_j, d_j, d_i].
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that means and covariances take."""
+        return sum(tensor.nbytes for tensors in (self._means, *self._blocks) for tensor in tensors)
+
+    def update(self, maps: Sequence[Tensor]) -> None:
+        """Takes in a batch of maps [B, d, h, w], coarse to fine.
+
+        Sums of squares around the mean are merged as by Chan, Golub and LeVeque (1983): one pass is enough, and means that
+        are large against the spread cost no precision.
+        """
+        levels = _levels(_nest(maps))
+        batch = levels[0].shape[-1]
+        if not self.count:
+            self._means = [torch.zeros_like(level[..., :1]) for level in levels]
+            self._blocks = [
+                [fine.new_zeros(*fine.shape[:2], coarse.shape[1]) for coarse in levels[: j + 1]]
+                for j, fine in enumerate(levels)
+            ]
+        total = self.count + batch
+        centred = []
+        for level, mean in zip(levels, self._means, strict=True):
+            of_batch = level.mean(-1, keepdim=True)
+            shift = of_batch - mean
+            # One column more, and the product below also accounts for the shift of the mean.
+            centred.append(torch.cat([level - of_batch, shift * (self.count * batch / total) ** 0.5], dim=-1))
+            mean += shift * (batch / total)
+        for fine, row in zip(centred, self._blocks, strict=True):
+            for coarse, block in zip(centred, row, strict=False):
+                _seen_from(coarse, block).baddbmm_(_seen_from(coarse, fine), coarse.mT)
+        self.count = total
+
+    def factorise(self) -> None:
+        """Turns the sums of squares into Cholesky factors of the covariances, in place. No update can follow."""
+        for row in self._blocks:
+            for block, above in zip(row, self._blocks, strict=False):
+                *factors, pivot = above
+                # float64 costs little here and keeps the nearly singular covariances of few images positive definite.
+                rest = _seen_from(pivot, block).double() / max(self.count - 1, 1)
+                for factor, other in zip(row, factors, strict=False):
+                    rest -= _seen_from(pivot, factor).double() @ other.double().mT
+                if block is pivot:
+                    rest.diagonal(dim1=-2, dim2=-1).add_(self.regularisation)
+                    rest = torch.linalg.cholesky(rest)
+                else:
+                    rest = torch.linalg.solve_triangular(pivot.double().mT, rest, upper=True, left=False)
+                _seen_from(pivot, block).copy_(rest)
+
+    def distances(self, maps: Sequence[Tensor]) -> Tensor:
+        """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
+        maps = _nest(maps)
+        whitened: list[Tensor] = []
+        squares = maps[0].new_zeros(1, 1)
+        for level, mean, row in zip(_levels(maps), self._means, self._blocks, strict=True):
+            rest = level - mean
+            for coarse, factor in zip(whitened, row, strict=False):
+                _seen_from(coarse, rest).baddbmm_(_seen_from(coarse, factor), coarse, alpha=-1)
+            whitened.append(torch.linalg.solve_triangular(row[-1], rest, upper=False))
+            own = whitened[-1].square().sum(1)  # [P, B]
+            squares = squares.repeat_interleave(len(own) // len(squares), dim=0) + own
+        return _as_grid(squares.sqrt(), maps)
+
+
+def _nest(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps whose sides divide the next finer one's; where one does not, it is first repeated to that size (nearest)."""
+    nested = [maps[-1]]
+    for coarse in reversed(maps[:-1]):
+        (height, width), (h, w) = nested[0].shape[-2:], coarse.shape[-2:]
+        fits = height % h == 0 and width % w == 0 and height // h == width // w
+        nested.insert(0, coarse if fits else F.interpolate(coarse, size=(height, width), mode="nearest"))
+    return nested
+
+
+def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Nested maps [B, d, h, w] as [P, d, B], positions below one coarser pixel next to each other."""
+    levels = []
+    for depth, level in enumerate(maps):
+        rows, columns = _splits(maps[: depth + 1])
+        split = level.unflatten(3, columns).unflatten(2, rows)  # [B, d, *rows, *columns]
+        # Rows and columns in turn, from the coarsest on.
+        order = [axis for pair in enumerate(range(3 + depth, 4 + 2 * depth), start=2) for axis in pair]
+        levels.append(split.permute(*order, 1, 0).flatten(0, -3).contiguous())
+    return levels
+
+
+def _as_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """The reverse for one value a position of the finest map: [P, B] as [B, H, W]."""
+    rows, columns = _splits(maps)
+    split: Tensor = values.unflatten(0, [side for pair in zip(rows, columns, strict=True) for side in pair])
+    axes = range(2 * len(maps))
+    return split.permute(-1, *axes[::2], *axes[1::2]).reshape(-1, *maps[-1].shape[-2:])
+
+
+def _splits(maps: Sequence[Tensor]) -> tuple[list[int], list[int]]:
+    """Rows and columns of the coarsest map, then how many of each next map lie below one of the map before."""
+    heights, widths = ([level.shape[axis] for level in maps] for axis in (-2, -1))
+    rows, columns = ([sides[0], *(fine // coarse for coarse, fine in pairwise(sides))] for sides in (heights, widths))
+    return rows, columns
+
+
+def _seen_from(coarse: Tensor, fine: Tensor) -> Tensor:
+    """A fine level's [P, d, n] from the positions of a coarser one (or the same), [Q, P / Q * d, n]."""
+    return fine.view(len(coarse), len(fine) // len(coarse) * fine.shape[1], fine.shape[2])

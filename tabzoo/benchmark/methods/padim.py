@@ -1,0 +1,85 @@
+"""PaDiM: a Gaussian of backbone features at every position, and Mahalanobis distances to it.
+
+Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", arXiv 2011.08785.
+Facts from xiahaifeng1995/PaDiM-Anomaly-Detection-Localization-master @ 616004b (Apache-2.0).
+Differs from it in: no min-max scaling of the maps over the test set, which changes no ranking; channels are chosen before
+any upsampling, Gaussians are fitted batch by batch and covariances never inverted, which changes no result.
+"""
+
+import random
+
+from torch import Tensor
+
+from tabzoo.benchmark.features import FeatureExtractor
+from tabzoo.benchmark.methods.gaussians import PyramidGaussians
+from tabzoo.benchmark.methods.interface import ImageBatches, Scores
+from tabzoo.benchmark.methods.maps import smooth_upsample
+from tabzoo.errors import InputError
+
+__all__ = ["Padim", "choose_channels"]
+
+_SIGMA = 4.0
+
+
+class Padim:
+    """PaDiM with a random choice of channels; on ResNet-18 with seed 1024 the choice is the reference's.
+
+    Args:
+        extractor: Its layers from fine to coarse.
+        seed: Of the choice.
+        channels: How many to choose; by default 550 of 1,000 or more, else 100 (or all, if fewer): the reference's numbers
+            for ResNet-18 (448 channels) and Wide ResNet-50 (1,792).
+        regularisation: Added to the diagonal of the covariances.
+    """
+
+    def __init__(
+        self, extractor: FeatureExtractor, seed: int, *, channels: int | None = None, regularisation: float = 0.01
+    ) -> None:
+        self.extractor = extractor
+        available = sum(extractor.channels.values())
+        if channels is None:
+            channels = min(available, 550 if available >= 1000 else 100)
+        self.chosen = choose_channels(extractor.channels, channels, seed)
+        self.settings: dict[str, object] = {
+            "layers": list(extractor.layers),
+            "channels": channels,
+            "regularisation": regularisation,
+            "sigma": _SIGMA,
+        }
+        self.gaussians = PyramidGaussians(regularisation)
+
+    def fit(self, images: ImageBatches) -> None:
+        """Fits the Gaussians."""
+        self.gaussians = PyramidGaussians(self.gaussians.regularisation)
+        for batch in images:
+            self.gaussians.update(self._maps(batch))
+        if not self.gaussians.count:
+            raise InputError("PaDiM: no images to fit to")
+        self.gaussians.factorise()
+
+    def score(self, images: Tensor) -> Scores:
+        """Mahalanobis distances, upsampled and smoothed; an image's score is the largest of its map."""
+        distances = self.gaussians.distances(self._maps(images))
+        maps = smooth_upsample(distances, (images.shape[2], images.shape[3]), sigma=_SIGMA)
+        return Scores(maps.amax(dim=(1, 2)), maps)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        """The chosen channels, coarse to fine."""
+        features = self.extractor(images)
+        return [features[layer][:, chosen] for layer, chosen in reversed(self.chosen.items())]
+
+
+def choose_channels(channels: dict[str, int], count: int, seed: int) -> dict[str, list[int]]:
+    """A random choice over all layers' channels, for each layer the chosen ones.
+
+    Args:
+        channels: Number of channels of each layer.
+        count: How many to choose in all.
+        seed: Of Python's generator, as in the reference.
+    """
+    chosen = random.Random(seed).sample(range(sum(channels.values())), count)
+    table, start = {}, 0
+    for layer, number in channels.items():
+        table[layer] = [index - start for index in chosen if start <= index < start + number]
+        start += number
+    return table

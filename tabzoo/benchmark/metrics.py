@@ -1,0 +1,282 @@
+"""How well scores tell anomalous images and pixels from good ones.
+
+All are areas under curves of a share of anomalous items over the false positive rate, or counts at thresholds. An item that
+is anomalous enters such a curve on the stretch of false positive rates between the good items that score higher, and those
+that score at least as high: known from one sort of the good items, which gives exact areas in closed form, ties included.
+
+AUPRO follows MVTec AD's evaluation: connected regions (8 neighbours) of all images of a class together, each with equal
+weight; false positive rate over all pixels that are in no region, of good images as well; up to a rate of 0.3, scaled to 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tabzoo.errors import InputError
+
+__all__ = [
+    "ClassMetrics",
+    "StreamingPixelAuroc",
+    "aupro",
+    "average_precision",
+    "evaluate",
+    "f1_max",
+    "image_auroc",
+    "pixel_auroc",
+]
+
+Planes: TypeAlias = Tensor | Sequence[Tensor]
+"""A plane for each image: [N, H, W], or tensors [H, W] of any sizes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMetrics:
+    """Measures of one class, in [0, 1], or None; then `undefined_because` holds the measure's name and the reason."""
+
+    image_auroc: float | None = None
+    image_average_precision: float | None = None
+    image_f1_max: float | None = None
+    pixel_auroc: float | None = None
+    pixel_average_precision: float | None = None
+    pixel_f1_max: float | None = None
+    aupro: float | None = None
+    undefined_because: dict[str, str] = field(default_factory=dict)
+
+
+def image_auroc(scores: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve.
+
+    Args:
+        scores: Of each image, [N].
+        labels: 0 good, 1 anomalous, [N], both present.
+
+    Raises:
+        InputError: All labels are equal, or a score is not a finite number.
+    """
+    return _Ranking.of(scores, labels, "image").area()
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Average precision, the sum over thresholds of precision times gain of recall; arguments as for `image_auroc`."""
+    return _Ranking.of(scores, labels, "image").average_precision()
+
+
+def f1_max(scores: Tensor, labels: Tensor) -> float:
+    """The largest F1 score over all thresholds, chosen on the very same labels; arguments as for `image_auroc`."""
+    return _Ranking.of(scores, labels, "image").f1_max()
+
+
+def pixel_auroc(maps: Planes, masks: Planes) -> float:
+    """Area under the ROC curve of all pixels, exact.
+
+    Args:
+        maps: Anomaly maps.
+        masks: 0 or 1 (anomalous) for each pixel of the maps.
+
+    Raises:
+        InputError: No anomalous pixel or no good one, or a score is not a finite number.
+    """
+    return _Ranking.of(_flat(maps), _flat(masks), "pixel").area()
+
+
+def aupro(maps: Planes, masks: Planes, *, max_fpr: float = 0.3) -> float:
+    """Area under the curve of per-region overlap, regions pooled over all images; arguments as for `pixel_auroc`.
+
+    Args:
+        maps: Anomaly maps.
+        masks: 0 or 1 (anomalous) for each pixel of the maps.
+        max_fpr: False positive rate up to which the area is taken; it is scaled by it.
+
+    Raises:
+        InputError: No anomalous pixel or no good one, or a score is not a finite number.
+    """
+    return _Ranking.of(_flat(maps), _flat(masks), "pixel").area(weights=region_weights(masks), max_fpr=max_fpr)
+
+
+def region_weights(masks: Planes) -> Tensor:
+    """Of each anomalous pixel, in order: 1 / (its region's area x number of regions), [P] float64."""
+    try:
+        from scipy.ndimage import label
+    except ModuleNotFoundError as error:
+        raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"') from error
+    shares = []
+    for mask in masks:
+        anomalous = mask.cpu().numpy() != 0
+        regions = label(anomalous, structure=np.ones((3, 3)))[0][anomalous]
+        shares.append(1 / np.bincount(regions)[regions] if len(regions) else np.zeros(0))
+    weights = torch.from_numpy(np.concatenate(shares))
+    return weights / weights.sum()  # The areas' shares of one region add up to 1.
+
+
+class _Ranking(NamedTuple):
+    """Anomalous items, and how many items score higher than each of them.
+
+    Attributes:
+        num_good: Number of good items.
+        higher: Good items that score higher, [P] int64.
+        level: Good items that score the same, [P] int64.
+        recalled: Anomalous items that score at least as high, [P] int64.
+    """
+
+    num_good: int
+    higher: Tensor
+    level: Tensor
+    recalled: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, labels: Tensor, what: str) -> "_Ranking":
+        anomalous = labels != 0
+        if not bool(torch.isfinite(scores).all()):
+            raise InputError(f"{what} scores that are not finite numbers")
+        positives, negatives = scores[anomalous].contiguous(), _sorted(scores[~anomalous])
+        if not len(positives) or not len(negatives):
+            raise InputError(f"no {'anomalous' if len(negatives) else 'good'} {what}")
+        not_higher = torch.searchsorted(negatives, positives, right=True)
+        below = torch.searchsorted(negatives, positives)
+        recalled = len(positives) - torch.searchsorted(_sorted(positives), positives)
+        return cls(len(negatives), len(negatives) - not_higher, not_higher - below, recalled)
+
+    def measures(self, prefix: str) -> dict[str, float]:
+        """The measures that images and pixels share, by their names in `ClassMetrics`."""
+        return {
+            f"{prefix}_auroc": self.area(),
+            f"{prefix}_average_precision": self.average_precision(),
+            f"{prefix}_f1_max": self.f1_max(),
+        }
+
+    def area(self, *, weights: Tensor | None = None, max_fpr: float = 1.0) -> float:
+        """Area under the curve of the (weighted) share of anomalous items, up to a false positive rate, divided by it."""
+        start, width = self.higher.double() / self.num_good, self.level.double() / self.num_good
+        reached = (max_fpr - start).clamp(min=0)
+        # A share that is gained on [start, start + width] rises along it: half a triangle, then a rectangle.
+        on_slope = torch.minimum(reached, width)
+        areas = torch.where(width > 0, on_slope**2 / (2 * width), 0) + (reached - on_slope)
+        mean = areas.mean() if weights is None else (areas * weights.to(areas.device)).sum()
+        return min(1.0, float(mean) / max_fpr)  # Weights add up to 1 but for rounding.
+
+    def average_precision(self) -> float:
+        return float((self.recalled / (self.recalled + self.higher + self.level).double()).mean())
+
+    def f1_max(self) -> float:
+        # Between the scores of two anomalous items F1 only falls, so their scores are the thresholds to try.
+        selected = self.recalled + self.higher + self.level
+        return float((2 * self.recalled / (selected + len(selected)).double()).max())
+
+
+def _sorted(values: Tensor) -> Tensor:
+    # NumPy sorts several times faster on a CPU.
+    return torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort().values
+
+
+def _flat(planes: Planes) -> Tensor:
+    return planes.flatten() if isinstance(planes, Tensor) else torch.cat([plane.flatten() for plane in planes])
+
+
+class StreamingPixelAuroc:
+    """Pixel AUROC batch by batch from two histograms, for more pixels than fit into memory.
+
+    The bins are the leading bits of the scores as float32 numbers: no range has to be known, and a bin's scores differ by
+    less than 1 / 2,048 of themselves. Only the order within a bin is lost. It is taken for half right, so the value is at
+    most `bound` off.
+    """
+
+    _SHIFT = 12  # 32 - 12 bits: sign, exponent and 11 bits of the fraction.
+
+    def __init__(self) -> None:
+        self._counts: tuple[Tensor, Tensor] | None = None
+
+    def update(self, maps: Planes, masks: Planes) -> None:
+        """Takes in anomaly maps and their masks.
+
+        Raises:
+            InputError: A score is not a finite number.
+        """
+        scores, anomalous = _flat(maps).float(), _flat(masks) != 0
+        if not bool(torch.isfinite(scores).all()):
+            raise InputError("pixel scores that are not finite numbers")
+        bits = (scores + 0.0).view(torch.int32)  # + 0.0: -0 is 0.
+        # Order of floats as order of integers: the bits of negative ones count down.
+        keys = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits) >> self._SHIFT
+        size = 2 ** (32 - self._SHIFT)
+        good, bad = (torch.bincount(keys[which] + size // 2, minlength=size) for which in (~anomalous, anomalous))
+        self._counts = (good, bad) if self._counts is None else (self._counts[0] + good, self._counts[1] + bad)
+
+    def compute(self) -> float:
+        """The area; compare `bound`.
+
+        Raises:
+            InputError: No anomalous pixel or no good one so far.
+        """
+        good, bad, pairs = self._shares()
+        lower = good.cumsum(0) - good
+        return float((bad * (lower + good / 2)).sum() / pairs)
+
+    @property
+    def bound(self) -> float:
+        """How far `compute` can be off at most: half the share of pairs of an anomalous and a good pixel in one bin."""
+        good, bad, pairs = self._shares()
+        return float((bad * good).sum() / (2 * pairs))
+
+    def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
+        good, bad = (counts.double() for counts in self._counts or (torch.zeros(1), torch.zeros(1)))
+        pairs = good.sum() * bad.sum()
+        if not pairs:
+            raise InputError(f"no {'anomalous' if good.sum() else 'good'} pixel")
+        return good, bad, pairs
+
+
+def evaluate(
+    image_scores: Tensor,
+    labels: Tensor,
+    maps: Planes | None = None,
+    masks: Planes | None = None,
+    *,
+    has_mask: Tensor | None = None,
+    max_fpr: float = 0.3,
+) -> ClassMetrics:
+    """All measures of one class.
+
+    Args:
+        image_scores: Of each test image, [N].
+        labels: 0 good, 1 anomalous, [N].
+        maps: Anomaly maps; without, pixels are not measured.
+        masks: 0 or 1 for each pixel of the maps.
+        has_mask: Whether an image has a mask, [N]; anomalous images without one are left out of the pixels' measures. By
+            default all have.
+        max_fpr: Of AUPRO.
+    """
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    try:
+        values |= _Ranking.of(image_scores, labels, "image").measures("image")
+    except InputError as error:
+        reasons |= dict.fromkeys(("image_auroc", "image_average_precision", "image_f1_max"), str(error))
+    try:
+        maps, masks = _with_masks(labels, maps, masks, has_mask)
+        ranking = _Ranking.of(_flat(maps), _flat(masks), "pixel")
+        values |= ranking.measures("pixel")
+        values["aupro"] = ranking.area(weights=region_weights(masks), max_fpr=max_fpr)
+    except InputError as error:
+        pixel_measures = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
+        reasons |= {name: str(error) for name in pixel_measures if name not in values}
+    return ClassMetrics(**values, undefined_because=reasons)
+
+
+def _with_masks(
+    labels: Tensor, maps: Planes | None, masks: Planes | None, has_mask: Tensor | None
+) -> tuple[Planes, Planes]:
+    """Maps and masks of the images whose every pixel is known to be good or anomalous."""
+    anomalous = labels.cpu() != 0
+    known = anomalous if has_mask is None else anomalous & has_mask.cpu()
+    if maps is None or masks is None or not known.any():
+        raise InputError(
+            f"no mask for any of {int(anomalous.sum())} anomalous images" if anomalous.any() else "no anomalous image"
+        )
+    if bool((known == anomalous).all()):
+        return maps, masks
+    keep = (known | ~anomalous).nonzero().flatten().tolist()
+    return [maps[i] for i in keep], [masks[i] for i in keep]

@@ -1,0 +1,193 @@
+"""What is to be measured: the options of a run, checked, and the rows that they ask for."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesis
+from tabzoo.benchmark.features import FeatureExtractor, build_extractor
+from tabzoo.benchmark.images import ClassImages
+from tabzoo.benchmark.methods import METHODS, Method
+from tabzoo.benchmark.results import REAL, row_key
+from tabzoo.data.cache import CacheMode, Images, open_images
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import TEST, Samples
+from tabzoo.errors import InputError, did_you_mean
+
+__all__ = ["Job", "Options", "Plan", "choose_classes", "choose_device"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a run; the command line's flags of the same names say more."""
+
+    backbone: Sequence[str]
+    method: Sequence[str]
+    data: str
+    output: Path
+    layout: str = "auto"
+    classes: Sequence[str] | None = None
+    seeds: Sequence[int] = (0,)
+    shots: Sequence[int] | None = None
+    test: Literal["real", "synthetic"] = "real"
+    resize: int | None = None
+    crop: int | None = None
+    batch_size: int = 32
+    device: str = "auto"
+    amp: bool = False
+    full_resolution: bool = False
+    cache: CacheMode = "disk"
+    cache_dir: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.method:
+            if name not in METHODS:
+                raise InputError(
+                    f"--method {name}: unknown; there are {', '.join(METHODS)}.{did_you_mean(name, METHODS)}"
+                )
+        if self.full_resolution and self.test != REAL:
+            raise InputError("--full-resolution: synthetic anomalies are made at the method's input; leave it away")
+        least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
+        for field, minimum in least.items():
+            given = getattr(self, field)
+            for value in given if isinstance(given, Sequence) else [given]:
+                if value is not None and value < minimum:
+                    raise InputError(f"--{field.replace('_', '-')} {value}: expected at least {minimum}")
+
+
+class Job(NamedTuple):
+    """One row to be."""
+
+    key: str
+    backbone: Backbone
+    method: str
+    seed: int
+    shots: int | None
+    images: ClassImages
+    settings: dict[str, Any]
+    weights_sha256: str
+    data_sha256: str
+
+
+class Plan:
+    """Images, backbones and methods of a run, and the rows that they make.
+
+    Attributes:
+        options: What was asked for.
+        device: Where to compute.
+        backbones: In the order given.
+        test: What is tested on, as in `Row.test`.
+        dataset: Name of the data set.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.device = options, choose_device(options.device)
+        self.backbones = find_backbones(options.backbone)
+        samples = choose_classes(find_samples(options.data, layout=options.layout), options.classes)
+        # Defective images of a train split are neither fitted to nor tested on.
+        self._samples = samples.select((samples.split == TEST) | (samples.defect_ids == 0))
+        self.test = REAL if options.test == REAL else f"synthetic:{unseen_synthesis(self.backbones)}"
+        self.dataset = samples.root.name
+        self._opened: dict[int, Images] = {}
+
+    def jobs(self) -> Iterator[Job]:
+        """The rows, those with the same extractor after each other.
+
+        Raises:
+            InputError: An unknown backbone, sizes or a number of shots that do not fit.
+            WeightsError: A backbone's weights can't be fetched.
+        """
+        for name in self.options.method:
+            # Before any image is decoded: what can't be fetched is found out at once.
+            built = [self._identify(*pair, name) for pair in itertools.product(self.backbones, self.options.seeds)]
+            images = [(of_class, of_class.digest()) for of_class in self.images(name)]
+            for (backbone, seed, settings, weights), shots in itertools.product(built, self.options.shots or (None,)):
+                for of_class, data in images:
+                    of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
+                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test)
+                    key = row_key({"decides": decides})
+                    yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data)
+
+    def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Method]:
+        """A backbone's extractor for a method, and the method on it."""
+        spec = METHODS[method]
+        extractor = build_extractor(
+            backbone.source,
+            layers=spec.layers,
+            seed=seed,
+            device=self.device,
+            amp=self.options.amp,
+            channels_last=self.options.amp,  # interleaved pixels pay off with bfloat16
+        )
+        return extractor, spec.build(extractor, seed)
+
+    def images(self, method: str) -> list[ClassImages]:
+        """The images of each class, at the sizes of a method.
+
+        Raises:
+            InputError: A crop larger than the image, or files that can't be read.
+        """
+        resize, crop = self._sizes(method)
+        if resize not in self._opened:
+            options = self.options
+            self._opened[resize] = open_images(
+                self._samples,
+                size=resize,
+                mode=options.cache,
+                cache_dir=options.cache_dir,
+                workers=options.workers,
+                device=self.device,
+                masks=True,
+            )
+        opened = self._opened[resize]
+        classes = np.unique(opened.samples.class_ids).tolist()
+        return [ClassImages(opened, class_id, resize=resize, crop=crop) for class_id in classes]
+
+    def _sizes(self, method: str) -> tuple[int, int]:
+        spec = METHODS[method]
+        resize, crop = self.options.resize or spec.resize, self.options.crop or spec.crop
+        if crop > resize:
+            raise InputError(f"--crop {crop}: images are resized to {resize} px; lower --crop or raise --resize")
+        return resize, crop
+
+    def _identify(self, backbone: Backbone, seed: int, name: str) -> tuple[Backbone, int, dict[str, Any], str]:
+        """A backbone and a seed, with the settings of a method on it and the hash of its weights."""
+        extractor, method = self.build(backbone, name, seed)
+        resize, crop = self._sizes(name)
+        amp = "bf16" if self.options.amp else "off"
+        pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
+        settings = {"resize": resize, "crop": crop, "amp": amp, **pixels, **method.settings}
+        return backbone, seed, settings, extractor.sha256()
+
+
+def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:
+    """The samples of these classes, all if no names are given.
+
+    Raises:
+        InputError: There is no such class.
+    """
+    if not names:
+        return samples
+    if unknown := sorted(set(names) - set(samples.classes)):
+        raise InputError(
+            f"--classes: no class {', '.join(unknown)}; there are {', '.join(samples.classes)}."
+            f"{did_you_mean(unknown[0], samples.classes)}"
+        )
+    return samples.select([samples.classes[i] in names for i in samples.class_ids], drop=True)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes the GPU if there is one.
+
+    Raises:
+        InputError: "cuda" where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here. Type --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,127 @@
+"""Rows of results on disk: `results.jsonl`, one line for each backbone, method, class, seed and number of shots.
+
+Rows are appended whole, and a row is found again by its key: a digest of everything that decides its numbers. So a run
+that was killed goes on where it stopped, and another run into the same folder computes only what is not there.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabzoo.data.locks import lock
+from tabzoo.errors import InputError
+
+__all__ = ["METRICS", "RESULTS", "REAL", "Row", "append_row", "read_rows", "row_key"]
+
+RESULTS = "results.jsonl"
+REAL = "real"
+"""`Row.test` where the test split's defects are tested on; otherwise "synthetic:KIND"."""
+METRICS = {
+    "image_auroc": "image AUROC",
+    "pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "image_average_precision": "image average precision",
+    "image_f1_max": "image F1-max",
+    "pixel_average_precision": "pixel average precision",
+    "pixel_f1_max": "pixel F1-max",
+}
+"""Fields of a row that are metrics, in [0, 1], and what they are called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One class tested by one method on one backbone with one seed. In the file, `class_name` is called `class`."""
+
+    key: str
+    backbone: str
+    method: str
+    dataset: str
+    class_name: str
+    seed: int
+    shots: int | None
+    """How many good images the method was given; None: all of the train split."""
+    test: str = REAL
+    image_auroc: float | None
+    pixel_auroc: float | None
+    aupro: float | None
+    image_average_precision: float | None
+    image_f1_max: float | None
+    pixel_average_precision: float | None
+    pixel_f1_max: float | None
+    undefined_because: dict[str, str] = field(default_factory=dict)
+    """Metric that is None to the reason."""
+    transductive: bool
+    """Whether the backbone was pre-trained on this class's good images."""
+    draw: list[str] | None = None
+    """Paths of the good images that were drawn, with `shots`."""
+    images: dict[str, int]
+    """Images fitted to, and good and anomalous ones tested on."""
+    scores: dict[str, list[float]]
+    """Image scores of the good and of the anomalous test images, in the order of the samples."""
+    settings: dict[str, Any]
+    weights_sha256: str
+    data_sha256: str
+    versions: dict[str, str]
+    hardware: str
+    seconds: dict[str, float]
+    peak_memory: int | None
+    """Bytes: of the CUDA device during this row, or of the process up to its end; None where it can't be known."""
+    created: str
+
+    @property
+    def test_images(self) -> tuple[str, int | None]:
+        """What two rows that were tested on the same images have in common; synthetic anomalies change with the seed."""
+        return self.data_sha256, None if self.test == REAL else self.seed
+
+    def to_json(self) -> str:
+        """The row as one line, without its end."""
+        values = dataclasses.asdict(self)
+        return json.dumps({"class" if key == "class_name" else key: value for key, value in values.items()})
+
+
+def row_key(identity: dict[str, Any]) -> str:
+    """16 hex digits that stand for what decides a row's numbers."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def append_row(folder: Path, row: Row) -> None:
+    """Appends a row; what a killed run left of its last line is cut off before. Several processes may share a folder."""
+    path = folder / RESULTS
+    with lock(path), path.open("ab+") as file:
+        file.seek(0)
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+        file.write(row.to_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of a folder, none if there are none yet; of rows with one key the last.
+
+    Raises:
+        InputError: A line, other than a last one that was cut off, is no row.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return []
+    rows = {}
+    *lines, _torn = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = _parse(json.loads(line))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}, line {number}: no row of results ({error}). Take the line out.") from error
+        rows[row.key] = row
+    return list(rows.values())
+
+
+def _parse(values: dict[str, Any]) -> Row:
+    known = {entry.name for entry in dataclasses.fields(Row)}
+    renamed = {"class_name" if key == "class" else key: value for key, value in values.items()}
+    return Row(**{key: value for key, value in renamed.items() if key in known})

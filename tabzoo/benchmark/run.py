@@ -1,0 +1,52 @@
+"""Backbones x methods x classes x seeds: each is measured once, and its row appended as soon as it is known.
+
+A run that was killed goes on where it stopped, and an output folder gains rows: what a row's numbers follow from is
+digested into its key (`results.row_key`), and rows that are there already are not computed again.
+"""
+
+import itertools
+
+from tqdm import tqdm
+
+from tabzoo.benchmark.measure import measure_row
+from tabzoo.benchmark.plan import Options, Plan
+from tabzoo.benchmark.report import write_report
+from tabzoo.benchmark.results import append_row, read_rows
+from tabzoo.errors import InputError
+
+__all__ = ["run"]
+
+
+def run(options: Options, *, progress: bool = True) -> str:
+    """Measures what is not yet there, and writes results, tables and pictures into the output folder.
+
+    Args:
+        options: What to measure.
+        progress: Show a progress bar.
+
+    Returns:
+        The tables of all rows that the folder then holds.
+
+    Raises:
+        InputError: Options that do not fit, or an output folder that can't be used.
+        WeightsError: A backbone's weights can't be fetched.
+    """
+    folder = options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {folder}: can't be used as a folder: {error.strerror}") from error
+    done = {row.key for row in read_rows(folder)}
+    plan = Plan(options)
+    jobs = list({job.key: job for job in plan.jobs()}.values())  # once each, whatever is named twice
+    missing = [job for job in jobs if job.key not in done]
+    with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:
+        for (backbone, name, seed), of_one in itertools.groupby(
+            missing, lambda job: (job.backbone, job.method, job.seed)
+        ):
+            extractor, method = plan.build(backbone, name, seed)
+            for job in of_one:
+                bar.set_postfix_str(f"{name} {backbone.name} {job.images.name} seed {seed}", refresh=False)
+                append_row(folder, measure_row(plan, job, extractor, method))
+                bar.update()
+    return write_report(plan, jobs)

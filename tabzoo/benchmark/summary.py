@@ -1,0 +1,138 @@
+"""What the rows say together: mean and spread over seeds, averages over classes, differences between backbones."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tabzoo.benchmark.bootstrap import Array, auroc_differences, interval
+from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES
+from tabzoo.benchmark.results import Row
+
+__all__ = ["Cell", "Difference", "Group", "Line", "group_rows", "summarise"]
+
+
+class Cell(NamedTuple):
+    """One backbone on one class, or averaged over classes; `mean` is None where the metric is undefined."""
+
+    mean: float | None
+    sd: float | None
+    """Over seeds; None with a single one."""
+    transductive: bool
+
+
+class Difference(NamedTuple):
+    """A backbone minus the first one; the interval is known for image AUROC alone."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class Line(NamedTuple):
+    """A class, or an average over some; None for what was not run or can't be compared."""
+
+    name: str
+    cells: list[Cell | None]
+    differences: list[Difference | None]
+    """One for each backbone but the first."""
+    over: int | None
+    """How many classes an average is of."""
+
+
+class Group:
+    """Rows that differ in backbone, class and seed alone, and so make one table.
+
+    Attributes:
+        first: One of the rows, for what all have in common.
+        backbones: Their names; the first is what the others are compared with.
+        classes: Names of the classes, sorted.
+        seeds: Of all rows.
+        rows: (backbone, class) to seed to row.
+    """
+
+    def __init__(self, rows: Sequence[Row], order: Sequence[str]) -> None:
+        # Of a class whose images have changed only the latest state counts, and of a retrained backbone the latest weights.
+        current = {row.class_name: row.data_sha256 for row in rows}
+        self.rows: dict[tuple[str, str], dict[int, Row]] = {}
+        for row in rows:
+            if row.data_sha256 == current[row.class_name]:
+                self.rows.setdefault((row.backbone, row.class_name), {})[row.seed] = row
+        self.first = rows[0]
+        names = list(dict.fromkeys(backbone for backbone, _ in self.rows))
+        self.backbones = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+        self.classes = sorted(current)
+        self.seeds = sorted({seed for by_seed in self.rows.values() for seed in by_seed})
+
+    def of(self, backbone: str, class_name: str) -> dict[int, Row]:
+        """Seed to row."""
+        return self.rows.get((backbone, class_name), {})
+
+
+def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]:
+    """The groups, in the order of their first rows.
+
+    Args:
+        rows: Rows of one or several folders.
+        order: Names of backbones to put first, in this order.
+    """
+    groups: dict[tuple[str, str, int | None, str, str], list[Row]] = {}
+    for row in rows:
+        key = (row.dataset, row.test, row.shots, row.method, json.dumps(row.settings, sort_keys=True))
+        groups.setdefault(key, []).append(row)
+    return [Group(members, order) for members in groups.values()]
+
+
+def summarise(group: Group, metric: str) -> list[Line]:
+    """A line for each class, then the averages over the classes where the metric is defined for every backbone."""
+    lines = [_line(group, name, [name], metric) for name in group.classes]
+    complete = [line.name for line in lines if all(cell and cell.mean is not None for cell in line.cells)]
+    averages = {OVERALL: complete}
+    if set(group.classes) <= {*TEXTURES, *OBJECTS}:
+        parts = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS}
+        of_parts = {name: [c for c in complete if c in kind] for name, kind in parts.items()}
+        averages = of_parts | averages if all(of_parts.values()) else averages
+    return lines + [
+        _line(group, name, over, metric)._replace(over=len(over)) for name, over in averages.items() if over
+    ]
+
+
+def _line(group: Group, name: str, classes: Sequence[str], metric: str) -> Line:
+    first, *others = group.backbones
+    cells = [_cell(group, backbone, classes, metric) for backbone in group.backbones]
+    return Line(name, cells, [_difference(group, first, other, classes, metric) for other in others], None)
+
+
+def _cell(group: Group, backbone: str, classes: Sequence[str], metric: str) -> Cell | None:
+    rows = [group.of(backbone, name) for name in classes]
+    if not all(rows):
+        return None
+    seeds = set.intersection(*(set(by_seed) for by_seed in rows))
+    values = [_mean([getattr(by_seed[seed], metric) for by_seed in rows]) for seed in sorted(seeds)]
+    defined = [value for value in values if value is not None]
+    transductive = any(row.transductive for by_seed in rows for row in by_seed.values())
+    sd = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+    return Cell(_mean(defined), sd, transductive)
+
+
+def _difference(group: Group, first: str, other: str, classes: Sequence[str], metric: str) -> Difference | None:
+    """Over the seeds that both backbones have."""
+    means, draws = [], []
+    for name in classes:
+        one, two = group.of(first, name), group.of(other, name)
+        pairs = [(one[seed], two[seed]) for seed in sorted(one.keys() & two.keys())]
+        values = [(getattr(a, metric), getattr(b, metric)) for a, b in pairs]
+        if not values or any(value is None for pair in values for value in pair):
+            return None
+        means.append(np.mean([b - a for a, b in values]))
+        draws.append(auroc_differences(pairs) if metric == "image_auroc" else None)
+    known: list[Array] = [array for array in draws if array is not None]
+    low, high = interval(np.mean(known, axis=0)) if known and len(known) == len(draws) else (None, None)
+    return Difference(float(np.mean(means)), low, high)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None when there is no value, or one is undefined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined and len(defined) == len(values) else None

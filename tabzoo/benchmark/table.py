@@ -1,0 +1,162 @@
+"""Results as tables: Markdown that also reads well in a terminal, and a CSV with every number in full."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from tabzoo.benchmark.bootstrap import DRAWS
+from tabzoo.benchmark.paper import Published, published
+from tabzoo.benchmark.results import METRICS, REAL, Row
+from tabzoo.benchmark.summary import Cell, Difference, Group, group_rows, summarise
+
+__all__ = ["to_csv", "to_markdown"]
+
+_SHOWN = ("image_auroc", "pixel_auroc", "aupro")
+
+
+def to_markdown(rows: Iterable[Row], *, order: Sequence[str] = (), against_paper: bool = False) -> str:
+    """Every table, in per cent, and below them what one must know to read them.
+
+    Args:
+        rows: Of one or several folders.
+        order: Names of backbones to put first; the first of all is what the others are compared with.
+        against_paper: Put the numbers of the paper's Table 2 beside ours.
+    """
+    groups = group_rows(rows, order=order)
+    parts = []
+    for group in groups:
+        tables = {metric: _table(group, metric, against_paper and metric == "image_auroc") for metric in _SHOWN}
+        parts += [_about(group)] + [f"{METRICS[metric]}, %:\n\n{table}" for metric, table in tables.items() if table]
+    return "\n\n".join([*parts, _notes(groups, against_paper)]) + "\n"
+
+
+def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
+    """Long form: a line for each table, metric, class or average, and backbone; values in [0, 1], empty if undefined."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        "dataset test shots method seeds settings metric class backbone mean sd difference low high transductive".split()
+    )
+    for group in group_rows(rows, order=order):
+        row, seeds = group.first, " ".join(map(str, group.seeds))
+        common = (row.dataset, row.test, row.shots or "all", row.method, seeds, _settings(row))
+        for metric in METRICS:
+            for line in summarise(group, metric):
+                for backbone, cell, difference in zip(
+                    group.backbones, line.cells, [None, *line.differences], strict=True
+                ):
+                    if cell:
+                        numbers = (cell.mean, cell.sd, *(difference or (None, None, None)))
+                        writer.writerow((*common, metric, line.name, backbone, *numbers, cell.transductive))
+    return file.getvalue()
+
+
+def _about(group: Group) -> str:
+    row = group.first
+    given = "all good training images" if row.shots is None else f"{row.shots} good training images"
+    title = f"## {row.method} on {row.dataset}, {given}"
+    if row.test != REAL:
+        kind = row.test.partition(":")[2]
+        title += f"\n\n**PROXY: {kind} anomalies made of held-out good images, no real defects.**"
+    seeds = ", ".join(map(str, group.seeds))
+    return f"{title}\n\nSeeds {seeds}; {_settings(row)}. Images are squashed to a square.\n\n{_images(group)}"
+
+
+def _images(group: Group) -> str:
+    rows = {row.class_name: row.images for by_seed in group.rows.values() for row in by_seed.values()}
+    counts = (f"{name} {rows[name]['good']} + {rows[name]['anomalous']}" for name in group.classes)
+    return f"Tested on (good + anomalous images): {', '.join(counts)}."
+
+
+def _settings(row: Row) -> str:
+    return ", ".join(
+        f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in row.settings.items()
+    )
+
+
+def _table(group: Group, metric: str, against_paper: bool) -> str:
+    """Nothing when the metric is undefined throughout."""
+    lines = summarise(group, metric)
+    if not any(cell and cell.mean is not None for line in lines for cell in line.cells):
+        return ""
+    first, *others = group.backbones
+    paper = published(group.first.method, group.first.shots) if against_paper else {}
+    header = ["class", *group.backbones, *(f"{other} - {first}" for other in others)]
+    header += ["paper: ImageNet", "paper: TAB"] if paper else []
+    body = [
+        [
+            f"{line.name} ({line.over})" if line.over else line.name,
+            *map(_cell, line.cells),
+            *map(_difference, line.differences),
+            *(_published(paper.get(line.name)) if paper else ()),
+        ]
+        for line in lines
+    ]
+    return _grid([header, *body])
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "not run"
+    if cell.mean is None:
+        return "undefined"
+    spread = f" ± {100 * cell.sd:.1f}" if cell.sd is not None else ""
+    return f"{100 * cell.mean:.1f}{spread}{' t' if cell.transductive else ''}"
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return "-"
+    low, high = difference.low, difference.high
+    within = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low is not None and high is not None else ""
+    return f"{100 * difference.mean:+.1f}{within}"
+
+
+def _published(numbers: Published | None) -> tuple[str, str]:
+    return (f"{numbers.imagenet:.2f}", f"{numbers.tab:.2f}") if numbers else ("-", "-")
+
+
+def _grid(cells: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # The first column holds names and is read from the left, the others hold numbers.
+    aligned = [
+        [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in cells
+    ]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
+
+
+def _notes(groups: Sequence[Group], against_paper: bool) -> str:
+    notes = [
+        "Mean ± standard deviation over seeds; an average is over the classes where the metric is defined for every backbone.",
+        f"In brackets: 95 % interval of the difference, paired bootstrap over the test images ({DRAWS} draws, seeds kept). "
+        "Pixel metrics have none.",
+        "Pixel metrics are on masks at the method's input (same resize and crop, nearest neighbour) unless the settings say "
+        "full resolution. AUPRO up to FPR 0.3, pooled over the class.",
+        "Selection: the weights of the last step, as they lie there; nothing is chosen on test data.",
+    ]
+    rows = [row for group in groups for by_seed in group.rows.values() for row in by_seed.values()]
+    for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
+        seen = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)
+        notes.append(f"t: transductive, {backbone} was pre-trained on the good images of {seen}.")
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for metric, reason in row.undefined_because.items():
+            if metric in _SHOWN:
+                reasons.setdefault(f"{row.class_name}, {reason}", []).append(METRICS[metric])
+    notes += [f"Undefined: {_list(metrics)} of {reason}." for reason, metrics in sorted(reasons.items())]
+    if against_paper:
+        notes.append(
+            "Paper: Table 2 of arXiv 2312.09480, image AUROC on MVTec AD, ResNet-18. Its TAB column is transductive, "
+            "but for RegAD's, whose weights come from the Industrial dataset."
+        )
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

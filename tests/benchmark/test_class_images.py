@@ -1,0 +1,115 @@
+"""Which images are fitted to and tested on, and what the methods see of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tabzoo.benchmark.images import Batches, ClassImages
+from tabzoo.data.cache import Images, open_images
+from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.layouts import find_samples
+from tabzoo.errors import InputError
+
+SIZE, CROP = 40, 32
+
+
+@pytest.fixture(scope="module")
+def opened(toy: Path) -> Images:
+    return open_images(find_samples(toy), size=SIZE, mode="ram", workers=0, progress=False, masks=True)
+
+
+def of_class(opened: Images, name: str) -> ClassImages:
+    return ClassImages(opened, opened.samples.classes.index(name), resize=SIZE, crop=CROP)
+
+
+def test_real_trial(opened: Images) -> None:
+    images = of_class(opened, "capsule")
+    trial = images.trial(test="real", seed=0)
+    assert (len(images.normals), len(trial), int(trial.labels.sum())) == (16, 5, 3)
+    assert [kind == "good" for kind in trial.kinds] == [not label for label in trial.labels]
+    assert trial.has_mask.tolist() == trial.labels.tolist()
+    row = int(np.flatnonzero(trial.labels)[0])
+    sample = int(np.flatnonzero((opened.samples.class_ids == 1) & (opened.samples.labels == 1))[0])
+    edge = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
+    assert torch.equal(
+        trial.pixels(torch.tensor([row]))[0],
+        torch.from_numpy(read_image(opened.samples.path(sample), size=SIZE)[edge, edge].copy()),
+    )
+    mask = opened.samples.mask_path(sample)
+    assert mask is not None
+    assert np.array_equal(trial.masks[row].numpy(), read_mask(mask, size=SIZE)[edge, edge] != 0)
+
+
+def test_batches_are_normalised_and_come_again(opened: Images) -> None:
+    images = of_class(opened, "hex_nut")
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    rows = torch.from_numpy(images.normals)
+    batches = Batches(images.pixels, rows, batch_size=5, mean=mean, std=std)
+    assert len(batches) == 16
+    for _ in range(2):
+        parts = list(batches)
+        assert [len(part) for part in parts] == [5, 5, 5, 1]
+        expected = (images.pixels(rows).double() / 255 - torch.tensor(mean)) / torch.tensor(std)
+        assert torch.allclose(torch.cat(parts).double(), expected.permute(0, 3, 1, 2), atol=1e-5)
+
+
+def test_shots_follow_the_seed_alone_and_grow(opened: Images) -> None:
+    images = of_class(opened, "capsule")
+    four, again, eight, other = (
+        set(images.draw(shots=shots, seed=seed, test="real").paths) for shots, seed in ((4, 0), (4, 0), (8, 0), (4, 1))
+    )
+    assert len(four) == 4
+    assert four == again < eight
+    assert four != other
+    assert all(path.startswith("capsule/train/good/") for path in eight)
+    assert len(images.draw(shots=None, seed=0, test="real").rows) == 16
+    with pytest.raises(InputError, match="--shots 17: class capsule has 16 good images"):
+        images.draw(shots=17, seed=0, test="real")
+
+
+def test_synthetic_trial_is_of_images_not_fitted_to(opened: Images) -> None:
+    images = of_class(opened, "brushed_steel")
+    fitted = images.draw(shots=None, seed=0, test="synthetic:cutpaste").rows
+    trial = images.trial(test="synthetic:cutpaste", seed=0)
+    assert (len(fitted), len(trial), int(trial.labels.sum())) == (12, 8, 4)
+    good = trial.pixels(torch.arange(4))
+    held = torch.from_numpy(np.setdiff1d(images.normals, fitted))
+    assert torch.equal(good, images.pixels(held))
+    changed = (trial.pixels(torch.arange(4, 8)) != good).any(dim=-1)
+    assert trial.masks[4:].flatten(1).any(dim=1).all()
+    assert not (trial.masks[4:] & ~changed).any()
+    assert not trial.masks[:4].any()
+    other = images.trial(test="synthetic:cutpaste", seed=1)
+    assert not torch.equal(other.pixels(torch.arange(4)), good)
+
+
+def test_too_few_images_to_hold_some_out(toy: Path) -> None:
+    samples = find_samples(toy)
+    few = samples.select(np.flatnonzero((samples.class_ids == 0) & (samples.split == 0))[:3], drop=True)
+    images = ClassImages(
+        open_images(few, size=SIZE, mode="ram", workers=0, progress=False, masks=True), 0, resize=SIZE, crop=CROP
+    )
+    with pytest.raises(InputError, match="has 3 good training images, too few"):
+        images.draw(shots=None, seed=0, test="synthetic:mask")
+
+
+def test_digest_follows_the_content(opened: Images, toy: Path) -> None:
+    digests = {name: of_class(opened, name).digest() for name in opened.samples.classes}
+    assert len(set(digests.values())) == 3
+    samples = find_samples(toy)
+    less = samples.select(np.arange(1, len(samples)))  # one image of the first class taken away
+    again = open_images(less, size=SIZE, mode="off", workers=0, progress=False, masks=True)
+    assert of_class(again, "capsule").digest() == digests["capsule"]
+    assert of_class(again, "brushed_steel").digest() != digests["brushed_steel"]
+
+
+def test_full_masks_show_what_the_methods_see(opened: Images, toy: Path) -> None:
+    images = of_class(opened, "capsule")
+    masks, trial = images.full_masks(), images.trial(test="real", seed=0)
+    assert all(mask.shape == (38, 38) for mask in masks)  # 48 px, of which 32 / 40 are seen
+    for mask, small in zip(masks, trial.masks, strict=True):
+        again = F.interpolate(mask[None, None].float(), (CROP, CROP), mode="nearest-exact")[0, 0] > 0
+        assert (again ^ small).float().mean() < 0.02  # two roundings of the same edge

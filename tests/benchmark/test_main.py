@@ -1,0 +1,67 @@
+"""The flags are a promise: this test is changed only when the promise is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tabzoo.benchmark.__main__ import main
+from tabzoo.benchmark.results import Row, append_row
+
+FLAGS = {
+    "run": """amp backbone batch-size cache cache-dir classes crop data device full-resolution layout method output
+        resize seeds shots test workers""",
+    "table": "against",
+    "fid": "batch-size classes crop data device features layout output resize seed synthesis",
+}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_flags_are_frozen(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    words = {word.strip("[],.") for word in capsys.readouterr().out.split()}
+    assert sorted(word[2:] for word in words if word.startswith("--") and word != "--help") == FLAGS[command].split()
+
+
+def test_run_and_table(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    arguments = ["--data", str(toy), "--classes", "capsule", "--resize", "40", "--crop", "32", "--workers", "0"]
+    assert main(["run", "--backbone", "random", "--method", "padim", "--output", out, *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "## padim on factory, all good training images" in printed
+    assert f"Made in {out}" in printed
+    assert main(["table", out]) == 0
+    assert capsys.readouterr().out == (tmp_path / "out" / "table.md").read_text()
+
+
+def test_table_of_several_folders(
+    tmp_path: Path, make_row: Callable[..., Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("random", "mine"):
+        (tmp_path / name).mkdir()
+        append_row(tmp_path / name, make_row(name, "screw"))
+    append_row(tmp_path / "mine", make_row("random", "screw"))  # a row that both folders hold
+    assert main(["table", str(tmp_path / "random"), str(tmp_path / "mine"), "--against", "paper"]) == 0
+    printed = capsys.readouterr().out
+    assert "mine - random" in printed
+    assert "|           74.50 |      77.37 |" in printed
+
+
+def test_what_must_be_installed_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["run", "--backbone", "random", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert 'pip install "tabzoo[benchmark]"' in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", str(tmp_path)]) == 2
+    assert "no results.jsonl with rows" in capsys.readouterr().err
+    run = ["run", "--data", str(toy), "--output", str(tmp_path / "out"), "--backbone"]
+    assert main([*run, "random", "--method", "padin"]) == 2
+    assert capsys.readouterr().err.startswith("error: --method padin: unknown")
+    assert main([*run, "resnet81"]) == 2
+    assert "Did you mean" in capsys.readouterr().err

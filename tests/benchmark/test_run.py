@@ -1,0 +1,264 @@
+"""A run from images to tables: what is written, what is not computed again, what is undefined."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from timm.models import save_for_hf
+
+from tabzoo.benchmark import run as runner
+from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.results import RESULTS, Row, read_rows
+from tabzoo.benchmark.run import run
+from tabzoo.errors import InputError, WeightsError
+from tabzoo.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder, as far as the benchmark looks at it; trained on the toy factory's capsules alone."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    torch.manual_seed(5)
+    save_for_hf(timm.create_model("resnet18", num_classes=0), folder, safe_serialization=True)
+    (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"capsule": 16, "hex_nut": 99}}}))
+    (folder / "recipe.yaml").write_text(Recipe(synthesis="nsa").to_yaml())
+    return folder
+
+
+@pytest.fixture
+def options(toy: Path, tmp_path: Path) -> Callable[..., Options]:
+    def make(**changes: object) -> Options:
+        values: dict[str, object] = {
+            **{"backbone": ["random"], "method": ["padim"], "data": str(toy), "output": tmp_path / "out"},
+            **{"resize": 40, "crop": 32, "cache": "ram", "workers": 0, "device": "cpu"},
+        }
+        return Options(**(values | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Classes in the order in which they are computed."""
+    names: list[str] = []
+    row = runner.measure_row
+
+    def counting(plan: object, job: object, *more: object) -> Row:
+        names.append(job.images.name)  # type: ignore[attr-defined]
+        return row(plan, job, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "measure_row", counting)
+    return names
+
+
+@pytest.mark.slow
+def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path, tmp_path: Path) -> None:
+    table = run(options(backbone=["random", str(trained)], seeds=[0, 1]), progress=False)
+    rows = read_rows(tmp_path / "out")
+    assert {(row.backbone, row.class_name, row.seed) for row in rows} == {
+        (backbone, name, seed)
+        for backbone in ("random", "mine")
+        for name in ("brushed_steel", "capsule", "hex_nut")
+        for seed in (0, 1)
+    }
+    for row in rows:
+        good, anomalous = row.scores["good"], row.scores["anomalous"]
+        assert row.images == {"fitted": 16, "good": 2, "anomalous": 3}
+        assert row.image_auroc == pytest.approx(roc_auc_score([0] * 2 + [1] * 3, good + anomalous))
+        assert row.pixel_auroc is not None
+        assert 0 <= row.pixel_auroc <= 1
+        # hex_nut: a class of this name was trained on, but with another number of images.
+        assert row.transductive == (row.backbone == "mine" and row.class_name == "capsule")
+        assert (row.draw, row.test, row.shots) == (None, "real", None)
+        assert (row.settings["resize"], row.settings["crop"]) == (40, 32)
+    weights = {(row.backbone, row.seed): row.weights_sha256 for row in rows}
+    assert weights["random", 0] != weights["random", 1]
+    assert weights["mine", 0] == weights["mine", 1]
+    assert "mine - random" in table
+    assert (tmp_path / "out" / "table.md").read_text() == table
+    assert "image_auroc,capsule,mine" in (tmp_path / "out" / "table.csv").read_text()
+    for name in ("maps/padim/brushed_steel", "maps/padim/capsule", "maps/padim/hex_nut", "roc/padim"):
+        assert np.asarray(Image.open(tmp_path / "out" / f"{name}.png")).std() > 1
+
+
+@pytest.mark.slow
+def test_finished_rows_are_not_computed_again(
+    options: Callable[..., Options], measured: list[str], trained: Path, tmp_path: Path
+) -> None:
+    chosen = options(classes=["capsule"])
+    first = run(chosen, progress=False)
+    before = read_rows(tmp_path / "out")
+    assert run(dataclasses.replace(chosen, batch_size=7), progress=False) == first  # no part of a row's identity
+    assert len(measured) == 1
+    changes: tuple[dict[str, object], ...] = (
+        *({"seeds": [0, 1]}, {"backbone": ["random", str(trained)]}, {"shots": [4]}, {"crop": 24}, {"amp": True}),
+    )
+    for number, change in enumerate(changes, start=2):
+        run(dataclasses.replace(chosen, **change), progress=False)  # type: ignore[arg-type]
+        assert len(measured) == number, change
+    assert read_rows(tmp_path / "out")[:1] == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(options: Callable[..., Options], measured: list[str], tmp_path: Path) -> None:
+    whole = run(options(), progress=False)
+    path = tmp_path / "out" / RESULTS
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + lines[1][:100])  # killed while it wrote the second row
+    measured.clear()
+    assert run(options(), progress=False) == whole
+    assert measured == ["capsule", "hex_nut"]
+    numbers = [json.loads(line)["scores"] for line in path.read_text().splitlines()]
+    assert numbers == [json.loads(line)["scores"] for line in lines]
+
+
+@pytest.mark.slow
+def test_changed_images_and_weights_are_measured_again(
+    options: Callable[..., Options], measured: list[str], toy: Path, trained: Path, tmp_path: Path
+) -> None:
+    data, weights = shutil.copytree(toy, tmp_path / "data"), shutil.copytree(trained, tmp_path / "mine")
+    chosen = options(data=str(data), backbone=[str(weights)])
+    run(chosen, progress=False)
+    shutil.move(str(data), tmp_path / "moved")
+    measured.clear()
+    run(dataclasses.replace(chosen, data=str(tmp_path / "moved")), progress=False)
+    assert measured == []
+    (tmp_path / "moved" / "capsule" / "train" / "good" / "000.png").unlink()
+    run(dataclasses.replace(chosen, data=str(tmp_path / "moved")), progress=False)
+    assert measured == ["capsule"]
+    torch.manual_seed(6)
+    save_for_hf(timm.create_model("resnet18", num_classes=0), weights, safe_serialization=True)
+    run(dataclasses.replace(chosen, data=str(tmp_path / "moved")), progress=False)
+    assert len(measured) == 4
+
+
+def test_shots_are_drawn_from_the_seed_and_saved(options: Callable[..., Options], tmp_path: Path) -> None:
+    run(options(shots=[4], seeds=[0, 1], classes=["capsule"]), progress=False)
+    first, second = read_rows(tmp_path / "out")
+    assert first.draw is not None
+    assert len(first.draw) == first.images["fitted"] == first.shots == 4
+    assert first.draw != second.draw
+    assert (tmp_path / "out" / "maps" / "padim-4shots" / "capsule.png").is_file()
+
+
+def test_synthetic_tests_are_labelled_a_proxy(options: Callable[..., Options], trained: Path, tmp_path: Path) -> None:
+    table = run(options(backbone=["random", str(trained)], test="synthetic", classes=["capsule"]), progress=False)
+    rows = read_rows(tmp_path / "out")
+    assert {row.test for row in rows} == {"synthetic:cutpaste"}  # the trained one has seen NSA
+    assert all(row.images == {"fitted": 12, "good": 4, "anomalous": 4} for row in rows)
+    assert all(row.aupro is not None for row in rows)
+    assert "PROXY: cutpaste anomalies" in table
+    assert (tmp_path / "out" / "maps" / "padim-synthetic" / "capsule.png").is_file()
+
+
+@pytest.fixture
+def thinned(toy: Path, tmp_path: Path) -> Path:
+    data = shutil.copytree(toy, tmp_path / "thinned")
+    shutil.rmtree(data / "brushed_steel" / "ground_truth")
+    for kind in (data / "capsule" / "test").iterdir():
+        if kind.name != "good":
+            shutil.rmtree(kind)
+    shutil.rmtree(data / "capsule" / "ground_truth")
+    return data
+
+
+def test_what_is_undefined_says_why(options: Callable[..., Options], thinned: Path, tmp_path: Path) -> None:
+    shutil.rmtree(thinned / "hex_nut" / "train")
+    table = run(options(data=str(thinned)), progress=False)
+    rows = {row.class_name: row for row in read_rows(tmp_path / "out")}
+    assert rows["brushed_steel"].image_auroc is not None
+    assert rows["brushed_steel"].pixel_auroc is None
+    assert rows["capsule"].image_auroc is None
+    assert rows["hex_nut"].image_auroc is None
+    for name, row in rows.items():
+        missing = [metric for metric in ("image_auroc", "pixel_auroc", "aupro") if getattr(row, metric) is None]
+        assert missing
+        assert all(row.undefined_because[metric] for metric in missing)
+        assert f"of {name}, " in table
+    assert "NaN" not in (tmp_path / "out" / RESULTS).read_text()
+    assert "undefined" in table
+
+
+def test_trained_here_tested_there(options: Callable[..., Options], toy: Path, trained: Path, tmp_path: Path) -> None:
+    """Another data set in another layout: BTAD's."""
+    names = {"good": "ok", "scratch": "ko", "rust": "ko"}
+    for file in (toy / "brushed_steel").rglob("*.png"):
+        part, kind, name = file.relative_to(toy / "brushed_steel").parts
+        target = tmp_path / "btad" / "01" / part / names[kind] / f"{kind}_{name.replace('_mask', '')}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    run(options(data=str(tmp_path / "btad"), backbone=[str(trained)]), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert (row.dataset, row.class_name, row.transductive) == ("btad", "01", False)
+    assert row.images == {"fitted": 16, "good": 2, "anomalous": 3}
+    assert row.aupro is not None
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_broken_cookies_are_found(options: Callable[..., Options], real_data: Path, tmp_path: Path) -> None:
+    run(options(data=str(real_data / "factory"), classes=["cookie"], resize=None, crop=None), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert row.image_auroc is not None
+    assert row.image_auroc > 0.81  # what the file size alone gives
+
+
+def test_without_scipy_aupro_alone_is_undefined(
+    options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
+    run(options(classes=["capsule"]), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert row.pixel_auroc is not None
+    assert list(row.undefined_because) == ["aupro"]
+    assert "pip install" in row.undefined_because["aupro"]
+
+
+def test_full_resolution_is_an_option(options: Callable[..., Options], tmp_path: Path) -> None:
+    for chosen in (options(classes=["capsule"]), options(classes=["capsule"], full_resolution=True)):
+        run(chosen, progress=False)
+    small, full = read_rows(tmp_path / "out")
+    assert full.settings == {**small.settings, "pixels": "full resolution"}
+    assert full.image_auroc == small.image_auroc
+    assert small.pixel_auroc is not None
+    assert full.pixel_auroc != small.pixel_auroc
+    assert full.pixel_auroc == pytest.approx(small.pixel_auroc, abs=0.05)
+    with pytest.raises(InputError, match="--full-resolution"):
+        options(test="synthetic", full_resolution=True)
+
+
+def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
+    for changes, reason in (
+        ({"method": ["padin"]}, "--method padin: unknown.*Did you mean 'padim'"),
+        ({"classes": ["capsul"]}, "no class capsul.*Did you mean 'capsule'"),
+        ({"layout": "mvtek"}, "unknown layout 'mvtek'.*Did you mean 'mvtec'"),
+        ({"backbone": ["resnet81"]}, "--backbone resnet81.*Did you mean 'resnet"),
+        ({"shots": [17]}, "--shots 17"),
+        ({"crop": 64}, "--crop 64: images are resized to 40 px"),
+        ({"seeds": [-1]}, "--seeds -1"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            run(options(**changes), progress=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't be used as a folder"):
+        run(options(output=tmp_path / "file"), progress=False)
+    assert not read_rows(tmp_path / "out")
+
+
+def test_what_is_named_twice_is_measured_once(options: Callable[..., Options], measured: list[str]) -> None:
+    run(options(classes=["capsule", "capsule"], seeds=[0, 0], method=["padim", "padim"]), progress=False)
+    assert measured == ["capsule"]
+
+
+def test_weights_that_cannot_be_had(options: Callable[..., Options], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="not published yet"):
+        run(options(backbone=["resnet18.tab_mvtec"]), progress=False)

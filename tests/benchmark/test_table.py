@@ -1,0 +1,167 @@
+"""Means, spreads, differences and what a table says of them."""
+
+import csv
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tabzoo.benchmark.bootstrap import auroc_differences, interval
+from tabzoo.benchmark.results import Row
+from tabzoo.benchmark.summary import group_rows, summarise
+from tabzoo.benchmark.table import to_csv, to_markdown
+
+MakeRow = Callable[..., Row]
+
+
+def cells(table: str, name: str) -> list[str]:
+    """Of the first line that begins with this name."""
+    line = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_mean_and_spread_over_seeds(make_row: MakeRow) -> None:
+    rows = [make_row("random", "nut", seed, image_auroc=value) for seed, value in enumerate((0.7, 0.8, 0.9))]
+    line = summarise(group_rows(rows)[0], "image_auroc")[0]
+    assert line.cells[0] is not None
+    assert line.cells[0].mean == pytest.approx(0.8)
+    assert line.cells[0].sd == pytest.approx(np.std([0.7, 0.8, 0.9], ddof=1))
+    assert cells(to_markdown(rows), "nut") == ["80.0 ± 10.0"]
+    assert cells(to_markdown(rows[:1]), "nut") == ["70.0"]
+
+
+def test_averages_leave_out_what_is_undefined(make_row: MakeRow) -> None:
+    rows = [
+        make_row("random", "nut", image_auroc=0.6),
+        make_row("random", "bolt", image_auroc=0.8),
+        make_row("random", "capsule", image_auroc=None, undefined_because={"image_auroc": "no defects"}),
+    ]
+    table = to_markdown(rows)
+    assert cells(table, "average (2)") == ["70.0"]
+    assert cells(table, "capsule") == ["undefined"]
+    assert "Undefined: image AUROC of capsule, no defects." in table
+
+
+def test_texture_and_object_averages_of_mvtec(make_row: MakeRow) -> None:
+    values = {"carpet": 0.5, "tile": 0.7, "bottle": 0.9}
+    rows = [make_row("random", name, image_auroc=value) for name, value in values.items()]
+    table = to_markdown(rows)
+    for name, value in (("texture average (2)", "60.0"), ("object average (1)", "90.0"), ("average (3)", "70.0")):
+        assert cells(table, name) == [value]
+    assert "texture average" not in to_markdown([*rows, make_row("random", "nut")])
+
+
+def test_the_average_spreads_as_the_averages_of_each_seed(make_row: MakeRow) -> None:
+    values = {("nut", 0): 0.6, ("nut", 1): 0.8, ("bolt", 0): 0.9, ("bolt", 1): 0.7}
+    rows = [make_row("random", name, seed, image_auroc=value) for (name, seed), value in values.items()]
+    assert cells(to_markdown(rows), "average (2)") == ["75.0 ± 0.0"]
+
+
+def brute_force(first: Row, second: Row, draws: int) -> list[float]:
+    """Resamples good and anomalous images and has scikit-learn count, once for each draw."""
+    rng = np.random.default_rng(7)
+    size = [len(first.scores[kind]) for kind in ("good", "anomalous")]
+    labels, differences = np.repeat([0, 1], size), []
+    for _ in range(draws):
+        chosen = [rng.integers(0, n, n) for n in size]
+        a, b = (
+            roc_auc_score(
+                labels,
+                np.concatenate(
+                    [np.array(row.scores[k])[i] for k, i in zip(("good", "anomalous"), chosen, strict=True)]
+                ),
+            )
+            for row in (first, second)
+        )
+        differences.append(b - a)
+    return differences
+
+
+def test_bootstrap_against_brute_force(make_row: MakeRow) -> None:
+    first, second = make_row("random", "nut", shift=0.3), make_row("tab", "nut", shift=1.5)
+    draws = auroc_differences([(first, second)])
+    assert draws is not None
+    expected = brute_force(first, second, 300)
+    assert draws.mean() == pytest.approx(np.mean(expected), abs=0.015)
+    assert draws.std() == pytest.approx(np.std(expected), rel=0.15)
+    assert first.image_auroc is not None
+    assert second.image_auroc is not None
+    low, high = interval(draws)
+    assert low < second.image_auroc - first.image_auroc < high
+
+
+def test_bootstrap_counts_ties_as_half(make_row: MakeRow) -> None:
+    equal = make_row("random", scores={"good": [1.0, 1.0], "anomalous": [1.0]}, image_auroc=0.5)
+    apart = make_row("tab", scores={"good": [0.0, 0.0], "anomalous": [1.0]}, image_auroc=1.0)
+    draws = auroc_differences([(equal, apart)])
+    assert draws is not None
+    assert np.allclose(draws, 0.5)
+
+
+def test_bootstrap_pairs_images_not_seeds(make_row: MakeRow) -> None:
+    pairs = [(make_row("random", "nut", seed), make_row("tab", "nut", seed, shift=1.2)) for seed in (0, 1)]
+    both, alone = auroc_differences(pairs), auroc_differences(pairs[:1])
+    assert both is not None
+    assert alone is not None
+    assert both.mean() == pytest.approx(np.mean([b.image_auroc - a.image_auroc for a, b in pairs]), abs=0.02)  # type: ignore[operator]
+    other_images = make_row("tab", "nut", data_sha256="other")
+    assert auroc_differences([(pairs[0][0], other_images)]) is None
+    synthetic = [make_row("tab", "nut", seed, test="synthetic:mask") for seed in (0, 1)]
+    assert synthetic[0].test_images != synthetic[1].test_images
+
+
+def test_differences_are_to_the_first_backbone(make_row: MakeRow) -> None:
+    rows = [
+        make_row(name, "nut", seed, image_auroc=value) for name, value in (("a", 0.5), ("b", 0.75)) for seed in (0, 1)
+    ]
+    lines = cells(to_markdown(rows), "nut")
+    assert lines[0] == "50.0 ± 0.0"
+    assert lines[2].startswith("+25.0 [")
+    turned = to_markdown(rows, order=["b", "a"])
+    assert "a - b" in turned
+    assert cells(turned, "nut")[2].startswith("-25.0 [")
+    pixel = to_markdown(rows).split("pixel AUROC, %")[1]
+    assert cells(pixel, "nut")[2] == "+0.0"  # no interval
+
+
+def test_what_was_not_run_is_no_zero(make_row: MakeRow) -> None:
+    rows = [make_row("a", "nut"), make_row("a", "bolt"), make_row("b", "nut")]
+    table = to_markdown(rows)
+    assert cells(table, "bolt")[1:] == ["not run", "-"]
+    assert "average (1)" in table
+
+
+def test_only_the_latest_state_of_the_images_counts(make_row: MakeRow) -> None:
+    rows = [make_row("a", "nut", image_auroc=0.5, data_sha256="old"), make_row("a", "nut", 1, image_auroc=0.9)]
+    assert cells(to_markdown(rows), "nut") == ["90.0"]
+
+
+def test_settings_shots_and_tests_make_tables_of_their_own(make_row: MakeRow) -> None:
+    rows = [make_row(), make_row(shots=4), make_row(test="synthetic:cutpaste"), make_row(settings={"crop": 64})]
+    table = to_markdown(rows)
+    assert table.count("## padim on factory") == 4
+    assert "4 good training images" in table
+    assert "**PROXY: cutpaste anomalies made of held-out good images, no real defects.**" in table
+    assert table.count("PROXY") == 1
+
+
+def test_notes(make_row: MakeRow) -> None:
+    rows = [make_row("random", "nut"), make_row("tab", "nut", transductive=True), make_row("tab", "bolt")]
+    table = to_markdown(rows)
+    assert "nothing is chosen on test data" in table
+    assert "Tested on (good + anomalous images): bolt 20 + 30, nut 20 + 30." in table
+    assert "t: transductive, tab was pre-trained on the good images of nut." in table
+    assert cells(table, "nut")[1].endswith(" t")
+    assert not cells(table, "bolt")[1].endswith(" t")
+
+
+def test_csv_holds_every_number(make_row: MakeRow) -> None:
+    rows = [make_row("random", "nut"), make_row("tab", "nut", aupro=None)]
+    lines = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    assert len(lines) == 7 * 2 * 2 - 2  # metrics, backbones, class and average; AUPRO has no average
+    by_name = {(line["metric"], line["class"], line["backbone"]): line for line in lines}
+    assert float(by_name["image_auroc", "nut", "random"]["mean"]) == rows[0].image_auroc
+    assert by_name["aupro", "nut", "tab"]["mean"] == ""
+    assert by_name["image_auroc", "nut", "tab"]["low"] != ""
