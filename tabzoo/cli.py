@@ -23,7 +23,7 @@ _USAGE = """usage: tabzoo COMMAND ...
 
   pretrain   make a backbone from a folder of good images
   data       look at a folder of images
-  benchmark  measure synthetic anomalies
+  benchmark  measure backbones (PaDiM, PatchCore) and synthetic anomalies
   list       tabzoo's weights and those installed: state and licence
   info       all that is known of some weights
   download   make a folder that a machine without network can use
