@@ -176,16 +176,17 @@ def _fitted(
         "missing": wanted.keys() - given.keys(),
         "unknown": given.keys() - wanted.keys(),
         "of another shape": [key for key in shared if given[key].shape != wanted[key].shape],
-        "not numbers": [
-            key
-            for key in shared
-            if given[key].is_floating_point() != wanted[key].is_floating_point() or not given[key].isfinite().all()
-        ],
+        "not numbers": [key for key in shared if not _are_numbers(given[key], like=wanted[key])],
     }
     if any(off.values()):
         reasons = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in off.items() if keys)
         raise InputError(f"{checkpoint}: no {architecture} as torchvision shapes it. {reasons}")
     return {key: given[key].to(wanted[key].dtype, copy=True) for key in wanted}
+
+
+def _are_numbers(given: Tensor, *, like: Tensor) -> bool:
+    kind, expected = ((t.layout, t.device, t.is_floating_point()) for t in (given, like))
+    return kind == expected and bool(given.isfinite().all())
 
 
 def _some(keys: Iterable[str]) -> str:

@@ -142,6 +142,7 @@ def _without(key: str) -> Callable[[State], State]:
         (lambda state: state | {"conv1.weight": torch.ones(64, 1, 7, 7)}, "1 of another shape: conv1.weight"),
         (lambda state: state | {"bn1.bias": torch.full((64,), torch.nan)}, "1 not numbers: bn1.bias"),
         (lambda state: state | {"bn1.bias": torch.ones(64, dtype=torch.int64)}, "1 not numbers: bn1.bias"),
+        (lambda state: state | {"bn1.bias": torch.ones(64, device="meta")}, "1 not numbers: bn1.bias"),
         (lambda _: torchvision.models.resnet34().state_dict(), r"unknown: layer1\.2\.bn1\.bias"),
         (lambda _: {"weight": torch.ones(2)}, "expected one ResNet .* found the names weight"),
         (lambda _: [1, 2], "found the names none"),
