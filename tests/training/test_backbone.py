@@ -69,7 +69,7 @@ def test_names() -> None:
 
 def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match="initial weights of resnet18.tv_in1k can't be loaded") as caught:
         build_backbone("resnet18.tv_in1k", init="pretrained", seed=0)
     for word in ("does not answer", "--init FILE", "--init random"):
@@ -85,6 +85,6 @@ def test_cached_weights_are_used_when_the_hub_does_not_answer(tmp_path: Path, mo
     state = timm.create_model("resnet18").state_dict()
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
     backbone = build_backbone("resnet18.tv_in1k", init="pretrained", seed=0)
     assert torch.equal(backbone.conv1.weight, state["conv1.weight"])  # type: ignore[union-attr, arg-type]
