@@ -144,12 +144,12 @@ def _notes(groups: Sequence[Group], against_paper: bool) -> str:
     for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
         seen = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)
         notes.append(f"t: transductive, {backbone} was pre-trained on the good images of {seen}.")
-    reasons: dict[str, list[str]] = {}
+    undefined: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for metric, reason in row.undefined_because.items():
             if metric in _SHOWN:
-                reasons.setdefault(f"{row.class_name}, {reason}", []).append(METRICS[metric])
-    notes += [f"Undefined: {_list(metrics)} of {reason}." for reason, metrics in sorted(reasons.items())]
+                undefined.setdefault((METRICS[metric], reason), []).append(row.class_name)
+    notes += [f"Undefined: {metric} of {_list(classes)}, {reason}." for (metric, reason), classes in undefined.items()]
     if against_paper:
         notes.append(
             "Paper: Table 2 of arXiv 2312.09480, image AUROC on MVTec AD, ResNet-18. Its TAB column is transductive, "
