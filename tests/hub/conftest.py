@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from server import HubServer
+from small import SMALL, contents
 
 from tabzoo import models
 from tabzoo.hub.folders import read_record
-
-SMALL = "test_resnet"
-"""timm's smallest ResNet, 0.4 M parameters, with the names of tensors that its siblings have."""
 
 
 @pytest.fixture
@@ -34,11 +32,6 @@ def _empty_store(home: Path) -> None:
 def small_folder(make_folder: Callable[..., Path]) -> Path:
     """A weights folder that nobody changes."""
     return make_folder(f"{SMALL}.tab_here")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import contents
 from huggingface_hub import constants
 from server import Fault, HubServer
+from small import contents
 
 import tabzoo
 from tabzoo.errors import WeightsError

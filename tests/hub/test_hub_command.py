@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import contents
 from server import HubServer
+from small import contents
 
 from tabzoo.cli import main
 from tabzoo.hub.folders import read_record

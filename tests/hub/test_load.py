@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import timm
 import torch
-from conftest import SMALL, contents
 from safetensors.torch import load_file, save_file
 from server import Fault, HubServer
+from small import SMALL, contents
 from torch import Tensor, nn
 
 import tabzoo

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import contents
 from server import Fault, HubServer
+from small import contents
 
 
 @pytest.mark.slow

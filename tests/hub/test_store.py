@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import contents
+from small import contents
 
 import tabzoo
 from tabzoo import models
