@@ -205,7 +205,7 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends(small: Arguments,
     start = time.monotonic()
     codes, printed = run_in_two(small(*FROZEN), tmp_path / "logs", prepare)
     assert codes == [2, -signal.SIGKILL]
-    assert time.monotonic() - start < 60  # the limit; it takes a second or two
+    assert time.monotonic() - start < 60  # a promise, not a measurement: a second or two on an idle machine
     assert "error: this process can't go on, most likely because another one of the run has ended" in printed[0]
     assert printed[0].splitlines()[-1].endswith("--resume")
     assert "Traceback" not in printed[0]
