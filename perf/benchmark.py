@@ -114,7 +114,7 @@ def after_features(name: str, fitted: list[Tensor], scored: list[Tensor], goal: 
 
     spec = METHODS[name]
     given = Given(spec.layers, [*fitted, *scored])
-    ours = spec.build(given, 0)  # type: ignore[arg-type]
+    ours = spec.build(given, 0, spec.settings())  # type: ignore[arg-type]
     if name == "padim":
         theirs: Any = PadimModel(pre_trained=False, n_features=CHANNELS)
         chosen = choose_channels({"all": sum(given.channels.values())}, CHANNELS, 0)

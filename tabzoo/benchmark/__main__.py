@@ -1,15 +1,17 @@
 """`python -m tabzoo.benchmark run|table|fid ...`: the benchmark's command line."""
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import logging
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, measure
-from tabzoo.benchmark.methods import METHODS
+from tabzoo.benchmark.methods import METHODS, Budget
 from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.results import RESULTS, read_rows
 from tabzoo.benchmark.run import run
@@ -79,9 +81,29 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         action="store_true",
         help="pixel metrics at the files' resolution, not at the method's input",
     )
+    run.add_argument(
+        "--budget",
+        default=Options.budget,
+        choices=typing.get_args(Budget),
+        help="quick: less training, for small machines; numbers are then not the paper's",
+    )
     run.add_argument("--cache", default=Options.cache, choices=CACHE_MODES, help="where decoded images are kept")
     run.add_argument("--cache-dir", metavar="DIR", help="the user cache folder if not given")
     run.add_argument("--workers", type=int, metavar="N", help="processes that decode images; one a core if not given")
+    for name, spec in METHODS.items():
+        group = run.add_argument_group(f"settings of {name}")
+        types = typing.get_type_hints(spec.settings)
+        for field in dataclasses.fields(spec.settings):
+            (kind, *_) = typing.get_args(types[field.name]) or (types[field.name],)  # int of int | None
+            quick = f", {spec.quick[field.name]} with the quick budget" if field.name in spec.quick else ""
+            default = "" if field.default is None else f" ({field.default}{quick})"
+            group.add_argument(
+                f"--{name}-{field.name.replace('_', '-')}",
+                dest=f"{name}.{field.name}",
+                type=kind,
+                metavar="N" if kind is int else "X",
+                help=field.metadata["about"] + default,
+            )
     run.set_defaults(run=_run)
 
 
@@ -103,8 +125,13 @@ def _add_fid(fid: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("scipy") is None:  # the quickstart goes without AUPRO, which rows to keep should not
         raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"')
-    given = {key: value for key, value in vars(options).items() if key != "run"}
-    print(run(Options(**given | {"output": Path(options.output)})))
+    given = {key: value for key, value in vars(options).items() if key != "run" and "." not in key}
+    settings: dict[str, dict[str, object]] = {}
+    for key, value in vars(options).items():
+        name, dot, field = key.partition(".")
+        if dot and value is not None:
+            settings.setdefault(name, {})[field] = value
+    print(run(Options(**given | {"output": Path(options.output), "settings": settings})))
     print(f"Made in {options.output}: {RESULTS}, table.md, table.csv, maps/, roc/")
     return 0
 

@@ -80,9 +80,13 @@ class Batches:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Tensor]:
-        for rows in self._rows.split(self._batch_size):
-            images = self._pixels(rows).permute(0, 3, 1, 2).contiguous()
-            yield (images - self._mean.to(images.device)) / self._std.to(images.device)
+        for index in torch.arange(len(self)).split(self._batch_size):
+            yield self.take(index)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Some of them, by index, as one batch."""
+        images = self._pixels(self._rows[rows]).permute(0, 3, 1, 2).contiguous()
+        return (images - self._mean.to(images.device)) / self._std.to(images.device)
 
 
 class ClassImages:

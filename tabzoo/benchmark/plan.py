@@ -1,8 +1,8 @@
 """What is to be measured: the options of a run, checked, and the rows that they ask for."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesis
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.images import ClassImages
-from tabzoo.benchmark.methods import METHODS, Method
+from tabzoo.benchmark.methods import METHODS, Budget, Method
 from tabzoo.benchmark.results import REAL, row_key
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.layouts import find_samples
@@ -41,6 +41,9 @@ class Options:
     device: str = "auto"
     amp: bool = False
     full_resolution: bool = False
+    budget: Budget = "paper"
+    settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Method to those of its settings that are other than the budget's."""
     cache: CacheMode = "disk"
     cache_dir: str | None = None
     workers: int | None = None
@@ -54,11 +57,11 @@ class Options:
         if self.full_resolution and self.test != REAL:
             raise InputError("--full-resolution: synthetic anomalies are made at the method's input; leave it away")
         least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
-        for field, minimum in least.items():
-            given = getattr(self, field)
+        for name, minimum in least.items():
+            given = getattr(self, name)
             for value in given if isinstance(given, Sequence) else [given]:
                 if value is not None and value < minimum:
-                    raise InputError(f"--{field.replace('_', '-')} {value}: expected at least {minimum}")
+                    raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
 
 
 class Job(NamedTuple):
@@ -125,7 +128,8 @@ class Plan:
             amp=self.options.amp,
             channels_last=self.options.amp,  # interleaved pixels pay off with bfloat16
         )
-        return extractor, spec.build(extractor, seed)
+        given = self.options.settings.get(method, {})
+        return extractor, spec.build(extractor, seed, spec.configure(method, budget=self.options.budget, given=given))
 
     def images(self, method: str) -> list[ClassImages]:
         """The images of each class, at the sizes of a method.

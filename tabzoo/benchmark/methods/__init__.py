@@ -1,12 +1,21 @@
 """The detectors of the benchmark, by name."""
 
-from tabzoo.benchmark.methods.interface import ImageBatches, Method, MethodSpec, Scores
-from tabzoo.benchmark.methods.padim import Padim
-from tabzoo.benchmark.methods.patchcore import Patchcore
+from tabzoo.benchmark.methods.interface import Budget, ImageBatches, Method, MethodSpec, Scores
+from tabzoo.benchmark.methods.padim import Padim, PadimSettings
+from tabzoo.benchmark.methods.patchcore import Patchcore, PatchcoreSettings
+from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings
 
-__all__ = ["METHODS", "ImageBatches", "Method", "MethodSpec", "Scores"]
+__all__ = ["METHODS", "Budget", "ImageBatches", "Method", "MethodSpec", "Scores"]
 
 METHODS = {
-    "padim": MethodSpec(build=Padim, layers=("/4", "/8", "/16")),
-    "patchcore": MethodSpec(build=Patchcore, layers=("/8", "/16")),
+    "padim": MethodSpec(build=Padim, settings=PadimSettings, layers=("/4", "/8", "/16")),
+    "patchcore": MethodSpec(build=Patchcore, settings=PatchcoreSettings, layers=("/8", "/16")),
+    "rd4ad": MethodSpec(
+        build=Rd4ad,
+        settings=Rd4adSettings,
+        layers=("/4", "/8", "/16"),
+        resize=256,
+        crop=256,
+        quick={"steps": 60},
+    ),
 }

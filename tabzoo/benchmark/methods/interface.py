@@ -1,14 +1,19 @@
 """What every detector of the benchmark offers: fit to the normal images of one class, then score batches of images."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor
+from tabzoo.errors import InputError
 
-__all__ = ["ImageBatches", "Method", "MethodSpec", "Scores"]
+__all__ = ["Budget", "ImageBatches", "Method", "MethodSpec", "Scores", "setting"]
+
+Budget = Literal["paper", "quick"]
+"""The settings of a method's authors, or less for a small machine."""
 
 
 class Scores(NamedTuple):
@@ -32,6 +37,9 @@ class ImageBatches(Protocol):
     def __iter__(self) -> Iterator[Tensor]:
         """Batches, float32 [B, 3, H, W], normalised, on the extractor's device."""
 
+    def take(self, rows: Tensor) -> Tensor:
+        """Some of them, by index, as one batch."""
+
 
 class Method(Protocol):
     """A detector. `fit` starts afresh, so one object serves class after class."""
@@ -51,18 +59,46 @@ class Method(Protocol):
         """Scores images [B, 3, H, W] like those it was fitted to."""
 
 
+def setting(default: Any, about: str, *, least: float = 0) -> Any:
+    """A field of a method's settings, which is also a flag of the command line.
+
+    Args:
+        default: What the authors used.
+        about: The flag's help.
+        least: The smallest value that makes sense.
+    """
+    return dataclasses.field(default=default, metadata={"about": about, "least": least})
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """How a method is built, and the settings of its authors.
 
     Attributes:
-        build: From a feature extractor with `layers`, and a seed for all that the method draws.
+        build: From a feature extractor with `layers`, a seed for all that the method draws, and `settings`.
+        settings: A dataclass, each field of it made by `setting`.
         layers: Layers it takes, in the notation of `features.build_extractor`.
         resize: Side of the square that images are squashed to.
         crop: Side of the centre crop.
+        quick: Settings that are other with the quick budget; none where the method is quick anyway.
     """
 
-    build: Callable[[FeatureExtractor, int], Method]
+    build: Callable[[FeatureExtractor, int, Any], Method]
+    settings: type[Any]
     layers: tuple[str, ...]
     resize: int = 256
     crop: int = 224
+    quick: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def configure(self, name: str, *, budget: Budget, given: Mapping[str, object]) -> Any:
+        """The method's settings: those given, else the budget's.
+
+        Raises:
+            InputError: A value that is too small; flags are called after the method's `name`.
+        """
+        fields = {field.name: field for field in dataclasses.fields(self.settings)}
+        for key, value in given.items():
+            least = fields[key].metadata["least"]
+            if isinstance(value, int | float) and not value >= least:
+                raise InputError(f"--{name}-{key.replace('_', '-')} {value}: expected at least {least}")
+        return self.settings(**{**(self.quick if budget == "quick" else {}), **given})

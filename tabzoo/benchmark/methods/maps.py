@@ -1,8 +1,8 @@
 """From a grid of distances to an anomaly map: bilinear upsampling and Gaussian smoothing, as two matrix products.
 
 Both are linear and act on rows and columns apart, so together they are A D A^T with one fixed matrix A for each side.
-Equal to `F.interpolate(mode="bilinear", align_corners=False)` followed by SciPy's
-`gaussian_filter(sigma, mode="reflect", truncate=4)`, what PaDiM's and PatchCore's public codes do.
+Equal to `F.interpolate(mode="bilinear")` followed by SciPy's `gaussian_filter(sigma, mode="reflect", truncate=4)`, what the
+public codes of all methods do.
 """
 
 from functools import cache
@@ -16,22 +16,25 @@ __all__ = ["smooth_upsample"]
 _TRUNCATE = 4.0
 
 
-def smooth_upsample(grid: Tensor, size: tuple[int, int], *, sigma: float = 4.0) -> Tensor:
+def smooth_upsample(grid: Tensor, size: tuple[int, int], *, sigma: float = 4.0, align_corners: bool = False) -> Tensor:
     """Distances [B, h, w] to smooth maps [B, H, W].
 
     Args:
         grid: What to upsample.
         size: H and W.
         sigma: Of the Gaussian, in pixels of the map.
+        align_corners: As in `F.interpolate`.
     """
-    rows, columns = (_matrix(small, large, sigma).to(grid) for small, large in zip(grid.shape[-2:], size, strict=True))
+    sides = zip(grid.shape[-2:], size, strict=True)
+    rows, columns = (_matrix(small, large, sigma, align_corners).to(grid) for small, large in sides)
     return rows @ grid @ columns.T
 
 
 @cache
-def _matrix(small: int, large: int, sigma: float) -> Tensor:
+def _matrix(small: int, large: int, sigma: float, align_corners: bool) -> Tensor:
     """[large, small] in float64: smoothing times upsampling."""
-    upsampling = F.interpolate(torch.eye(small, dtype=torch.float64)[None], size=large, mode="linear")[0].T
+    unit = torch.eye(small, dtype=torch.float64)[None]
+    upsampling = F.interpolate(unit, size=large, mode="linear", align_corners=align_corners)[0].T
     return _smoothing(large, sigma) @ upsampling
 
 

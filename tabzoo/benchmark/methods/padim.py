@@ -7,18 +7,29 @@ any upsampling, Gaussians are fitted batch by batch and covariances never invert
 """
 
 import random
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.methods.gaussians import PyramidGaussians
-from tabzoo.benchmark.methods.interface import ImageBatches, Scores
+from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
 from tabzoo.benchmark.methods.maps import smooth_upsample
 from tabzoo.errors import InputError
 
-__all__ = ["Padim", "choose_channels"]
+__all__ = ["Padim", "PadimSettings", "choose_channels"]
 
 _SIGMA = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PadimSettings:
+    """The reference's, for ResNet-18 (448 channels) and Wide ResNet-50 (1,792)."""
+
+    channels: int | None = setting(
+        None, "channels chosen; if not given, 550 of 1,000 or more, else 100 (or all, if fewer)", least=1
+    )
+    regularisation: float = setting(0.01, "added to the diagonal of the covariances")
 
 
 class Padim:
@@ -27,26 +38,27 @@ class Padim:
     Args:
         extractor: Its layers from fine to coarse.
         seed: Of the choice.
-        channels: How many to choose; by default 550 of 1,000 or more, else 100 (or all, if fewer): the reference's numbers
-            for ResNet-18 (448 channels) and Wide ResNet-50 (1,792).
-        regularisation: Added to the diagonal of the covariances.
+        settings: Channels and regularisation.
+
+    Raises:
+        InputError: More channels than there are.
     """
 
-    def __init__(
-        self, extractor: FeatureExtractor, seed: int, *, channels: int | None = None, regularisation: float = 0.01
-    ) -> None:
+    def __init__(self, extractor: FeatureExtractor, seed: int, settings: PadimSettings | None = None) -> None:
         self.extractor = extractor
+        settings = settings or PadimSettings()
         available = sum(extractor.channels.values())
-        if channels is None:
-            channels = min(available, 550 if available >= 1000 else 100)
+        channels = settings.channels or min(available, 550 if available >= 1000 else 100)
+        if channels > available:
+            raise InputError(f"--padim-channels {channels}: the layers of this backbone have {available}")
         self.chosen = choose_channels(extractor.channels, channels, seed)
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "channels": channels,
-            "regularisation": regularisation,
+            "regularisation": settings.regularisation,
             "sigma": _SIGMA,
         }
-        self.gaussians = PyramidGaussians(regularisation)
+        self.gaussians = PyramidGaussians(settings.regularisation)
 
     def fit(self, images: ImageBatches) -> None:
         """Fits the Gaussians."""

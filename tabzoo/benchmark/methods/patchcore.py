@@ -7,20 +7,30 @@ exact, where it estimates distances from ten random points; neighbours are found
 the neighbourhood, Equation 7 of the paper, which it leaves out; no min-max scaling, which changes no ranking.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor
-from tabzoo.benchmark.methods.interface import ImageBatches, Scores
+from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
 from tabzoo.benchmark.methods.maps import smooth_upsample
 from tabzoo.benchmark.methods.neighbours import k_center_greedy, squared_distances
 from tabzoo.errors import InputError
 
-__all__ = ["Patchcore"]
+__all__ = ["Patchcore", "PatchcoreSettings"]
 
 _PROJECTED = 128
 _SIGMA = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchcoreSettings:
+    """The reference's; the paper also gives the coresets of 25 % and 1 %."""
+
+    share: float = setting(0.1, "share of the patches that the coreset keeps")
+    neighbours: int = setting(9, "b of Equation 7, which weights image scores", least=1)
 
 
 class Patchcore:
@@ -29,16 +39,17 @@ class Patchcore:
     Args:
         extractor: Its layers from fine to coarse.
         seed: Of the projection and of the first patch chosen.
-        share: Of the patches that the coreset keeps.
-        neighbours: b of Equation 7.
+        settings: Size of the coreset, and of the neighbourhoods.
     """
 
-    def __init__(self, extractor: FeatureExtractor, seed: int, *, share: float = 0.1, neighbours: int = 9) -> None:
-        self.extractor, self.seed, self.share, self.neighbours = extractor, seed, share, neighbours
+    def __init__(self, extractor: FeatureExtractor, seed: int, settings: PatchcoreSettings | None = None) -> None:
+        self.extractor, self.seed = extractor, seed
+        settings = settings or PatchcoreSettings()
+        self.share, self.neighbours = min(settings.share, 1.0), settings.neighbours
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
-            "share": share,
-            "neighbours": neighbours,
+            "share": self.share,
+            "neighbours": self.neighbours,
             "projected": _PROJECTED,
             "sigma": _SIGMA,
         }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import pytest
+import torch
 from torch import Tensor
 
 from tabzoo.benchmark.methods import ImageBatches
@@ -13,6 +14,9 @@ class Batches(list[Tensor]):
 
     def __len__(self) -> int:
         return sum(len(batch) for batch in self)
+
+    def take(self, rows: Tensor) -> Tensor:
+        return torch.cat(self)[rows]
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches, Scores
-from tabzoo.benchmark.methods.padim import Padim, choose_channels
+from tabzoo.benchmark.methods.padim import Padim, PadimSettings, choose_channels
 from tabzoo.benchmark.metrics import image_auroc, pixel_auroc
 from tabzoo.errors import InputError
 
@@ -81,7 +81,7 @@ def test_maps_and_scores_are_the_references(
     extractor: FeatureExtractor, count: int, batches: Callable[..., ImageBatches]
 ) -> None:
     train, (test, masks) = pictures(count, seed=0), defective(12, seed=1)
-    padim = METHODS["padim"].build(extractor, 1024)
+    padim = Padim(extractor, 1024)
     padim.fit(batches([train[:7], train[7:20], train[20:]]))
     parts = [padim.score(part) for part in test.split(5)]
     ours = Scores(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -145,7 +145,7 @@ def test_anomalib_gives_the_same(extractor: FeatureExtractor, batches: Callable[
     theirs.fit()
     theirs.eval()
     expected = theirs(test)
-    ours = Padim(extractor, 1024, regularisation=0.01 + 1e-5)  # it adds twice
+    ours = Padim(extractor, 1024, PadimSettings(regularisation=0.01 + 1e-5))  # it adds twice
     ours.fit(batches(train.split(32)))
     found = ours.score(test)
     # It mirrors images at their border without the edge pixel, so maps are equal where the border is out of reach.

@@ -13,7 +13,7 @@ from torch import Tensor
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches
 from tabzoo.benchmark.methods.neighbours import k_center_greedy
-from tabzoo.benchmark.methods.patchcore import Patchcore
+from tabzoo.benchmark.methods.patchcore import Patchcore, PatchcoreSettings
 from tabzoo.errors import InputError
 
 Array = NDArray[np.float64]
@@ -58,7 +58,7 @@ def reference(bank: Array, patches: Array, neighbour_count: int) -> tuple[Array,
 
 def test_scores_and_maps_are_the_references(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
     train, test = pictures(9, 0), pictures(4, 1)
-    patchcore = METHODS["patchcore"].build(extractor, 5)
+    patchcore = Patchcore(extractor, 5)
     patchcore.fit(batches([train[:4], train[4:]]))
     patches = embeddings(extractor, train).reshape(-1, 384)
     generator = torch.Generator().manual_seed(5)
@@ -75,7 +75,7 @@ def test_scores_and_maps_are_the_references(extractor: FeatureExtractor, batches
 def test_numbers_of_neighbours(
     extractor: FeatureExtractor, neighbour_count: int, batches: Callable[..., ImageBatches]
 ) -> None:
-    patchcore = Patchcore(extractor, 0, share=0.05, neighbours=neighbour_count)
+    patchcore = Patchcore(extractor, 0, PatchcoreSettings(share=0.05, neighbours=neighbour_count))
     patchcore.fit(batches([pictures(3, 0)]))
     test = pictures(2, 1)
     patches = embeddings(extractor, test)
@@ -87,11 +87,11 @@ def test_numbers_of_neighbours(
 
 
 def test_few_images(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
-    patchcore = Patchcore(extractor, 0, share=1e-6)
+    patchcore = Patchcore(extractor, 0, PatchcoreSettings(share=1e-6))
     patchcore.fit(batches([pictures(1, 0)]))
     assert patchcore.bank.shape == (1, 384)
     assert bool(torch.isfinite(patchcore.score(pictures(2, 1)).image_scores).all())
-    whole = Patchcore(extractor, 0, share=1.0)
+    whole = Patchcore(extractor, 0, PatchcoreSettings(share=1.0))
     whole.fit(batches([pictures(1, 0)]))
     assert float(whole.score(pictures(1, 0)).anomaly_maps.max()) < 1e-4  # seen before
     with pytest.raises(InputError, match="no images"):
