@@ -1,0 +1,170 @@
+"""RD4AD: shapes of the student, loss and maps against plain NumPy, and that it finds easy defects from random weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
+from tabzoo.benchmark.features import FeatureExtractor, build_extractor
+from tabzoo.benchmark.methods import METHODS, ImageBatches
+from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings, distillation_loss
+from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.results import read_rows
+from tabzoo.benchmark.run import run
+from tabzoo.data.toy import make_toy_factory
+from tabzoo.errors import InputError
+
+QUICK = Rd4adSettings(steps=2, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> FeatureExtractor:
+    return build_extractor("random", layers=METHODS["rd4ad"].layers, seed=3)
+
+
+def pictures(count: int, seed: int, side: int = 64) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "widths"),
+    [
+        ("resnet18", (2, [2, 2, 2]), (64, 64)),
+        ("resnet34", (3, [3, 4, 6]), (64, 64)),
+        ("resnet50", (3, [3, 4, 6]), (64, 256)),
+        ("wide_resnet50_2", (3, [3, 4, 6]), (128, 256)),
+    ],
+)
+def test_the_student_mirrors_the_teacher(name: str, blocks: tuple[int, list[int]], widths: tuple[int, int]) -> None:
+    teacher = build_extractor(f"random:{name}", layers=METHODS["rd4ad"].layers)
+    student = Rd4ad(teacher, 0).student.eval()
+    taught = list(teacher(pictures(1, 0)).values())
+    with torch.no_grad():
+        decoded = student(taught)
+    assert [layer.shape for layer in decoded] == [layer.shape for layer in taught]
+    assert (len(student.embed), [len(stage) for stage in student.decode]) == blocks
+    last = student.decode[-1][-1]
+    assert (last.conv1.out_channels, decoded[0].shape[1]) == widths
+    # What doubles a side is a transposed convolution, one in the block and one beside it, and nothing else.
+    doubling = [module for module in student.modules() if isinstance(module, nn.ConvTranspose2d)]
+    assert [module.stride for module in doubling] == [(2, 2)] * 6
+    embedded = student.embed(torch.cat([student.fine(taught[0]), student.middle(taught[1]), taught[2]], dim=1))
+    assert embedded.shape[2:] == (2, 2)  # of 64 px: half of the coarsest map's side
+    assert embedded.shape[1] == 2 * taught[2].shape[1]
+
+
+def test_weights_start_as_the_references(extractor: FeatureExtractor) -> None:
+    student = Rd4ad(extractor, 0).student
+    weight = student.embed[0].conv1.weight  # Kaiming, fan out: variance 2 / (512 * 9)
+    assert float(weight.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+
+
+def test_loss_is_the_cosine_of_whole_maps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 4, 8, 8), (3, 6, 4, 4), (3, 2, 2, 2)]
+    taught, decoded = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    expected = 0.0
+    for one, two in zip(taught, decoded, strict=True):
+        a, b = one.numpy().reshape(3, -1).astype(float), two.numpy().reshape(3, -1).astype(float)
+        cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        expected += (1 - cosines).mean()
+    assert float(distillation_loss(taught, decoded)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_maps_against_numpy_and_scipy(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
+    method, test = Rd4ad(extractor, 0, QUICK), pictures(3, 9)
+    method.fit(batches([pictures(8, 1)]))
+    taught = [layer.double() for layer in extractor(test).values()]
+    with torch.no_grad():
+        decoded = [layer.double() for layer in method.student([layer.float() for layer in taught])]
+    expected = np.zeros((3, 64, 64))
+    for a, b in zip(taught, decoded, strict=True):
+        distance = 1 - (a * b).sum(1) / a.norm(dim=1) / b.norm(dim=1)
+        expected += F.interpolate(distance[:, None], size=64, mode="bilinear", align_corners=True)[:, 0].numpy()
+    expected = np.stack([gaussian_filter(plane, sigma=4) for plane in expected])
+    scores = method.score(test)
+    np.testing.assert_allclose(scores.anomaly_maps.numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(scores.image_scores.numpy(), expected.max(axis=(1, 2)), rtol=1e-4)
+
+
+def test_training_step_is_adams(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
+    """Two steps on one batch of all images against the loop written out."""
+    images = pictures(4, 2)
+    method = Rd4ad(extractor, 0, QUICK)
+    student = Rd4ad(extractor, 0, QUICK).student.train()
+    method.fit(batches([images]))
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.005, betas=(0.5, 0.999), fused=True)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        taught = list(extractor(images[torch.randperm(4, generator=generator)]).values())
+        loss = sum(
+            (1 - F.cosine_similarity(a.flatten(1), b.flatten(1))).mean()
+            for a, b in zip(taught, student(taught), strict=True)
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[union-attr]
+        optimizer.step()
+    for ours, theirs in zip(method.student.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_equal_seeds_equal_numbers(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
+    images, test, teacher = batches(pictures(6, 1).split(4)), pictures(2, 5), extractor.sha256()
+    method = Rd4ad(extractor, 0, QUICK)
+    method.fit(images)
+    first = method.score(test).anomaly_maps
+    method.fit(images)  # a fit starts afresh
+    assert torch.equal(method.score(test).anomaly_maps, first)
+    other = Rd4ad(extractor, 1, QUICK)
+    other.fit(images)
+    assert not torch.equal(other.score(test).anomaly_maps, first)
+    assert extractor.sha256() == teacher  # the teacher is left alone, batch-norm's statistics too
+    for part in (slice(0, 1), slice(1, 2)):  # an image's score depends on no other image
+        torch.testing.assert_close(method.score(test[part]).anomaly_maps, first[part], rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_close(batches: Callable[..., ImageBatches]) -> None:
+    maps = []
+    for amp in (False, True):
+        extractor = build_extractor("random", layers=METHODS["rd4ad"].layers, amp=amp, channels_last=amp)
+        method = Rd4ad(extractor, 0, QUICK)
+        method.fit(batches([pictures(8, 1)]))
+        maps.append(method.score(pictures(4, 2)).anomaly_maps)
+    assert maps[1].dtype == torch.float32
+    assert float((maps[1] - maps[0]).norm() / maps[0].norm()) < 0.1
+    assert not torch.equal(maps[0], maps[1])
+
+
+def test_what_it_refuses(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
+    with pytest.raises(InputError, match="no images"):
+        Rd4ad(extractor, 0).fit(batches())
+    with pytest.raises(InputError, match="--method rd4ad: .*resnet34"):
+        Rd4ad(build_extractor("random:mobilenetv3_small_050", layers=("/4", "/8", "/16")), 0)
+
+
+@pytest.mark.slow
+def test_easy_defects_are_found(tmp_path: Path) -> None:
+    make_toy_factory(tmp_path / "toy", size=64, train=24, test_good=12, test_defect=12, classes=("wood_grain",))
+    values: dict[str, object] = {"backbone": ["random"], "method": ["rd4ad"], "data": str(tmp_path / "toy")}
+    values |= {"output": tmp_path / "out", "resize": 64, "crop": 64, "cache": "ram", "workers": 0, "device": "cpu"}
+    run(Options(**values, settings={"rd4ad": {"steps": 60, "batch_size": 8}}), progress=False)  # type: ignore[arg-type]
+    (row,) = read_rows(tmp_path / "out")
+    assert row.image_auroc is not None
+    assert row.image_auroc > 0.9
+    assert row.settings["steps"] == 60
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        method = Rd4ad(extractor.to(device), 0, QUICK)
+        method.fit(batches([pictures(4, 1).to(device)]))
+        found.append(method.score(pictures(2, 2).to(device)).anomaly_maps.cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=1e-2)
+    extractor.to("cpu")
