@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tabzoo.benchmark.__main__ import main
-from tabzoo.benchmark.results import Row, append_row
+from tabzoo.benchmark.results import Row, append_row, read_rows
 
 FLAGS = {
     "run": """amp backbone batch-size budget cache cache-dir classes crop data device full-resolution layout method output
@@ -35,6 +35,18 @@ def test_run_and_table(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"Made in {out}" in printed
     assert main(["table", out]) == 0
     assert capsys.readouterr().out == (tmp_path / "out" / "table.md").read_text()
+
+
+def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    run = ["run", "--backbone", "random", "--data", str(toy), "--output", out, "--classes", "capsule", "--workers", "0"]
+    run += ["--resize", "40", "--crop", "32"]
+    assert main([*run, "--padim-channels", "7", "--patchcore-share", "0.5", "--budget", "quick"]) == 0
+    (row,) = read_rows(tmp_path / "out")
+    assert (row.method, row.settings["channels"], row.settings["regularisation"]) == ("padim", 7, 0.01)
+    capsys.readouterr()
+    assert main([*run, "--padim-channels", "4000"]) == 2
+    assert capsys.readouterr().err == "error: --padim-channels 4000: the layers of this backbone have 448\n"
 
 
 def test_table_of_several_folders(

@@ -1,5 +1,6 @@
 """RD4AD: shapes of the student, loss and maps against plain NumPy, and that it finds easy defects from random weights."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,14 +150,17 @@ def test_what_it_refuses(extractor: FeatureExtractor, batches: Callable[..., Ima
 
 @pytest.mark.slow
 def test_easy_defects_are_found(tmp_path: Path) -> None:
-    make_toy_factory(tmp_path / "toy", size=64, train=24, test_good=12, test_defect=12, classes=("wood_grain",))
-    values: dict[str, object] = {"backbone": ["random"], "method": ["rd4ad"], "data": str(tmp_path / "toy")}
+    """Holes and ink on wood; splits, which follow the grain, are left away."""
+    data = make_toy_factory(tmp_path / "toy", size=64, train=24, test_good=12, test_defect=18, classes=("wood_grain",))
+    for part in ("test", "ground_truth"):
+        shutil.rmtree(data / "wood_grain" / part / "split")
+    values: dict[str, object] = {"backbone": ["random"], "method": ["rd4ad"], "data": str(data)}
     values |= {"output": tmp_path / "out", "resize": 64, "crop": 64, "cache": "ram", "workers": 0, "device": "cpu"}
-    run(Options(**values, settings={"rd4ad": {"steps": 60, "batch_size": 8}}), progress=False)  # type: ignore[arg-type]
+    run(Options(**values, settings={"rd4ad": {"steps": 50, "batch_size": 8}}), progress=False)  # type: ignore[arg-type]
     (row,) = read_rows(tmp_path / "out")
     assert row.image_auroc is not None
-    assert row.image_auroc > 0.9
-    assert row.settings["steps"] == 60
+    assert row.pixel_auroc is not None
+    assert min(row.image_auroc, row.pixel_auroc) > 0.9
 
 
 @pytest.mark.gpu
