@@ -127,7 +127,7 @@ class FewImageGaussians:
         self._means = [level.mean(-1, keepdim=True) for level in levels]
         self._centred = [level - mean for level, mean in zip(levels, self._means, strict=True)]
         # float64: below, nearly all of a distance is taken off again where an image is like those seen.
-        products = _over_levels([level.double().mT @ level.double() for level in self._centred])
+        products = _over_levels([level.mT @ level for level in map(Tensor.double, self._centred)])
         count = products.shape[-1]
         products.diagonal(dim1=-2, dim2=-1).add_(max(count - 1, 1) * self.regularisation)
         self._factors = torch.linalg.cholesky(products)
@@ -166,10 +166,11 @@ def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _over_levels(levels: Sequence[Tensor]) -> Tensor:
-    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]."""
-    total = levels[0]
-    for level in levels[1:]:
-        total = total.repeat_interleave(len(level) // len(total), dim=0) + level
+    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]; it takes their memory."""
+    total, *finer = levels
+    for level in finer:
+        level.unflatten(0, (len(total), -1)).add_(total[:, None])
+        total = level
     return total
 
 
