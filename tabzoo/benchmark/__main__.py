@@ -82,6 +82,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="pixel metrics at the files' resolution, not at the method's input",
     )
     run.add_argument(
+        "--oracle",
+        action="store_true",
+        help="beside the last epoch the best on the test images, of methods whose public code chooses so "
+        f"({', '.join(name for name, spec in METHODS.items() if spec.oracle)}); chosen on test, so not to be compared",
+    )
+    run.add_argument(
         "--budget",
         default=Options.budget,
         choices=typing.get_args(Budget),

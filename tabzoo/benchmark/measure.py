@@ -3,8 +3,8 @@
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.images import Batches, Drawn, Trial
 from tabzoo.benchmark.machine import hardware, peak_memory, versions
 from tabzoo.benchmark.methods import Method
-from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate
+from tabzoo.benchmark.methods.interface import TestedOnTheWay
+from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate, image_auroc
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
 from tabzoo.benchmark.results import METRICS, Row
@@ -27,6 +28,7 @@ class _Measured(NamedTuple):
     image_scores: Tensor
     metrics: ClassMetrics
     seconds: dict[str, float]
+    oracle: float | None = None
 
 
 def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Method) -> Row:
@@ -60,6 +62,7 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         hardware=hardware(plan.device),
         seconds=measured.seconds,
         peak_memory=peak_memory(plan.device),
+        oracle_image_auroc=measured.oracle,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **dataclasses.asdict(measured.metrics),
     )
@@ -71,16 +74,26 @@ def _measure(
     def batches(pixels: Callable[[Tensor], Tensor], rows: Tensor) -> Batches:
         return Batches(pixels, rows, batch_size=plan.options.batch_size, mean=extractor.mean, std=extractor.std)
 
+    def score() -> Iterator[Tensor]:
+        scored = [method.score(images) for images in batches(trial.pixels, torch.arange(len(trial)))]
+        return (torch.cat([part.cpu() for part in parts]) for parts in zip(*scored, strict=True))
+
     start = time.perf_counter()
-    method.fit(batches(job.images.pixels, torch.from_numpy(drawn.rows)))
+    given, labels = batches(job.images.pixels, torch.from_numpy(drawn.rows)), torch.from_numpy(trial.labels)
+    oracle: list[float] = []
+    if job.method in plan.options.with_oracle and 0 < labels.sum() < len(labels):
+        tested = cast(TestedOnTheWay, method)
+        tested.fit(given, after_meta_epoch=lambda: oracle.append(image_auroc(next(score()), labels)))
+    else:
+        method.fit(given)
     fitted = time.perf_counter()
-    scored = [method.score(images) for images in batches(trial.pixels, torch.arange(len(trial)))]
-    image_scores, maps = (torch.cat([part.cpu() for part in parts]) for parts in zip(*scored, strict=True))
+    image_scores, maps = score()
     end = time.perf_counter()
-    labels, has_mask = torch.from_numpy(trial.labels), torch.from_numpy(trial.has_mask)
+    has_mask = torch.from_numpy(trial.has_mask)
     metrics = evaluate(image_scores, labels, *_planes(plan, job, trial, maps), has_mask=has_mask)
     keep_maps(plan.options.output, job.key, trial, maps)
-    return _Measured(image_scores, metrics, {"fit": round(fitted - start, 3), "score": round(end - fitted, 3)})
+    seconds = {"fit": round(fitted - start, 3), "score": round(end - fitted, 3)}
+    return _Measured(image_scores, metrics, seconds, max(oracle, default=None))
 
 
 def _planes(plan: Plan, job: Job, trial: Trial, maps: Tensor) -> tuple[Planes, Planes]:

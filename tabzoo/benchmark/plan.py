@@ -41,6 +41,7 @@ class Options:
     device: str = "auto"
     amp: bool = False
     full_resolution: bool = False
+    oracle: bool = False
     budget: Budget = "paper"
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Method to those of its settings that are other than the budget's."""
@@ -54,6 +55,12 @@ class Options:
                 raise InputError(
                     f"--method {name}: unknown; there are {', '.join(METHODS)}.{did_you_mean(name, METHODS)}"
                 )
+        if self.oracle and not self.with_oracle:
+            having = ", ".join(name for name, spec in METHODS.items() if spec.oracle)
+            raise InputError(
+                f"--oracle: is for methods whose public code chooses the best epoch on test images: {having}; there is none "
+                f"among --method {' '.join(self.method)}"
+            )
         if self.full_resolution and self.test != REAL:
             raise InputError("--full-resolution: synthetic anomalies are made at the method's input; leave it away")
         least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
@@ -62,6 +69,11 @@ class Options:
             for value in given if isinstance(given, Sequence) else [given]:
                 if value is not None and value < minimum:
                     raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
+
+    @property
+    def with_oracle(self) -> set[str]:
+        """Methods whose best epoch on the test images is asked for, beside the last."""
+        return {name for name in self.method if self.oracle and METHODS[name].oracle}
 
 
 class Job(NamedTuple):

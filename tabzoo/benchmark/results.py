@@ -15,7 +15,7 @@ from typing import Any
 from tabzoo.data.locks import lock
 from tabzoo.errors import InputError
 
-__all__ = ["METRICS", "RESULTS", "REAL", "Row", "append_row", "read_rows", "row_key"]
+__all__ = ["METRICS", "ORACLE", "RESULTS", "REAL", "Row", "append_row", "read_rows", "row_key"]
 
 RESULTS = "results.jsonl"
 REAL = "real"
@@ -30,6 +30,8 @@ METRICS = {
     "pixel_f1_max": "pixel F1-max",
 }
 """Fields of a row that are metrics, in [0, 1], and what they are called."""
+ORACLE = "oracle_image_auroc"
+"""A field that is no metric to compare methods by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,9 @@ class Row:
     """How many good images the method was given; None: all of the train split."""
     test: str = REAL
     image_auroc: float | None
+    oracle_image_auroc: float | None = None
+    """The best that the method had after any meta-epoch, chosen on the test images; None where it was not asked for. Fitting
+    then takes longer by the scoring."""
     pixel_auroc: float | None
     aupro: float | None
     image_average_precision: float | None
@@ -76,6 +81,11 @@ class Row:
     def test_images(self) -> tuple[str, int | None]:
         """What two rows that were tested on the same images have in common; synthetic anomalies change with the seed."""
         return self.data_sha256, None if self.test == REAL else self.seed
+
+    @property
+    def lacks_oracle(self) -> bool:
+        """Whether the best on test could be known, but was not asked for."""
+        return self.image_auroc is not None and self.oracle_image_auroc is None
 
     def to_json(self) -> str:
         """The row as one line, without its end."""

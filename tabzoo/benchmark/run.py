@@ -36,8 +36,8 @@ def run(options: Options, *, progress: bool = True) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {folder}: can't be used as a folder: {error.strerror}") from error
-    done = {row.key for row in read_rows(folder)}
     plan = Plan(options)
+    done = {row.key for row in read_rows(folder) if not (row.method in options.with_oracle and row.lacks_oracle)}
     jobs = list({job.key: job for job in plan.jobs()}.values())  # once each, whatever is named twice
     missing = [job for job in jobs if job.key not in done]
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:

@@ -65,6 +65,17 @@ class Group:
         self.classes = sorted(current)
         self.seeds = sorted({seed for by_seed in self.rows.values() for seed in by_seed})
 
+    @property
+    def with_oracle(self) -> list[str]:
+        """Names of the backbones of which some rows have a best meta-epoch on test."""
+        having = {
+            row.backbone
+            for by_seed in self.rows.values()
+            for row in by_seed.values()
+            if row.oracle_image_auroc is not None
+        }
+        return [name for name in self.backbones if name in having]
+
     def of(self, backbone: str, class_name: str) -> dict[int, Row]:
         """Seed to row."""
         return self.rows.get((backbone, class_name), {})

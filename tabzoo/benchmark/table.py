@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tabzoo.benchmark.bootstrap import DRAWS
 from tabzoo.benchmark.paper import Published, published
-from tabzoo.benchmark.results import METRICS, REAL, Row
+from tabzoo.benchmark.results import METRICS, ORACLE, REAL, Row
 from tabzoo.benchmark.summary import Cell, Difference, Group, group_rows, summarise
 
 __all__ = ["to_csv", "to_markdown"]
@@ -40,7 +40,7 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
     for group in group_rows(rows, order=order):
         row, seeds = group.first, " ".join(map(str, group.seeds))
         common = (row.dataset, row.test, row.shots or "all", row.method, seeds, _settings(row))
-        for metric in METRICS:
+        for metric in (*METRICS, ORACLE) if group.with_oracle else METRICS:
             for line in summarise(group, metric):
                 for backbone, cell, difference in zip(
                     group.backbones, line.cells, [None, *line.differences], strict=True
@@ -83,12 +83,16 @@ def _table(group: Group, metric: str, against_paper: bool) -> str:
     first, *others = group.backbones
     paper = published(group.first.method, group.first.shots) if against_paper else {}
     header = ["class", *group.backbones, *(f"{other} - {first}" for other in others)]
+    with_oracle = group.with_oracle if metric == "image_auroc" else []
+    oracle = {(line.name, line.over): line.cells for line in summarise(group, ORACLE)} if with_oracle else {}
+    header += [f"{backbone} oracle" for backbone in with_oracle]
     header += ["paper: ImageNet", "paper: TAB"] if paper else []
     body = [
         [
             f"{line.name} ({line.over})" if line.over else line.name,
             *map(_cell, line.cells),
             *map(_difference, line.differences),
+            *(_oracle(oracle.get((line.name, line.over)), group.backbones.index(name)) for name in with_oracle),
             *(_published(paper.get(line.name)) if paper else ()),
         ]
         for line in lines
@@ -103,6 +107,12 @@ def _cell(cell: Cell | None) -> str:
         return "undefined"
     spread = f" ± {100 * cell.sd:.1f}" if cell.sd is not None else ""
     return f"{100 * cell.mean:.1f}{spread}{' t' if cell.transductive else ''}"
+
+
+def _oracle(cells: Sequence[Cell | None] | None, backbone: int) -> str:
+    """Nothing for averages over other classes than the last step's."""
+    cell = cells[backbone] if cells else None
+    return _cell(cell) if cell and cell.mean is not None else "-"
 
 
 def _difference(difference: Difference | None) -> str:
@@ -150,6 +160,11 @@ def _notes(groups: Sequence[Group], against_paper: bool) -> str:
             if metric in _SHOWN:
                 undefined.setdefault((METRICS[metric], reason), []).append(row.class_name)
     notes += [f"Undefined: {metric} of {_list(classes)}, {reason}." for (metric, reason), classes in undefined.items()]
+    if any(group.with_oracle for group in groups):
+        notes.append(
+            "Oracle: the best meta-epoch by image AUROC on the test images, as the method's public code selects. It is "
+            "chosen on test data: never to be compared with other methods' numbers."
+        )
     if against_paper:
         notes.append(
             "Paper: Table 2 of arXiv 2312.09480, image AUROC on MVTec AD, ResNet-18. Its TAB column is transductive, "

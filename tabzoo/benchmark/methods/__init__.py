@@ -4,6 +4,7 @@ from tabzoo.benchmark.methods.interface import Budget, ImageBatches, Method, Met
 from tabzoo.benchmark.methods.padim import Padim, PadimSettings
 from tabzoo.benchmark.methods.patchcore import Patchcore, PatchcoreSettings
 from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings
+from tabzoo.benchmark.methods.simplenet import Simplenet, SimplenetSettings
 
 __all__ = ["METHODS", "Budget", "ImageBatches", "Method", "MethodSpec", "Scores"]
 
@@ -17,5 +18,14 @@ METHODS = {
         resize=256,
         crop=256,
         quick={"steps": 60},
+    ),
+    "simplenet": MethodSpec(
+        build=Simplenet,
+        settings=SimplenetSettings,
+        layers=("/8", "/16"),
+        resize=329,
+        crop=288,
+        quick={"steps": 160, "batch_size": 2},
+        oracle=True,
     ),
 }

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["PyramidGaussians"]
+__all__ = ["FewImageGaussians", "PyramidGaussians"]
 
 
 class PyramidGaussians:
@@ -84,15 +84,63 @@ class PyramidGaussians:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
         maps = _nest(maps)
         whitened: list[Tensor] = []
-        squares = maps[0].new_zeros(1, 1)
         for level, mean, row in zip(_levels(maps), self._means, self._blocks, strict=True):
             rest = level - mean
             for coarse, factor in zip(whitened, row, strict=False):
                 _seen_from(coarse, rest).baddbmm_(_seen_from(coarse, factor), coarse, alpha=-1)
             whitened.append(torch.linalg.solve_triangular(row[-1], rest, upper=False))
-            own = whitened[-1].square().sum(1)  # [P, B]
-            squares = squares.repeat_interleave(len(own) // len(squares), dim=0) + own
+        squares = _over_levels([level.square().sum(1) for level in whitened])  # [P, B]
         return _as_grid(squares.sqrt(), maps)
+
+
+class FewImageGaussians:
+    """The same distances where images are fewer than channels, from products of images and no covariance at all.
+
+    With centred features X [d, N] and the regularisation r, by the Woodbury identity, the inverse of X X^T / (N - 1) + r I is
+    (I - X (X^T X + (N - 1) r I)^-1 X^T) / r. What is factorised is N x N, and products of images are sums over channels, so
+    those of a coarse map serve all positions below each of its pixels.
+
+    Args:
+        regularisation: Added to the diagonal of the covariances; more than 0.
+    """
+
+    def __init__(self, regularisation: float) -> None:
+        self.regularisation = regularisation
+        self._maps: list[list[Tensor]] = []  # Of each batch.
+        self._means: list[Tensor] = []  # Of each level, coarse to fine, [P, d, 1].
+        self._centred: list[Tensor] = []  # The same, [P, d, N].
+        self._factors = torch.empty(0)  # [P, N, N] at the finest level, float64.
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that means, features and factors take."""
+        return sum(tensor.nbytes for tensor in (*self._means, *self._centred, self._factors))
+
+    def update(self, maps: Sequence[Tensor]) -> None:
+        """Takes in a batch of maps [B, d, h, w], coarse to fine."""
+        self._maps.append(_nest(maps))
+
+    def factorise(self) -> None:
+        """Factorises the products of the images. No update can follow."""
+        levels = _levels([torch.cat(batches) for batches in zip(*self._maps, strict=True)])
+        self._maps = []
+        self._means = [level.mean(-1, keepdim=True) for level in levels]
+        self._centred = [level - mean for level, mean in zip(levels, self._means, strict=True)]
+        # float64: below, nearly all of a distance is taken off again where an image is like those seen.
+        products = _over_levels([level.mT @ level for level in map(Tensor.double, self._centred)])
+        count = products.shape[-1]
+        products.diagonal(dim1=-2, dim2=-1).add_(max(count - 1, 1) * self.regularisation)
+        self._factors = torch.linalg.cholesky(products)
+
+    def distances(self, maps: Sequence[Tensor]) -> Tensor:
+        """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
+        maps = _nest(maps)
+        rest = [(level - mean).double() for level, mean in zip(_levels(maps), self._means, strict=True)]
+        squares = _over_levels([level.square().sum(1) for level in rest])  # [P, B]
+        products = _over_levels([seen.double().mT @ level for seen, level in zip(self._centred, rest, strict=True)])
+        explained = torch.linalg.solve_triangular(self._factors, products, upper=False).square().sum(1)
+        distances = ((squares - explained).clamp(min=0) / self.regularisation).sqrt()
+        return _as_grid(distances.to(maps[-1].dtype), maps)
 
 
 def _nest(maps: Sequence[Tensor]) -> list[Tensor]:
@@ -115,6 +163,15 @@ def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
         order = [axis for pair in enumerate(range(3 + depth, 4 + 2 * depth), start=2) for axis in pair]
         levels.append(split.permute(*order, 1, 0).flatten(0, -3).contiguous())
     return levels
+
+
+def _over_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]; it takes their memory."""
+    total, *finer = levels
+    for level in finer:
+        level.unflatten(0, (len(total), -1)).add_(total[:, None])
+        total = level
+    return total
 
 
 def _as_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.errors import InputError
 
-__all__ = ["Budget", "ImageBatches", "Method", "MethodSpec", "Scores", "setting"]
+__all__ = ["Budget", "ImageBatches", "Method", "MethodSpec", "Scores", "TestedOnTheWay", "setting"]
 
 Budget = Literal["paper", "quick"]
 """The settings of a method's authors, or less for a small machine."""
@@ -59,6 +59,13 @@ class Method(Protocol):
         """Scores images [B, 3, H, W] like those it was fitted to."""
 
 
+class TestedOnTheWay(Method, Protocol):
+    """A detector whose public code tests after each meta-epoch, and reports the one that is best on the test images."""
+
+    def fit(self, images: ImageBatches, after_meta_epoch: Callable[[], None] | None = None) -> None:
+        """Learns what is normal; `after_meta_epoch` is called whenever that code would test, and can score."""
+
+
 def setting(default: Any, about: str, *, least: float = 0) -> Any:
     """A field of a method's settings, which is also a flag of the command line.
 
@@ -81,6 +88,7 @@ class MethodSpec:
         resize: Side of the square that images are squashed to.
         crop: Side of the centre crop.
         quick: Settings that are other with the quick budget; none where the method is quick anyway.
+        oracle: Whether it is `TestedOnTheWay`.
     """
 
     build: Callable[[FeatureExtractor, int, Any], Method]
@@ -89,6 +97,7 @@ class MethodSpec:
     resize: int = 256
     crop: int = 224
     quick: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    oracle: bool = False
 
     def configure(self, name: str, *, budget: Budget, given: Mapping[str, object]) -> Any:
         """The method's settings: those given, else the budget's.

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.benchmark.methods.gaussians import PyramidGaussians
+from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
 
 Array = NDArray[np.float64]
 
 
+@pytest.mark.parametrize("kind", [PyramidGaussians, FewImageGaussians])
 @pytest.mark.parametrize(
     "shapes",
     [
@@ -24,10 +25,12 @@ Array = NDArray[np.float64]
         [(0, 2, 2), (2, 4, 4)],  # no channel of a layer chosen
     ],
 )
-def test_pyramids_of_any_shape(shapes: list[tuple[int, int, int]]) -> None:
+def test_pyramids_of_any_shape(
+    shapes: list[tuple[int, int, int]], kind: type[PyramidGaussians | FewImageGaussians]
+) -> None:
     generator = torch.Generator().manual_seed(0)
     train, test = ([torch.randn(count, *shape, generator=generator) * 3 + 50 for shape in shapes] for count in (20, 6))
-    gaussians = PyramidGaussians(0.01)
+    gaussians = kind(0.01)
     for rows in torch.arange(20).split(6):
         gaussians.update([level[rows] for level in train])
     gaussians.factorise()
@@ -48,3 +51,22 @@ def test_pyramids_of_any_shape(shapes: list[tuple[int, int, int]]) -> None:
         inverse = np.linalg.inv(np.cov(here, rowvar=False) + 0.01 * np.eye(here.shape[1]))
         expected = np.sqrt((difference @ inverse * difference).sum(axis=1))
         np.testing.assert_allclose(found[:, row, column].numpy(), expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_few_images_and_many_channels(count: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(40, 2, 2), (20, 4, 4), (10, 8, 8)]
+    train = [torch.rand(count, *shape, generator=generator) for shape in shapes]
+    near = [level[-1:] + 1e-3 * torch.rand(1, *level.shape[1:], generator=generator) for level in train]
+    test = [torch.cat([level, torch.rand(4, *level.shape[1:], generator=generator)]) for level in near]
+    found = []
+    for kind in (PyramidGaussians, FewImageGaussians):
+        gaussians = kind(0.01)
+        for rows in torch.arange(count).split(5):
+            gaussians.update([level[rows] for level in train])
+        gaussians.factorise()
+        found.append(gaussians.distances(test))
+    assert found[0].shape == (5, 8, 8)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert gaussians.num_bytes == 4 * (count + 1) * (4 * 40 + 16 * 20 + 64 * 10) + 8 * 64 * count**2

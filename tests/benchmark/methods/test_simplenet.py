@@ -1,0 +1,219 @@
+"""SimpleNet: its embedding, its loss and its noise against plain references, and small runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from tabzoo.benchmark.features import FeatureExtractor, build_extractor
+from tabzoo.benchmark.methods import METHODS, ImageBatches
+from tabzoo.benchmark.methods.simplenet import Simplenet, SimplenetSettings, embed, margin_loss, with_noise
+from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.results import Row, read_rows
+from tabzoo.benchmark.run import run
+from tabzoo.benchmark.table import to_csv, to_markdown
+from tabzoo.data.toy import make_toy_factory
+from tabzoo.errors import InputError
+
+MakeBatches = Callable[..., ImageBatches]
+
+
+@pytest.fixture(scope="module")
+def extractor() -> FeatureExtractor:
+    return build_extractor("random", layers=METHODS["simplenet"].layers, seed=3)
+
+
+def pictures(count: int, *, seed: int, side: int = 64) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def small(**changes: object) -> SimplenetSettings:
+    return SimplenetSettings(**({"hidden": 32, "batch_size": 4, "meta_epochs": 3, "gan_epochs": 2} | changes))  # type: ignore[arg-type]
+
+
+def plain_embedding(layers: list[Tensor], width: int) -> Tensor:
+    """The public code's order of things: upsample patches with all their numbers, then pool each one, [N, width]."""
+    size, patches = layers[0].shape[-2:], []
+    for layer in layers:
+        batch, channels, height, width_ = layer.shape
+        unfolded = F.unfold(layer, 3, padding=1).view(batch, channels * 9, height, width_)
+        if (height, width_) != size:
+            unfolded = F.interpolate(unfolded, size=size, mode="bilinear", align_corners=False)
+        patches.append(unfolded.permute(0, 2, 3, 1).reshape(-1, 1, channels * 9))
+    each = torch.stack([F.adaptive_avg_pool1d(layer, width)[:, 0] for layer in patches], dim=1)
+    return F.adaptive_avg_pool1d(each.flatten(1)[:, None], width)[:, 0]
+
+
+@pytest.mark.parametrize("width", [24, 36, 20])  # 20 does not divide the numbers of a patch: windows overlap
+def test_embedding_against_the_plain_order(width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layers = [torch.randn(2, c, *side, generator=generator) for c, side in ((8, (7, 6)), (16, (4, 3)))]
+    found = embed(layers, width)
+    assert found.shape == (2, 7, 6, width)
+    torch.testing.assert_close(found.flatten(0, 2), plain_embedding(layers, width), rtol=1e-5, atol=1e-6)
+
+
+def test_widths_and_shapes(extractor: FeatureExtractor) -> None:
+    simplenet = Simplenet(extractor, 0)
+    assert simplenet.settings["width"] == 128 + 256
+    assert [tuple(layer.shape) for layer in extractor(pictures(1, seed=0, side=96)).values()] == [
+        (1, 128, 12, 12),
+        (1, 256, 6, 6),
+    ]
+    assert simplenet.adaptor.weight.shape == (384, 384)
+    assert [tuple(p.shape) for p in simplenet.discriminator.parameters()] == [
+        *((1024, 384), (1024,), (1024,), (1024,), (1, 1024)),
+    ]
+    assert Simplenet(build_extractor("random:wide_resnet50_2", layers=("/8", "/16")), 0).settings["width"] == 1536
+    scores = Simplenet(extractor, 0, small(width=50)).score(pictures(2, seed=0, side=96))
+    assert (scores.image_scores.shape, scores.anomaly_maps.shape) == ((2,), (2, 96, 96))
+    # Xavier: a variance of 2 / (in + out)
+    assert simplenet.adaptor.weight.std().item() == pytest.approx((2 / 768) ** 0.5, rel=0.02)
+
+
+def test_loss_against_numpy() -> None:
+    rng = np.random.default_rng(0)
+    true, fake = rng.normal(size=(2, 50)).astype(np.float32)
+    expected = np.maximum(0.5 - true, 0).mean() + np.maximum(0.5 + fake, 0).mean()
+    assert margin_loss(torch.from_numpy(true), torch.from_numpy(fake), 0.5).item() == pytest.approx(expected, rel=1e-6)
+    assert margin_loss(torch.full((3,), 0.6), torch.full((3,), -0.6), 0.5).item() == 0
+
+
+def test_noise() -> None:
+    features = torch.full((2000, 300), 2.0)
+    added = with_noise(features, 0.015, torch.Generator().manual_seed(1)) - features
+    assert float(added.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(added.std()) == pytest.approx(0.015, rel=0.01)
+    assert float(added.std(0).std()) < 1e-3  # each number has its own, each patch too
+    assert float(torch.corrcoef(added[:, :2].T)[0, 1]) == pytest.approx(0, abs=0.1)
+
+
+def test_true_and_fake_are_one_batch(extractor: FeatureExtractor, batches: MakeBatches) -> None:
+    images = pictures(4, seed=0)
+    simplenet = Simplenet(extractor, 5, small(steps=1, adaptor_lr=0.0, discriminator_lr=0.0))
+    simplenet.fit(batches([images]))
+    patches = embed(list(extractor(images).values()), 384).flatten(0, 2)
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(5))
+    true = simplenet.adaptor(patches.view(4, -1, 384)[order].flatten(0, 1))
+    fake = true + 0.015 * torch.randn(true.shape, generator=torch.Generator().manual_seed(5))
+    hidden = simplenet.discriminator[0](torch.cat([true, fake]))
+    norm = simplenet.discriminator[1]
+    assert int(norm.num_batches_tracked) == 1
+    torch.testing.assert_close(norm.running_mean, 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * hidden.var(0), rtol=1e-5, atol=0)
+
+
+def test_equal_seeds_equal_numbers(extractor: FeatureExtractor, batches: MakeBatches) -> None:
+    images, test = batches([pictures(6, seed=0)]), pictures(2, seed=1)
+
+    def scores(seed: int, method: Simplenet | None = None) -> Tensor:
+        method = method or Simplenet(extractor, seed, small())
+        method.fit(images)
+        return method.score(test).anomaly_maps
+
+    torch.manual_seed(0)
+    one = Simplenet(extractor, 0, small())
+    first, state = scores(0, one), torch.random.get_rng_state()
+    assert torch.equal(scores(0, one), first)  # a fit starts afresh
+    assert torch.equal(scores(0), first)
+    assert not torch.equal(scores(1), first)
+    assert torch.equal(torch.random.get_rng_state(), state)  # the process's own generator is left alone
+    with pytest.raises(InputError, match="no images"):
+        one.fit(batches())
+
+
+def test_scores_are_the_largest_before_smoothing(extractor: FeatureExtractor, batches: MakeBatches) -> None:
+    simplenet, test = Simplenet(extractor, 0, small()), pictures(3, seed=1)
+    simplenet.fit(batches([pictures(6, seed=0)]))
+    found = simplenet.score(test)
+    linear, norm, _, tail = simplenet.discriminator
+    hidden = linear(simplenet.adaptor(plain_embedding(list(extractor(test).values()), 384)))
+    hidden = (hidden - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    grid = -(torch.where(hidden > 0, hidden, 0.2 * hidden) @ tail.weight[0]).view(3, 8, 8).detach()
+    torch.testing.assert_close(found.image_scores, grid.amax(dim=(1, 2)), rtol=1e-4, atol=1e-5)
+    up = F.interpolate(grid[:, None].double(), size=64, mode="bilinear")[:, 0].numpy()
+    smooth = np.stack([gaussian_filter(plane, sigma=4) for plane in up])
+    np.testing.assert_allclose(found.anomaly_maps.numpy(), smooth, rtol=1e-4, atol=1e-5)
+    assert bool((found.anomaly_maps.amax(dim=(1, 2)) < found.image_scores).all())
+
+
+@pytest.mark.parametrize(("steps", "calls"), [(None, 3), (8, 2), (9, 3)])
+def test_meta_epochs_are_told(extractor: FeatureExtractor, batches: MakeBatches, steps: int | None, calls: int) -> None:
+    images, test = batches([pictures(6, seed=0)]), pictures(2, seed=1)  # 2 batches, 4 steps a meta-epoch
+    alone, tested = (Simplenet(extractor, 0, small(steps=steps)) for _ in range(2))
+    alone.fit(images)
+    on_the_way: list[Tensor] = []
+    tested.fit(images, after_meta_epoch=lambda: on_the_way.append(tested.score(test).image_scores))
+    assert len(on_the_way) == calls
+    assert torch.equal(alone.score(test).image_scores, tested.score(test).image_scores)
+    assert torch.equal(on_the_way[-1], tested.score(test).image_scores)
+    assert not torch.equal(on_the_way[0], on_the_way[-1])
+
+
+@pytest.fixture
+def options(toy: Path, tmp_path: Path) -> Callable[..., Options]:
+    def make(**changes: object) -> Options:
+        values: dict[str, object] = {
+            **{"backbone": ["random"], "method": ["simplenet"], "data": str(toy), "output": tmp_path / "out"},
+            **{"resize": 64, "crop": 64, "classes": ["capsule"], "cache": "ram", "workers": 0, "device": "cpu"},
+            "settings": {"simplenet": {"meta_epochs": 4, "gan_epochs": 1, "hidden": 32}},
+        }
+        return Options(**(values | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+def test_defects_of_the_toy_factory_are_found(options: Callable[..., Options], tmp_path: Path) -> None:
+    """Untrained features tell textures' defects apart."""
+    data = make_toy_factory(
+        tmp_path / "toy", seed=3, size=96, train=24, test_good=10, test_defect=12, classes=("wood_grain",)
+    )
+    run(options(data=str(data), classes=None, resize=96, crop=96, budget="quick", settings={}), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert row.image_auroc is not None
+    assert row.image_auroc > 0.9
+    assert (row.settings["meta_epochs"], row.settings["steps"]) == (40, 160)
+
+
+def test_the_oracle_is_beside_the_last_step(options: Callable[..., Options], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    table = run(options(), progress=False)
+    assert "oracle" not in table
+    (last,) = read_rows(out)
+    assert last.oracle_image_auroc is None
+    table = run(options(oracle=True), progress=False)  # the row without is measured again, and replaced
+    (row,) = read_rows(out)
+    assert row.oracle_image_auroc is not None
+    assert row.image_auroc is not None
+    assert row.oracle_image_auroc >= row.image_auroc
+    assert (row.key, row.scores, row.pixel_auroc) == (last.key, last.scores, last.pixel_auroc)
+    assert "random oracle" in table
+    assert "never to be compared" in table
+    for chosen in (options(oracle=True), options()):  # and serves for both from now on
+        assert run(chosen, progress=False) == table
+    assert len((out / "results.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_oracle_in_tables(make_row: Callable[..., Row]) -> None:
+    rows = [
+        make_row("a", "nut", oracle_image_auroc=0.9876),
+        *(make_row("a", "bolt"), make_row("b", "nut"), make_row("b", "bolt")),
+    ]
+    lines = [line for line in to_markdown(rows).splitlines() if line.startswith("|")]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[:5]}
+    assert cells["class"] == ["a", "b", "b - a", "a oracle"]
+    assert (cells["nut"][3], cells["bolt"][3], cells["average (2)"][3]) == ("98.8", "-", "-")
+    assert all("oracle" not in line for line in lines[5:])
+    assert "oracle_image_auroc,nut,a,0.9876" in to_csv(rows)
+    assert "oracle" not in to_csv(rows[2:])
+
+
+def test_methods_without_an_oracle(options: Callable[..., Options]) -> None:
+    with pytest.raises(InputError, match=r"--oracle: .*: simplenet; there is none among --method padim rd4ad"):
+        options(method=["padim", "rd4ad"], oracle=True)
+    assert options(method=["padim", "simplenet"], oracle=True).with_oracle == {"simplenet"}
