@@ -13,7 +13,7 @@ from tabzoo.data.layouts import find_samples
 
 LAUNCH = Path(__file__).parents[1] / "training" / "launch"
 METHODS = "padim rd4ad simplenet regad"
-"""What the dry run of Table 2 measures; Table 4 is tried with the first two."""
+"""What the dry run of Table 2 measures; Table 4 is tried with the first, since a minute is long."""
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -38,13 +38,13 @@ def test_dry_run_and_a_second_start(launch: Launch, tmp_path: Path) -> None:
         return done.stdout
 
     start("2", METHODS)
-    start("4", "padim rd4ad")
+    start("4", "padim")
     rows = {name: read_rows(tmp_path / name) for name in ("mvtec", "mvtec_regad", "btad", "ksdd2")}
     wanted = {
         "mvtec": 2 * 3 * len(METHODS.replace("regad", "").split()),
         "mvtec_regad": 2 * 3 * 2 * ("regad" in METHODS),
     }
-    assert {name: len(of) for name, of in rows.items()} == wanted | {"btad": 2 * 3 * 2, "ksdd2": 2 * 1 * 2}
+    assert {name: len(of) for name, of in rows.items()} == wanted | {"btad": 2 * 3, "ksdd2": 2}
     every = [row for of in rows.values() for row in of]
     assert {row.method for row in every} == set(METHODS.split())
     assert all(row.image_auroc is not None and row.test == REAL for row in every)
@@ -62,17 +62,7 @@ def test_dry_run_and_a_second_start(launch: Launch, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_toy_datasets_have_the_layouts(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        LAUNCH / "toy_datasets.py",
-        tmp_path / "data",
-        "--size",
-        "32",
-        "--train",
-        "3",
-        "--test",
-        "3",
-    ]
+    command = [sys.executable, LAUNCH / "toy_datasets.py", tmp_path / "data", *"--size 32 --train 3 --test 3".split()]
     for _ in range(2):  # a second time it leaves all as it is
         subprocess.run(command, check=True)
     found = {path.name: find_samples(path) for path in sorted((tmp_path / "data").iterdir())}

@@ -9,7 +9,7 @@ here=$(dirname "${BASH_SOURCE[0]}")
 METHODS=${METHODS:-padim rd4ad simplenet regad}
 if [ $# -eq 1 ]; then set -- "$1" 2 4; fi
 
-python "$here/toy_datasets.py" "$1/data" --size 64 --train 12 --test 4
+[ -d "$1/data/Industrial" ] || python "$here/toy_datasets.py" "$1/data" --size 64 --train 12 --test 4
 export OUT=$1 MVTEC=$1/data/MVTec_AD BTAD=$1/data/BTAD KSDD2=$1/data/KSDD2 INDUSTRIAL=$1/data/Industrial
 unset TAB_MVTEC TAB_INDUSTRIAL RECIPE_MVTEC RECIPE_INDUSTRIAL SEEDS
 export IMAGENET=random IMAGENET_A1=''
