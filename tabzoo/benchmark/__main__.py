@@ -37,7 +37,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="measure backbones with anomaly detectors on a folder of images"))
     table = commands.add_parser("table", help="the tables of finished runs, put together")
     table.add_argument("outputs", nargs="+", metavar="OUT", help="output folders of runs")
-    table.add_argument("--against", choices=("paper",), help="put the numbers of the paper's Table 2 beside ours")
+    form = table.add_mutually_exclusive_group()  # the paper's Table 2 is of one data set
+    form.add_argument("--against", choices=("paper",), help="put the numbers of the paper's Table 2 beside ours")
+    form.add_argument(
+        "--across",
+        choices=("datasets",),
+        help="one table over the data sets for each method and its settings (the form of the paper's Table 4)",
+    )
     table.set_defaults(run=_table)
     _add_fid(commands.add_parser("fid", help="FID of synthetic anomalies against real defects (the paper's Table 1)"))
     return parser
@@ -147,7 +153,10 @@ def _table(options: argparse.Namespace) -> int:
     if not rows:
         raise InputError(f"{', '.join(options.outputs)}: no {RESULTS} with rows; give the output folder of a run")
     rows = list({row.key: row for row in rows}.values())
-    print(to_markdown(rows, against_paper=options.against == "paper"), end="")
+    print(
+        to_markdown(rows, against_paper=options.against == "paper", across_datasets=options.across == "datasets"),
+        end="",
+    )
     return 0
 
 

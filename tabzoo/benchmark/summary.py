@@ -10,7 +10,10 @@ from tabzoo.benchmark.bootstrap import Array, auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES
 from tabzoo.benchmark.results import Row
 
-__all__ = ["Cell", "Difference", "Group", "Line", "group_rows", "summarise"]
+__all__ = ["Cell", "Difference", "Group", "Line", "group_rows", "join_datasets", "summarise", "summarise_datasets"]
+
+_LISTED = 3
+"""Up to so many classes of a data set have lines of their own in a table of data sets."""
 
 
 class Cell(NamedTuple):
@@ -88,11 +91,22 @@ def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]
         rows: Rows of one or several folders.
         order: Names of backbones to put first, in this order.
     """
-    groups: dict[tuple[str, str, int | None, str, str], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        key = (row.dataset, row.test, row.shots, row.method, json.dumps(row.settings, sort_keys=True))
-        groups.setdefault(key, []).append(row)
+        groups.setdefault((row.dataset, *_conditions(row)), []).append(row)
     return [Group(members, order) for members in groups.values()]
+
+
+def join_datasets(groups: Iterable[Group]) -> list[list[Group]]:
+    """Groups that differ in the data set alone, together."""
+    joined: dict[tuple[object, ...], list[Group]] = {}
+    for group in groups:
+        joined.setdefault(_conditions(group.first), []).append(group)
+    return list(joined.values())
+
+
+def _conditions(row: Row) -> tuple[object, ...]:
+    return row.test, row.shots, row.method, json.dumps(row.settings, sort_keys=True)
 
 
 def summarise(group: Group, metric: str) -> list[Line]:
@@ -107,6 +121,36 @@ def summarise(group: Group, metric: str) -> list[Line]:
     return lines + [
         _line(group, name, over, metric)._replace(over=len(over)) for name, over in averages.items() if over
     ]
+
+
+def summarise_datasets(groups: Sequence[Group], metric: str, backbones: Sequence[str]) -> list[Line]:
+    """A line for each data set: the average over its classes; of a data set with few classes these come first.
+
+    Args:
+        groups: One of each data set.
+        metric: Field of a row.
+        backbones: What the lines' cells are of; the differences are to the first of them.
+    """
+    lines = []
+    for group in groups:
+        dataset = group.first.dataset
+        *of_classes, average = summarise(group, metric)
+        if average.over is None:  # the metric is defined nowhere for every backbone: say so, in place of leaving it out
+            of_classes, average = [*of_classes, average], _line(group, OVERALL, group.classes, metric)
+        chosen = [line for line in of_classes if line.over is None] if len(group.classes) <= _LISTED else []
+        for line in chosen + ([average] if len(group.classes) > 1 else []):
+            name = dataset if line.name == dataset else f"{dataset} {line.name}"
+            lines.append(_widen(line._replace(name=name), group.backbones, backbones))
+    return lines
+
+
+def _widen(line: Line, own: Sequence[str], backbones: Sequence[str]) -> Line:
+    """A line with a place for each backbone, run or not."""
+    cells = dict(zip(own, line.cells, strict=True))
+    differences = dict(zip(own[1:], line.differences, strict=True)) if own[0] == backbones[0] else {}
+    return line._replace(
+        cells=[cells.get(name) for name in backbones], differences=[differences.get(name) for name in backbones[1:]]
+    )
 
 
 def _line(group: Group, name: str, classes: Sequence[str], metric: str) -> Line:

@@ -2,31 +2,49 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from tabzoo.benchmark.bootstrap import DRAWS
-from tabzoo.benchmark.paper import Published, published
+from tabzoo.benchmark.paper import published
 from tabzoo.benchmark.results import METRICS, ORACLE, REAL, Row
-from tabzoo.benchmark.summary import Cell, Difference, Group, group_rows, summarise
+from tabzoo.benchmark.summary import (
+    Cell,
+    Difference,
+    Group,
+    Line,
+    group_rows,
+    join_datasets,
+    summarise,
+    summarise_datasets,
+)
 
 __all__ = ["to_csv", "to_markdown"]
 
 _SHOWN = ("image_auroc", "pixel_auroc", "aupro")
+_SQUASHED = "Images are squashed to a square."
+Column = Callable[[Line], str]
+_NO_COLUMNS: Mapping[str, Column] = {}
 
 
-def to_markdown(rows: Iterable[Row], *, order: Sequence[str] = (), against_paper: bool = False) -> str:
+def to_markdown(
+    rows: Iterable[Row], *, order: Sequence[str] = (), against_paper: bool = False, across_datasets: bool = False
+) -> str:
     """Every table, in per cent, and below them what one must know to read them.
 
     Args:
         rows: Of one or several folders.
         order: Names of backbones to put first; the first of all is what the others are compared with.
         against_paper: Put the numbers of the paper's Table 2 beside ours.
+        across_datasets: One table over all data sets for each method and its settings, not one for each data set.
     """
+    rows = list(rows)
+    order = list(dict.fromkeys([*order, *(row.backbone for row in rows)]))  # the same in every table
     groups = group_rows(rows, order=order)
-    parts = []
-    for group in groups:
-        tables = {metric: _table(group, metric, against_paper and metric == "image_auroc") for metric in _SHOWN}
-        parts += [_about(group)] + [f"{METRICS[metric]}, %:\n\n{table}" for metric, table in tables.items() if table]
+    if across_datasets:
+        parts = [part for joined in join_datasets(groups) for part in _across_datasets(joined, order)]
+    else:
+        parts = [part for group in groups for part in _of_dataset(group, against_paper)]
     return "\n\n".join([*parts, _notes(groups, against_paper)]) + "\n"
 
 
@@ -51,15 +69,35 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
     return file.getvalue()
 
 
-def _about(group: Group) -> str:
+def _of_dataset(group: Group, against_paper: bool) -> list[str]:
     row = group.first
+    beside = _oracles(group) | (_published(row) if against_paper else {})
+    tables = [
+        _table(metric, "class", summarise(group, metric), group.backbones, beside if metric == "image_auroc" else {})
+        for metric in _SHOWN
+    ]
+    about = f"Seeds {_seeds(group)}; {_settings(row)}. {_SQUASHED}\n\n{_images(group)}"
+    return [_title(row, f"on {row.dataset}"), about, *filter(None, tables)]
+
+
+def _across_datasets(groups: Sequence[Group], order: Sequence[str]) -> list[str]:
+    row, backbones = groups[0].first, [name for name in order if any(name in group.backbones for group in groups)]
+    tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in _SHOWN]
+    about = [f"- {group.first.dataset}, seeds {_seeds(group)}. {_images(group)}" for group in groups]
+    return [_title(row, "across data sets"), f"{_settings(row)}. {_SQUASHED}", "\n".join(about), *filter(None, tables)]
+
+
+def _title(row: Row, where: str) -> str:
     given = "all good training images" if row.shots is None else f"{row.shots} good training images"
-    title = f"## {row.method} on {row.dataset}, {given}"
-    if row.test != REAL:
-        kind = row.test.partition(":")[2]
-        title += f"\n\n**PROXY: {kind} anomalies made of held-out good images, no real defects.**"
-    seeds = ", ".join(map(str, group.seeds))
-    return f"{title}\n\nSeeds {seeds}; {_settings(row)}. Images are squashed to a square.\n\n{_images(group)}"
+    title = f"## {row.method} {where}, {given}"
+    if row.test == REAL:
+        return title
+    kind = row.test.partition(":")[2]
+    return f"{title}\n\n**PROXY: {kind} anomalies made of held-out good images, no real defects.**"
+
+
+def _seeds(group: Group) -> str:
+    return ", ".join(map(str, group.seeds))
 
 
 def _images(group: Group) -> str:
@@ -72,32 +110,32 @@ def _settings(row: Row) -> str:
     return ", ".join(
         f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for key, value in row.settings.items()
+        if value is not None
     )
 
 
-def _table(group: Group, metric: str, against_paper: bool) -> str:
-    """Nothing when the metric is undefined throughout."""
-    lines = summarise(group, metric)
+def _table(
+    metric: str,
+    heading: str,
+    lines: Sequence[Line],
+    backbones: Sequence[str],
+    beside: Mapping[str, Column] = _NO_COLUMNS,
+) -> str:
+    """Nothing when the metric is undefined throughout; `beside` are more columns, header to text for a line."""
     if not any(cell and cell.mean is not None for line in lines for cell in line.cells):
         return ""
-    first, *others = group.backbones
-    paper = published(group.first.method, group.first.shots) if against_paper else {}
-    header = ["class", *group.backbones, *(f"{other} - {first}" for other in others)]
-    with_oracle = group.with_oracle if metric == "image_auroc" else []
-    oracle = {(line.name, line.over): line.cells for line in summarise(group, ORACLE)} if with_oracle else {}
-    header += [f"{backbone} oracle" for backbone in with_oracle]
-    header += ["paper: ImageNet", "paper: TAB"] if paper else []
+    first, *others = backbones
+    header = [heading, *backbones, *(f"{other} - {first}" for other in others), *beside]
     body = [
         [
             f"{line.name} ({line.over})" if line.over else line.name,
             *map(_cell, line.cells),
             *map(_difference, line.differences),
-            *(_oracle(oracle.get((line.name, line.over)), group.backbones.index(name)) for name in with_oracle),
-            *(_published(paper.get(line.name)) if paper else ()),
+            *(column(line) for column in beside.values()),
         ]
         for line in lines
     ]
-    return _grid([header, *body])
+    return f"{METRICS[metric]}, %:\n\n{_grid([header, *body])}"
 
 
 def _cell(cell: Cell | None) -> str:
@@ -109,10 +147,15 @@ def _cell(cell: Cell | None) -> str:
     return f"{100 * cell.mean:.1f}{spread}{' t' if cell.transductive else ''}"
 
 
-def _oracle(cells: Sequence[Cell | None] | None, backbone: int) -> str:
+def _oracles(group: Group) -> dict[str, Column]:
     """Nothing for averages over other classes than the last step's."""
-    cell = cells[backbone] if cells else None
-    return _cell(cell) if cell and cell.mean is not None else "-"
+    found = {(line.name, line.over): line.cells for line in summarise(group, ORACLE)}
+
+    def column(backbone: int, line: Line) -> str:
+        cell = found[line.name, line.over][backbone] if (line.name, line.over) in found else None
+        return _cell(cell) if cell and cell.mean is not None else "-"
+
+    return {f"{name} oracle": partial(column, group.backbones.index(name)) for name in group.with_oracle}
 
 
 def _difference(difference: Difference | None) -> str:
@@ -123,8 +166,14 @@ def _difference(difference: Difference | None) -> str:
     return f"{100 * difference.mean:+.1f}{within}"
 
 
-def _published(numbers: Published | None) -> tuple[str, str]:
-    return (f"{numbers.imagenet:.2f}", f"{numbers.tab:.2f}") if numbers else ("-", "-")
+def _published(row: Row) -> dict[str, Column]:
+    table = published(row.method, row.shots)
+
+    def column(field: str, line: Line) -> str:
+        return f"{getattr(table[line.name], field):.2f}" if line.name in table else "-"
+
+    names = {"imagenet": "paper: ImageNet", "tab": "paper: TAB"} if table else {}
+    return {name: partial(column, field) for field, name in names.items()}
 
 
 def _grid(cells: Sequence[Sequence[str]]) -> str:

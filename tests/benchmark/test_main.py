@@ -14,7 +14,7 @@ FLAGS = {
         rd4ad-epochs rd4ad-lr rd4ad-steps resize seeds shots simplenet-adaptor-lr simplenet-batch-size
         simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden simplenet-margin simplenet-meta-epochs
         simplenet-noise simplenet-steps simplenet-width test workers""",
-    "table": "against",
+    "table": "across against",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis",
 }
 
@@ -62,6 +62,22 @@ def test_table_of_several_folders(
     printed = capsys.readouterr().out
     assert "mine - random" in printed
     assert "|           74.50 |      77.37 |" in printed
+
+
+def test_table_across_data_sets(
+    tmp_path: Path, make_row: Callable[..., Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("BTAD", "KSDD2"):
+        (tmp_path / name).mkdir()
+        append_row(tmp_path / name, make_row("random", "screw", dataset=name))
+    table = ["table", str(tmp_path / "BTAD"), str(tmp_path / "KSDD2"), "--across", "datasets"]
+    assert main(table) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("## ") == 1
+    assert "| BTAD screw " in printed
+    with pytest.raises(SystemExit):
+        main([*table, "--against", "paper"])
+    assert "not allowed with" in capsys.readouterr().err
 
 
 def test_what_must_be_installed_is_said_first(

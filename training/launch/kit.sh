@@ -1,0 +1,46 @@
+# What the scripts that reproduce the paper's tables share; they source it.
+# shellcheck shell=bash
+
+OUT=${OUT:-runs/paper}
+SEEDS=${SEEDS:-1024}                          # PaDiM's reference draw of channels; for the others as good as any
+IMAGENET=${IMAGENET-resnet18.tv_in1k}         # the paper's ImageNet arm; the others are compared with it
+IMAGENET_A1=${IMAGENET_A1-resnet18.a1_in1k}   # timm's default; IMAGENET_A1= leaves it out
+RECIPE_MVTEC=${RECIPE_MVTEC:-resnet18.tab_mvtec}
+RECIPE_INDUSTRIAL=${RECIPE_INDUSTRIAL:-resnet18.tab_industrial}
+# Words, also over several lines; read says 1 at the end of its input.
+read -rd '' -a pretrain_flags <<<"${PRETRAIN_FLAGS:-}" || true
+read -rd '' -a benchmark_flags <<<"${BENCHMARK_FLAGS:-}" || true
+
+fail() {
+  echo "error: $1" >&2
+  exit 2
+}
+
+# need_folder NAME WHAT: the variable NAME holds a folder.
+need_folder() {
+  [ -n "${!1:-}" ] || fail "$1 is not set: $2. Type: $1=DIR $0"
+  [ -d "${!1}" ] || fail "$1=${!1}: no such folder; expected $2"
+}
+
+# need_methods NAME...: METHODS are some of these.
+need_methods() {
+  local method
+  for method in $METHODS; do
+    [[ " $* " == *" $method "* ]] || fail "METHODS=\"$METHODS\": $method is none of $*"
+  done
+}
+
+# weights NAME RECIPE DATA: the variable NAME holds weights; if it is not set, they are trained into $OUT/weights/RECIPE,
+# where a run that was stopped goes on and a finished one stays as it is.
+weights() {
+  [ -z "${!1:-}" ] || return 0
+  python -m tabzoo.training.pretrain --recipe "$2" --data "$3" --output "$OUT/weights/$2" --resume "${pretrain_flags[@]}"
+  printf -v "$1" %s "$OUT/weights/$2"
+}
+
+# measure METHODS TAB DATA OUTPUT [FLAG...]: rows of ImageNet's and TAB's weights; those in OUTPUT are not computed again.
+measure() {
+  # shellcheck disable=SC2086 # methods and seeds are words, and so are the names, of which one may be empty
+  python -m tabzoo.benchmark run --method $1 --backbone $IMAGENET $IMAGENET_A1 "$2" --seeds $SEEDS \
+    --data "$3" --output "$4" "${@:5}" "${benchmark_flags[@]}"
+}
