@@ -217,3 +217,17 @@ def test_methods_without_an_oracle(options: Callable[..., Options]) -> None:
     with pytest.raises(InputError, match=r"--oracle: .*: simplenet; there is none among --method padim rd4ad"):
         options(method=["padim", "rd4ad"], oracle=True)
     assert options(method=["padim", "simplenet"], oracle=True).with_oracle == {"simplenet"}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(extractor: FeatureExtractor, batches: MakeBatches) -> None:
+    images, test = batches([pictures(6, seed=0).cuda()]), pictures(2, seed=1)
+    simplenet, found = Simplenet(extractor.to("cuda"), 0, small()), []
+    for _ in range(2):
+        simplenet.fit(images)
+        found.append(simplenet.score(test.cuda()).anomaly_maps.cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
+    on_gpu = found[1]
+    simplenet.adaptor, simplenet.discriminator = simplenet.adaptor.cpu(), simplenet.discriminator.cpu()
+    extractor.to("cpu")
+    torch.testing.assert_close(simplenet.score(test).anomaly_maps, on_gpu, rtol=1e-2, atol=1e-3)
