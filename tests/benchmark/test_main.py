@@ -10,8 +10,9 @@ from tabzoo.benchmark.results import Row, append_row
 
 FLAGS = {
     "run": """amp backbone batch-size budget cache cache-dir classes crop data device full-resolution layout method output
-        padim-channels padim-regularisation patchcore-neighbours patchcore-share rd4ad-batch-size rd4ad-epochs rd4ad-lr rd4ad-steps
-        resize seeds shots test workers""",
+        padim-channels padim-regularisation patchcore-neighbours patchcore-share rd4ad-batch-size rd4ad-epochs rd4ad-lr
+        rd4ad-steps regad-batch-size regad-draws regad-epochs regad-lr regad-regularisation regad-steps resize
+        seeds shots test workers""",
     "table": "against",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis",
 }
