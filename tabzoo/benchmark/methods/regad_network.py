@@ -14,6 +14,9 @@ from tabzoo.errors import InputError
 
 __all__ = ["Registration", "SiameseHeads", "SpatialTransformer", "inverse", "registration_loss", "warp"]
 
+_SMALLEST = 3
+"""Side of maps that, halved, leave batch-norm more than one value to train on, even of a single image."""
+
 
 class Registration(nn.Module):
     """A copy of a backbone, all of it trained, whose maps are turned and scaled after each stage before they go on.
@@ -72,10 +75,18 @@ class SpatialTransformer(nn.Module):
     Args:
         channels: Of the maps.
         size: Their height and width.
+
+    Raises:
+        InputError: They are too small.
     """
 
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
+        if min(size) < _SMALLEST:
+            raise InputError(
+                f"--method regad: maps of {size[0]} x {size[1]} are too small for its spatial transformers, {_SMALLEST} x "
+                f"{_SMALLEST} are the least. Raise --resize and --crop."
+            )
         height, width = (-(-side // 4) for side in size)  # two poolings, each rounds up
         self.locate = nn.Sequential(*_shrink(channels, 64), *_shrink(64, 16), nn.Flatten())
         last = nn.Linear(1024, 3)
