@@ -48,9 +48,13 @@ def interval(draws: Array) -> tuple[float, float]:
 
 
 def _wins(row: Row) -> Array:
-    """1 where an anomalous image scores above a good one, 1/2 at a tie, [A, G]; the mean is the AUROC."""
-    good, anomalous = (np.array(row.scores[kind]) for kind in ("good", "anomalous"))
-    wins: Array = (anomalous[:, None] > good) + 0.5 * (anomalous[:, None] == good)
+    """1 where an anomalous image scores above a good one, 1/2 at a tie, [A, G], averaged over draws of support images.
+
+    The mean is the AUROC, or its average over the draws.
+    """
+    good, anomalous = (np.atleast_2d(row.scores[kind]) for kind in ("good", "anomalous"))
+    good, anomalous = good[:, None, :], anomalous[:, :, None]
+    wins: Array = ((anomalous > good) + 0.5 * (anomalous == good)).mean(axis=0)
     return wins
 
 

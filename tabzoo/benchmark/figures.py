@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import Group
 
 __all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
@@ -59,7 +60,7 @@ def draw_sheet(
 
 
 def draw_roc(path: Path, group: Group) -> None:
-    """ROC curves of the image scores, a panel for each class, a curve for each backbone and seed.
+    """ROC curves of the image scores, a panel for each class, a curve for each backbone, seed and draw.
 
     Args:
         path: PNG to write.
@@ -76,8 +77,9 @@ def draw_roc(path: Path, group: Group) -> None:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, classes, strict=False):
         for index, backbone in enumerate(group.backbones):
-            for n, row in enumerate(group.of(backbone, name).values()):
-                false, true = roc(row.scores["good"], row.scores["anomalous"])
+            drawn = [pair for row in group.of(backbone, name).values() for pair in _draws(row)]
+            for n, scores in enumerate(drawn):
+                false, true = roc(*scores)
                 axis.plot(false, true, color=f"C{index}", linewidth=1, label=backbone if n == 0 else None)
         axis.plot((0, 1), (0, 1), color="0.8", linewidth=0.8, zorder=0)
         axis.set_title(name, fontsize=9)
@@ -87,6 +89,12 @@ def draw_roc(path: Path, group: Group) -> None:
     figure.supxlabel("false positive rate", fontsize=8)
     figure.supylabel("true positive rate", fontsize=8)
     _write(figure, path)
+
+
+def _draws(row: Row) -> list[tuple[list[float], list[float]]]:
+    """Scores of good and of anomalous images, for each draw of support images."""
+    good, anomalous = (np.atleast_2d(row.scores[kind]).tolist() for kind in ("good", "anomalous"))
+    return list(zip(good, anomalous, strict=True))
 
 
 def _rows(group: Group, class_name: str) -> list[Any]:

@@ -121,8 +121,14 @@ class ClassImages:
                     digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def draw(self, *, shots: int | None, seed: int, test: str) -> Drawn:
+    def draw(self, *, shots: int | None, seed: int, test: str, number: int = 0) -> Drawn:
         """The good images to fit to: all, or some that depend on the seed alone; with synthetic tests, none held out.
+
+        Args:
+            shots: How many; all if None.
+            seed: Of the draw.
+            test: As for `trial`.
+            number: Which of the draws with this seed.
 
         Raises:
             InputError: There are fewer than `shots`.
@@ -131,7 +137,7 @@ class ClassImages:
         if shots is not None:
             if shots > len(rows):
                 raise InputError(f"--shots {shots}: class {self.name} has {len(rows)} good images to draw from")
-            rows = rows[np.sort(permutation(seed, 0, len(rows), _SHOTS)[:shots])]
+            rows = rows[np.sort(permutation(seed, number, len(rows), _SHOTS)[:shots])]
         return Drawn(rows, [os.fsdecode(path) for path in self._images.samples.paths[rows].tolist()])
 
     def trial(self, *, test: str, seed: int) -> Trial:

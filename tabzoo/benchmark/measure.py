@@ -3,8 +3,10 @@
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,8 +16,8 @@ from torch import Tensor
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.images import Batches, Drawn, Trial
 from tabzoo.benchmark.machine import hardware, peak_memory, versions
-from tabzoo.benchmark.methods import Method
-from tabzoo.benchmark.methods.interface import TestedOnTheWay
+from tabzoo.benchmark.methods import METHODS, FewShotMethod, Method, Scores, TestedOnTheWay
+from tabzoo.benchmark.methods.training import KeptFeatures
 from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate, image_auroc
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
@@ -25,7 +27,7 @@ __all__ = ["measure_row"]
 
 
 class _Measured(NamedTuple):
-    image_scores: Tensor
+    image_scores: list[Tensor]
     metrics: ClassMetrics
     seconds: dict[str, float]
     oracle: float | None = None
@@ -33,15 +35,22 @@ class _Measured(NamedTuple):
 
 def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Method) -> Row:
     """Fits and tests; what a class lacks leaves metrics undefined, with the reason."""
-    drawn = job.images.draw(shots=job.shots, seed=job.seed, test=plan.test)
+    few_shot = isinstance(method, FewShotMethod)
+    draws = [
+        job.images.draw(shots=job.shots, seed=job.seed, test=plan.test, number=number)
+        for number in range(method.draws if isinstance(method, FewShotMethod) else 1)
+    ]
     trial = job.images.trial(test=plan.test, seed=job.seed)
     if plan.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(plan.device)
-    if missing := [what for what, count in (("good training", len(drawn.rows)), ("test", len(trial))) if not count]:
+    if missing := [what for what, count in (("good training", len(draws[0].rows)), ("test", len(trial))) if not count]:
         reasons = dict.fromkeys(METRICS, f"no {' and no '.join(missing)} images")
-        measured = _Measured(torch.zeros(len(trial)), ClassMetrics(undefined_because=reasons), {})
+        measured = _Measured([torch.zeros(len(trial)) for _ in draws], ClassMetrics(undefined_because=reasons), {})
     else:
-        measured = _measure(plan, job, drawn, trial, extractor, method)
+        measured = _measure(plan, job, draws, trial, extractor, method)
+    counts = {"fitted": len(draws[0].rows), "good": int((~trial.labels).sum()), "anomalous": int(trial.labels.sum())}
+    paths = [drawn.paths for drawn in draws]
+    scores = _scores(measured.image_scores, trial)
     return Row(
         key=job.key,
         backbone=job.backbone.name,
@@ -52,9 +61,9 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         shots=job.shots,
         test=plan.test,
         transductive=job.backbone.trained_on.get(job.images.name) == len(job.images.normals),
-        draw=drawn.paths if job.shots is not None else None,
-        images={"fitted": len(drawn.rows), "good": int((~trial.labels).sum()), "anomalous": int(trial.labels.sum())},
-        scores=_scores(measured.image_scores, trial),
+        draw=None if job.shots is None else paths if few_shot else paths[0],
+        images=counts | ({"learned on": sum(len(other.normals) for other in job.others)} if few_shot else {}),
+        scores={kind: of_draws if few_shot else of_draws[0] for kind, of_draws in scores.items()},
         settings=job.settings,
         weights_sha256=job.weights_sha256,
         data_sha256=job.data_sha256,
@@ -69,31 +78,73 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
 
 
 def _measure(
-    plan: Plan, job: Job, drawn: Drawn, trial: Trial, extractor: FeatureExtractor, method: Method
+    plan: Plan, job: Job, draws: Sequence[Drawn], trial: Trial, extractor: FeatureExtractor, method: Method
 ) -> _Measured:
-    def batches(pixels: Callable[[Tensor], Tensor], rows: Tensor) -> Batches:
-        return Batches(pixels, rows, batch_size=plan.options.batch_size, mean=extractor.mean, std=extractor.std)
+    normalised, size = METHODS[job.method].normalised, plan.options.batch_size
+    mean, std = (extractor.mean, extractor.std) if normalised else ((0.0,) * 3, (1.0,) * 3)
 
-    def score() -> Iterator[Tensor]:
-        scored = [method.score(images) for images in batches(trial.pixels, torch.arange(len(trial)))]
+    def batches(pixels: Callable[[Tensor], Tensor], rows: Tensor) -> Batches:
+        return Batches(pixels, rows, batch_size=size, mean=mean, std=std)
+
+    seconds: dict[str, float] = {}
+    score = _learn(job, trial, method, batches, seconds)
+    labels, has_mask = torch.from_numpy(trial.labels), torch.from_numpy(trial.has_mask)
+    image_scores, metrics, oracle = [], [], []
+
+    def test() -> Iterator[Tensor]:
+        """Scores and maps of all test images."""
+        scored = [score(rows) for rows in torch.arange(len(trial)).split(size)]
         return (torch.cat([part.cpu() for part in parts]) for parts in zip(*scored, strict=True))
 
-    start = time.perf_counter()
-    given, labels = batches(job.images.pixels, torch.from_numpy(drawn.rows)), torch.from_numpy(trial.labels)
-    oracle: list[float] = []
+    fit = method.fit
     if job.method in plan.options.with_oracle and 0 < labels.sum() < len(labels):
         tested = cast(TestedOnTheWay, method)
-        tested.fit(given, after_meta_epoch=lambda: oracle.append(image_auroc(next(score()), labels)))
-    else:
-        method.fit(given)
-    fitted = time.perf_counter()
-    image_scores, maps = score()
-    end = time.perf_counter()
-    has_mask = torch.from_numpy(trial.has_mask)
-    metrics = evaluate(image_scores, labels, *_planes(plan, job, trial, maps), has_mask=has_mask)
-    keep_maps(plan.options.output, job.key, trial, maps)
-    seconds = {"fit": round(fitted - start, 3), "score": round(end - fitted, 3)}
-    return _Measured(image_scores, metrics, seconds, max(oracle, default=None))
+        fit = partial(tested.fit, after_meta_epoch=lambda: oracle.append(image_auroc(next(test()), labels)))
+    for number, drawn in enumerate(draws):
+        with _timed(seconds, "fit"):
+            fit(batches(job.images.pixels, torch.from_numpy(drawn.rows)))
+        with _timed(seconds, "score"):
+            of_images, maps = test()
+        image_scores.append(of_images)
+        metrics.append(evaluate(of_images, labels, *_planes(plan, job, trial, maps), has_mask=has_mask))
+        if number == 0:
+            keep_maps(plan.options.output, job.key, trial, maps)
+    return _Measured(image_scores, _average(metrics), seconds, max(oracle, default=None))
+
+
+def _learn(
+    job: Job,
+    trial: Trial,
+    method: Method,
+    batches: Callable[[Callable[[Tensor], Tensor], Tensor], Batches],
+    seconds: dict[str, float],
+) -> Callable[[Tensor], Scores]:
+    """What scores test images, by index; of a few-shot method after it has learned, its network being fixed from then on."""
+    tested = batches(trial.pixels, torch.arange(len(trial)))
+    if not isinstance(method, FewShotMethod):
+        return lambda rows: method.score(tested.take(rows))
+    with _timed(seconds, "learn"):
+        others = [batches(other.pixels, torch.from_numpy(other.normals)) for other in job.others]
+        method.learn(others, job.shots or 0)
+    with _timed(seconds, "score"):
+        kept = KeptFeatures(tested, method.embed)
+    height, width = trial.masks.shape[1:]
+    return lambda rows: method.score_maps(kept.take(rows), (height, width))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Adds the time that a block takes."""
+    start = time.perf_counter()
+    yield
+    seconds[part] = round(seconds.get(part, 0) + time.perf_counter() - start, 3)
+
+
+def _average(metrics: Sequence[ClassMetrics]) -> ClassMetrics:
+    """Over draws of support images; all have the same test images, so what is undefined is so in each."""
+    defined = [name for name in METRICS if getattr(metrics[0], name) is not None]
+    values: dict[str, Any] = {name: float(np.mean([getattr(one, name) for one in metrics])) for name in defined}
+    return dataclasses.replace(metrics[0], **values)
 
 
 def _planes(plan: Plan, job: Job, trial: Trial, maps: Tensor) -> tuple[Planes, Planes]:
@@ -105,6 +156,8 @@ def _planes(plan: Plan, job: Job, trial: Trial, maps: Tensor) -> tuple[Planes, P
     return [F.interpolate(one, tuple(mask.shape), mode="bilinear")[0, 0] for one, mask in pairs], masks
 
 
-def _scores(image_scores: Tensor, trial: Trial) -> dict[str, list[float]]:
-    values = np.array([float(f"{value:.9g}") for value in image_scores.tolist()])  # 9 digits tell float32 apart
-    return {"good": values[~trial.labels].tolist(), "anomalous": values[trial.labels].tolist()}
+def _scores(image_scores: Sequence[Tensor], trial: Trial) -> dict[str, list[list[float]]]:
+    """For each draw a list."""
+    # 9 digits tell float32 apart.
+    values = np.array([[float(f"{value:.9g}") for value in one.tolist()] for one in image_scores])
+    return {"good": values[:, ~trial.labels].tolist(), "anomalous": values[:, trial.labels].tolist()}

@@ -1,5 +1,6 @@
 """What is to be measured: the options of a run, checked, and the rows that they ask for."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ class Job(NamedTuple):
     settings: dict[str, Any]
     weights_sha256: str
     data_sha256: str
+    others: Sequence[ClassImages] = ()
+    """Classes that a few-shot method learns on."""
 
 
 class Plan:
@@ -104,12 +107,13 @@ class Plan:
     def __init__(self, options: Options) -> None:
         self.options, self.device = options, choose_device(options.device)
         self.backbones = find_backbones(options.backbone)
-        samples = choose_classes(find_samples(options.data, layout=options.layout), options.classes)
+        found = find_samples(options.data, layout=options.layout)
         # Defective images of a train split are neither fitted to nor tested on.
-        self._samples = samples.select((samples.split == TEST) | (samples.defect_ids == 0))
+        self._all = found.select((found.split == TEST) | (found.defect_ids == 0))
+        self._samples = samples = choose_classes(self._all, options.classes)
         self.test = REAL if options.test == REAL else f"synthetic:{unseen_synthesis(self.backbones)}"
         self.dataset = samples.root.name
-        self._opened: dict[int, Images] = {}
+        self._opened: dict[tuple[int, bool], Images] = {}
 
     def jobs(self) -> Iterator[Job]:
         """The rows, those with the same extractor after each other.
@@ -121,13 +125,17 @@ class Plan:
         for name in self.options.method:
             # Before any image is decoded: what can't be fetched is found out at once.
             built = [self._identify(*pair, name) for pair in itertools.product(self.backbones, self.options.seeds)]
-            images = [(of_class, of_class.digest()) for of_class in self.images(name)]
-            for (backbone, seed, settings, weights), shots in itertools.product(built, self.options.shots or (None,)):
-                for of_class, data in images:
+            images = {of_class: of_class.digest() for of_class in self.images(name)}
+            targets = [of_class for of_class in images if of_class.name in self._samples.classes]
+            several = self.options.shots or METHODS[name].shots or (None,)
+            for (backbone, seed, settings, weights), shots in itertools.product(built, several):
+                for of_class in targets:
                     of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
+                    others = self._others(name, of_class, list(images), shots or 0) if METHODS[name].few_shot else ()
+                    data = _digest_of([images[one] for one in (of_class, *others)])
                     decides = (weights, data, of_class.name, name, settings, seed, shots, self.test)
                     key = row_key({"decides": decides})
-                    yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data)
+                    yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data, others)
 
     def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Method]:
         """A backbone's extractor for a method, and the method on it."""
@@ -144,16 +152,15 @@ class Plan:
         return extractor, spec.build(extractor, seed, spec.configure(method, budget=self.options.budget, given=given))
 
     def images(self, method: str) -> list[ClassImages]:
-        """The images of each class, at the sizes of a method.
+        """The images of each class, at the sizes of a method; of a few-shot method also those that are not tested.
 
         Raises:
             InputError: A crop larger than the image, or files that can't be read.
         """
-        resize, crop = self._sizes(method)
-        if resize not in self._opened:
-            options = self.options
-            self._opened[resize] = open_images(
-                self._samples,
+        (resize, crop), few_shot, options = self._sizes(method), METHODS[method].few_shot, self.options
+        if (resize, few_shot) not in self._opened:
+            self._opened[resize, few_shot] = open_images(
+                self._all if few_shot else self._samples,
                 size=resize,
                 mode=options.cache,
                 cache_dir=options.cache_dir,
@@ -161,9 +168,21 @@ class Plan:
                 device=self.device,
                 masks=True,
             )
-        opened = self._opened[resize]
+        opened = self._opened[resize, few_shot]
         classes = np.unique(opened.samples.class_ids).tolist()
         return [ClassImages(opened, class_id, resize=resize, crop=crop) for class_id in classes]
+
+    def _others(
+        self, method: str, target: ClassImages, images: Sequence[ClassImages], shots: int
+    ) -> tuple[ClassImages, ...]:
+        others = tuple(one for one in images if one.name != target.name and len(one.normals) > shots)
+        if len(others) < 2:
+            raise InputError(
+                f"--method {method}: to test {target.name} with --shots {shots} it learns on other classes of --data, two at "
+                f"least, with {shots + 1} good training images each; there are {len(others)}"
+                f"{''.join(f': {one.name}' for one in others)}. Lower --shots, or give a folder with more classes."
+            )
+        return others
 
     def _sizes(self, method: str) -> tuple[int, int]:
         spec = METHODS[method]
@@ -178,8 +197,14 @@ class Plan:
         resize, crop = self._sizes(name)
         amp = "bf16" if self.options.amp else "off"
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
-        settings = {"resize": resize, "crop": crop, "amp": amp, **pixels, **method.settings}
+        normalised = {} if METHODS[name].normalised else {"normalised": False}
+        settings = {"resize": resize, "crop": crop, "amp": amp, **pixels, **normalised, **method.settings}
         return backbone, seed, settings, extractor.sha256()
+
+
+def _digest_of(digests: Sequence[str]) -> str:
+    """One for several classes; that of a single class as it is."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:

@@ -61,12 +61,13 @@ class Row:
     """Metric that is None to the reason."""
     transductive: bool
     """Whether the backbone was pre-trained on this class's good images."""
-    draw: list[str] | None = None
-    """Paths of the good images that were drawn, with `shots`."""
+    draw: list[str] | list[list[str]] | None = None
+    """Paths of the good images that were drawn, with `shots`; of a few-shot method a list for each draw."""
     images: dict[str, int]
-    """Images fitted to, and good and anomalous ones tested on."""
-    scores: dict[str, list[float]]
-    """Image scores of the good and of the anomalous test images, in the order of the samples."""
+    """Images fitted to, good and anomalous ones tested on, and of other classes those learned on, if any."""
+    scores: dict[str, list[float] | list[list[float]]]
+    """Image scores of the good and of the anomalous test images, in the order of the samples; of a few-shot method a list
+    for each draw, and metrics are averages over the draws."""
     settings: dict[str, Any]
     weights_sha256: str
     data_sha256: str

@@ -1,12 +1,21 @@
 """The detectors of the benchmark, by name."""
 
-from tabzoo.benchmark.methods.interface import Budget, ImageBatches, Method, MethodSpec, Scores
+from tabzoo.benchmark.methods.interface import (
+    Budget,
+    FewShotMethod,
+    ImageBatches,
+    Method,
+    MethodSpec,
+    Scores,
+    TestedOnTheWay,
+)
 from tabzoo.benchmark.methods.padim import Padim, PadimSettings
 from tabzoo.benchmark.methods.patchcore import Patchcore, PatchcoreSettings
 from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings
+from tabzoo.benchmark.methods.regad import Regad, RegadSettings
 from tabzoo.benchmark.methods.simplenet import Simplenet, SimplenetSettings
 
-__all__ = ["METHODS", "Budget", "ImageBatches", "Method", "MethodSpec", "Scores"]
+__all__ = ["METHODS", "Budget", "FewShotMethod", "ImageBatches", "Method", "MethodSpec", "Scores", "TestedOnTheWay"]
 
 METHODS = {
     "padim": MethodSpec(build=Padim, settings=PadimSettings, layers=("/4", "/8", "/16")),
@@ -27,5 +36,16 @@ METHODS = {
         crop=288,
         quick={"steps": 160, "batch_size": 2},
         oracle=True,
+    ),
+    "regad": MethodSpec(
+        build=Regad,
+        settings=RegadSettings,
+        layers=("/4", "/8", "/16"),
+        resize=224,
+        crop=224,
+        quick={"steps": 8, "batch_size": 8, "draws": 3},
+        normalised=False,
+        shots=(4, 8),
+        few_shot=True,
     ),
 }

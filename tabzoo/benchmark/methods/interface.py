@@ -1,16 +1,18 @@
 """What every detector of the benchmark offers: fit to the normal images of one class, then score batches of images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.errors import InputError
 
-__all__ = ["Budget", "ImageBatches", "Method", "MethodSpec", "Scores", "TestedOnTheWay", "setting"]
+__all__ = [
+    *("Budget", "FewShotMethod", "ImageBatches", "Method", "MethodSpec", "Scores", "TestedOnTheWay", "setting"),
+]
 
 Budget = Literal["paper", "quick"]
 """The settings of a method's authors, or less for a small machine."""
@@ -66,6 +68,29 @@ class TestedOnTheWay(Method, Protocol):
         """Learns what is normal; `after_meta_epoch` is called whenever that code would test, and can score."""
 
 
+@runtime_checkable
+class FewShotMethod(Method, Protocol):
+    """A detector that learns on other classes, once, and is then fitted to one draw of support images after the other."""
+
+    @property
+    def draws(self) -> int:
+        """How many draws of support images its numbers are averaged over."""
+
+    def learn(self, others: Sequence[ImageBatches], shots: int) -> None:
+        """Starts afresh and learns on normal images of other classes, more than one; afterwards `fit` and `score` work.
+
+        Args:
+            others: Of each class more than `shots` images.
+            shots: How many support images it will be fitted to.
+        """
+
+    def embed(self, images: Tensor) -> Sequence[Tensor]:
+        """What scoring needs of images, whichever the support images are: [B, ...] each."""
+
+    def score_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
+        """Scores of what `embed` gave for images of this size."""
+
+
 def setting(default: Any, about: str, *, least: float = 0) -> Any:
     """A field of a method's settings, which is also a flag of the command line.
 
@@ -89,6 +114,9 @@ class MethodSpec:
         crop: Side of the centre crop.
         quick: Settings that are other with the quick budget; none where the method is quick anyway.
         oracle: Whether it is `TestedOnTheWay`.
+        normalised: Whether images are normalised by the backbone's mean and standard deviation; else they are in [0, 1].
+        shots: How many images it is given if nothing else is asked for; none: all.
+        few_shot: Whether it is a `FewShotMethod`.
     """
 
     build: Callable[[FeatureExtractor, int, Any], Method]
@@ -98,6 +126,9 @@ class MethodSpec:
     crop: int = 224
     quick: Mapping[str, object] = dataclasses.field(default_factory=dict)
     oracle: bool = False
+    normalised: bool = True
+    shots: tuple[int, ...] = ()
+    few_shot: bool = False
 
     def configure(self, name: str, *, budget: Budget, given: Mapping[str, object]) -> Any:
         """The method's settings: those given, else the budget's.

@@ -29,7 +29,7 @@ class PadimSettings:
     channels: int | None = setting(
         None, "channels chosen; if not given, 550 of 1,000 or more, else 100 (or all, if fewer)", least=1
     )
-    regularisation: float = setting(0.01, "added to the diagonal of the covariances")
+    regularisation: float = setting(0.01, "added to the diagonal of the covariances", least=1e-6)
 
 
 class Padim:
