@@ -24,6 +24,7 @@ from tabzoo.errors import InputError
 __all__ = ["Rd4ad", "Rd4adSettings", "Student", "distillation_loss"]
 
 _BETAS = (0.5, 0.999)
+_MULTIPLE = 32  # the bottleneck's stride
 _SIGMA = 4.0
 Block: TypeAlias = BasicBlock | Bottleneck
 
@@ -56,9 +57,19 @@ class Rd4ad:
         self.student = self._new_student()
 
     def fit(self, images: ImageBatches) -> None:
-        """Trains a new student."""
+        """Trains a new student.
+
+        Raises:
+            InputError: There are no images, or they have sides that can't be halved five times.
+        """
         if not len(images):
             raise InputError("RD4AD: no images to fit to")
+        height, width = images.take(torch.arange(1)).shape[2:]
+        if height % _MULTIPLE or width % _MULTIPLE:
+            raise InputError(
+                f"--method rd4ad: its student doubles maps up to the teacher's sizes, so sides are multiples of {_MULTIPLE}; the "
+                f"images have {height} x {width}. Type --crop 256."
+            )
         self.student, options = self._new_student(), self.options
         kept = KeptFeatures(images, self._teach)
         # One kernel for all tensors; the twenty million parameters of a small student are many.
