@@ -22,6 +22,7 @@ from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate, image_auroc
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
 from tabzoo.benchmark.results import METRICS, Row
+from tabzoo.errors import InputError
 
 __all__ = ["measure_row"]
 
@@ -105,6 +106,11 @@ def _measure(
             fit(batches(job.images.pixels, torch.from_numpy(drawn.rows)))
         with _timed(seconds, "score"):
             of_images, maps = test()
+        if not (of_images.isfinite().all() and maps.isfinite().all()):
+            raise InputError(
+                f"--method {job.method}: scores of class {job.images.name} are no finite numbers with {job.backbone.name}. If "
+                f"settings of its training were given, lower the learning rate; else leave --amp away. Rows so far are kept."
+            )
         image_scores.append(of_images)
         metrics.append(evaluate(of_images, labels, *_planes(plan, job, trial, maps), has_mask=has_mask))
         if number == 0:

@@ -254,6 +254,14 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
     assert not read_rows(tmp_path / "out")
 
 
+def test_training_that_diverges(options: Callable[..., Options], tmp_path: Path) -> None:
+    settings = {"rd4ad": {"steps": 2, "lr": 1e30}}
+    chosen = options(method=["padim", "rd4ad"], classes=["capsule"], resize=64, crop=64, settings=settings)
+    with pytest.raises(InputError, match="--method rd4ad: scores of class capsule are no finite numbers with random"):
+        run(chosen, progress=False)
+    assert [row.method for row in read_rows(tmp_path / "out")] == ["padim"]
+
+
 def test_what_is_named_twice_is_measured_once(options: Callable[..., Options], measured: list[str]) -> None:
     run(options(classes=["capsule", "capsule"], seeds=[0, 0], method=["padim", "padim"]), progress=False)
     assert measured == ["capsule"]

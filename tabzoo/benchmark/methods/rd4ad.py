@@ -67,8 +67,8 @@ class Rd4ad:
         height, width = images.take(torch.arange(1)).shape[2:]
         if height % _MULTIPLE or width % _MULTIPLE:
             raise InputError(
-                f"--method rd4ad: its student doubles maps up to the teacher's sizes, so sides are multiples of {_MULTIPLE}; the "
-                f"images have {height} x {width}. Type --crop 256."
+                f"--method rd4ad: its student doubles maps up to the teacher's sizes, so sides are multiples of {_MULTIPLE}; "
+                f"the images have {height} x {width}. Type --crop 256."
             )
         self.student, options = self._new_student(), self.options
         kept = KeptFeatures(images, self._teach)
