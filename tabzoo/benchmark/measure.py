@@ -146,7 +146,6 @@ def _planes(plan: Plan, job: Job, trial: Trial, maps: Tensor) -> tuple[Planes, P
 
 def _scores(image_scores: Sequence[Tensor], trial: Trial) -> dict[str, list[list[float]]]:
     """For each draw a list."""
-    values = np.array(
-        [[float(f"{value:.9g}") for value in one.tolist()] for one in image_scores]
-    )  # tells float32 apart
+    # 9 digits tell float32 apart.
+    values = np.array([[float(f"{value:.9g}") for value in one.tolist()] for one in image_scores])
     return {"good": values[:, ~trial.labels].tolist(), "anomalous": values[:, trial.labels].tolist()}
