@@ -64,11 +64,19 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--output", required=True, metavar="OUT", help="folder that gains rows; finished ones are kept")
     run.add_argument("--layout", default="auto", metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}")
-    run.add_argument("--classes", nargs="+", metavar="NAME", help="only these classes")
+    run.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="test only these; regad learns on all others of --data"
+    )
     run.add_argument(
         "--seeds", nargs="+", type=int, default=[0], metavar="S", help="seed values, each a row of its own"
     )
-    run.add_argument("--shots", nargs="+", type=int, metavar="K", help="fit to K good images drawn from the seed")
+    run.add_argument(
+        "--shots",
+        nargs="+",
+        type=int,
+        metavar="K",
+        help="fit to K good images drawn from the seed; all if not given, for regad 4 and 8",
+    )
     run.add_argument(
         "--test",
         default="real",

@@ -31,7 +31,7 @@ def options(toy: Path, tmp_path: Path) -> MakeOptions:
         values: dict[str, object] = {
             **{"backbone": ["random"], "method": ["regad"], "data": str(toy), "output": tmp_path / "out", "shots": [2]},
             **{"resize": 48, "crop": 48, "cache": "ram", "workers": 0, "device": "cpu"},
-            "settings": {"regad": {"steps": 1, "batch_size": 4, "draws": 2}},
+            "settings": {"regad": {"steps": 1, "batch_size": 4, "draws": 1}},
         }
         return Options(**(values | changes))  # type: ignore[arg-type]
 
@@ -86,6 +86,7 @@ def test_a_row_is_the_mean_over_its_draws(
         assert (tmp_path / "out" / f"{name}.png").is_file()
 
 
+@pytest.mark.slow
 def test_finished_rows_are_not_computed_again_unless_other_classes_change(
     options: MakeOptions, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
