@@ -10,11 +10,11 @@ from tabzoo.benchmark.results import Row, append_row, read_rows
 
 FLAGS = {
     "run": """amp backbone batch-size budget cache cache-dir classes crop data device full-resolution layout
-        method oracle output padim-channels padim-regularisation patchcore-neighbours patchcore-share rd4ad-
-        batch-size rd4ad-epochs rd4ad-lr rd4ad-steps regad-batch-size regad-draws regad-epochs regad-lr
-        regad-regularisation regad-steps resize seeds shots simplenet-adaptor-lr simplenet-batch-size
-        simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden simplenet-margin simplenet-meta-
-        epochs simplenet-noise simplenet-steps simplenet-width test workers""",
+        method oracle output padim-channels padim-regularisation patchcore-neighbours patchcore-share
+        rd4ad-batch-size rd4ad-epochs rd4ad-lr rd4ad-steps regad-batch-size regad-draws regad-epochs
+        regad-lr regad-regularisation regad-steps resize seeds shots simplenet-adaptor-lr
+        simplenet-batch-size simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden
+        simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test workers""",
     "table": "across against",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis",
 }

@@ -147,3 +147,17 @@ def test_interface(extractor: FeatureExtractor, batches: MakeBatches, learned: R
         learned.fit(batches([]))
     with pytest.raises(RuntimeError, match="learn"):
         Regad(extractor, 0).score(pictures(1, 0))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(
+    extractor: FeatureExtractor, others: list[ImageBatches], batches: MakeBatches, learned: Regad
+) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        regad = Regad(extractor.to(device), 0, learned.options)
+        regad.learn([batches([images.to(device) for images in other]) for other in others], 2)
+        regad.fit(batches([pictures(2, 1).to(device)]))
+        found.append(regad.score(pictures(2, 2).to(device)).anomaly_maps.cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=1e-2)
+    extractor.to("cpu")
