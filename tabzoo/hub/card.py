@@ -21,7 +21,7 @@ class Result(NamedTuple):
 
     Attributes:
         dataset: Name of the dataset.
-        method: Name of the method.
+        method: Name of the method; where its training was cut short, as by the quick budget, with how many steps it had.
         shots: How many good images it was given; None for all of them.
         classes: How many classes were tested.
         seeds: How many seeds were used.
@@ -64,7 +64,7 @@ def read_results(paths: Iterable[Path], backbones: Sequence[str]) -> list[Result
             others = ", ".join(sorted({str(row["backbone"]) for row in rows})) or "nothing"
             raise InputError(f"{path}: no row on real images is of {' or '.join(backbones)}; it holds rows of {others}")
         for row in ours:
-            groups.setdefault((row["dataset"], row["method"], row["shots"]), []).append(row)
+            groups.setdefault((row["dataset"], _method(row), row["shots"]), []).append(row)
     return [_summary(key, groups[key]) for key in sorted(groups, key=str)]
 
 
@@ -74,6 +74,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in lines if line.strip()]
         needed = {"backbone", "class", "dataset", "method", "seed", "shots", *METRICS}
         lacking = sorted({key for row in rows for key in needed - row.keys()})
+        rows = list(
+            {row.get("key", number): row for number, row in enumerate(rows)}.values()
+        )  # of one key the last counts
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(
             f"--results {path}: expected the benchmark's results.jsonl, one JSON object a line: {brief(error)}"
@@ -81,6 +84,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if lacking:
         raise InputError(f"--results {path}: rows lack {', '.join(lacking)}; expected the benchmark's results.jsonl")
     return rows
+
+
+def _method(row: dict[str, Any]) -> str:
+    steps = row.get("settings", {}).get("steps")
+    return f"{row['method']}, {steps} steps" if steps else str(row["method"])
 
 
 def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:

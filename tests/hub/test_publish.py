@@ -25,6 +25,7 @@ from uploads import TOKEN, UploadHandler
 import tabzoo
 from tabzoo.cli import run_command
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub.card import read_results
 from tabzoo.hub.publish import add_command, pack, publish
 from tabzoo.models import WEIGHTS, Release
 
@@ -280,6 +281,19 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
     assert f'timm.create_model("hf-hub:{REPOSITORY}@v3", pretrained=True, features_only=True)' in body
     assert "FOLDER" not in body
     assert (folder / "README.md").read_text() != package.files["README.md"].decode()
+
+
+def test_short_trainings_and_replaced_rows(tmp_path: Path) -> None:
+    quick = {"method": "rd4ad", "settings": {"steps": 60}}
+    values = [
+        {"key": "a", "image_auroc": 0.1, "method": "simplenet", "settings": {"steps": None}},
+        {"key": "a", "image_auroc": 0.8, "method": "simplenet", "settings": {"steps": None}},  # measured again
+        {"key": "b", "image_auroc": 0.6, **quick},
+        {"key": "c", "image_auroc": 0.9, "method": "rd4ad", "settings": {"steps": None}},
+    ]
+    found = read_results([rows(tmp_path / "results.jsonl", values)], [NAME])
+    expected = {"rd4ad": 90.0, "rd4ad, 60 steps": 60.0, "simplenet": 80.0}
+    assert {result.method: result.metrics["image_auroc"] for result in found} == pytest.approx(expected)
 
 
 def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
