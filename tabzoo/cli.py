@@ -24,7 +24,7 @@ _USAGE = """usage: tabzoo COMMAND ...
 
   pretrain   make a backbone from a folder of good images
   data       look at a folder of images
-  benchmark  measure backbones (PaDiM, PatchCore) and synthetic anomalies
+  benchmark  measure backbones (PaDiM, RD4AD and others) and synthetic anomalies
   list       tabzoo's weights and those installed: state and licence
   info       all that is known of some weights
   download   make a folder that a machine without network can use

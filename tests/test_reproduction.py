@@ -83,6 +83,17 @@ def test_toy_datasets_have_the_layouts(tmp_path: Path) -> None:
         ("reproduce_table2.sh", {}, "error: MVTEC is not set: MVTec AD, CLASS/train/good/*.png. Type: MVTEC=DIR"),
         ("reproduce_table2.sh", {"MVTEC": "/no/such"}, "error: MVTEC=/no/such: no such folder"),
         ("reproduce_table2.sh", {"MVTEC": "."}, "error: INDUSTRIAL is not set"),
+        (
+            "reproduce_table2.sh",
+            {"MVTEC": ".", "TAB_INDUSTRIAL": "no/such"},
+            "error: TAB_INDUSTRIAL=no/such: no such folder",
+        ),
+        (
+            "reproduce_table2.sh",
+            {"METHODS": " "},
+            "error: METHODS is empty; expected some of padim rd4ad simplenet regad",
+        ),
+        ("reproduce_table4.sh", {"IMAGENET": ""}, "error: IMAGENET is empty"),
         ("reproduce_table2.sh", {"METHODS": "padin"}, "padin is none of padim rd4ad simplenet regad"),
         ("reproduce_table4.sh", {"MVTEC": ".", "BTAD": "."}, "error: KSDD2 is not set"),
         ("reproduce_table4.sh", {"METHODS": "regad"}, "regad is none of padim rd4ad simplenet"),

@@ -151,7 +151,11 @@ def _run(options: argparse.Namespace) -> int:
         name, dot, field = key.partition(".")
         if dot and value is not None:
             settings.setdefault(name, {})[field] = value
-    print(run(Options(**given | {"output": Path(options.output), "settings": settings})))
+    try:
+        print(run(Options(**given | {"output": Path(options.output), "settings": settings})))
+    except KeyboardInterrupt:
+        print(f"stopped; finished rows are in {options.output}, and the same command goes on", file=sys.stderr)
+        return 130
     print(f"Made in {options.output}: {RESULTS}, table.md, table.csv, maps/, roc/")
     return 0
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.training.backbone import cached_weights, check_name
 
-__all__ = ["FeatureExtractor", "build_extractor"]
+__all__ = ["FeatureExtractor", "build_extractor", "try_out"]
 
 _RANDOM = "random"
 _RANDOM_ARCHITECTURE = "resnet18"
@@ -114,6 +114,22 @@ def build_extractor(
     return FeatureExtractor(body, names, amp=amp, channels_last=channels_last).to(device)
 
 
+def try_out(extractor: FeatureExtractor, name: str, side: int, device: torch.device) -> None:
+    """Sees that a backbone takes images of this side, and gives maps [B, C, h, w].
+
+    Raises:
+        InputError: It does not.
+    """
+    try:
+        maps = extractor(torch.zeros(1, 3, side, side, device=device))
+    except (RuntimeError, AssertionError, ValueError) as error:  # of timm's models, and torch's own
+        raise InputError(
+            f"--backbone {name}: does not take images of {side} x {side}: {brief(error)}. Choose a CNN of timm."
+        ) from error
+    if any(value.ndim != 4 or value.shape[1] != extractor.channels[layer] for layer, value in maps.items()):
+        raise InputError(f"--backbone {name}: gives no maps with channels first. Choose a CNN of timm.")
+
+
 def _folder(name: str) -> str:
     """A folder as timm takes it, other names as they are."""
     path = Path(name.removeprefix("local-dir:"))
@@ -163,7 +179,9 @@ def _indices(name: str, layers: Sequence[str], infos: Sequence[dict[str, Any]]) 
     for layer in layers:
         if layer not in table:
             described = ", ".join(f"{i} = {info['module']} (/{info['reduction']})" for i, info in enumerate(infos))
-            raise InputError(f"layer {layer}: {name} has {described}.{did_you_mean(layer, table)}")
+            strides = " Choose a backbone with maps of that stride, such as resnet18."
+            way_out = strides if layer.startswith("/") else did_you_mean(layer, table)
+            raise InputError(f"layer {layer}: {name} has {described}.{way_out}")
     indices = tuple(table[layer] for layer in layers)
     if list(indices) != sorted(set(indices)):
         raise InputError(f"layers {' '.join(layers)}: expected each once, from the image on")

@@ -133,10 +133,13 @@ class ClassImages:
         Raises:
             InputError: There are fewer than `shots`.
         """
-        rows = self.normals if test == REAL else self.normals[self._split(seed)[0]]
+        rows = self.normals if test == REAL else self._split(seed)[0]
         if shots is not None:
             if shots > len(rows):
-                raise InputError(f"--shots {shots}: class {self.name} has {len(rows)} good images to draw from")
+                raise InputError(
+                    f"--shots {shots}: class {self.name} has {len(rows)} good images to draw from. Lower --shots, or name "
+                    f"other --classes."
+                )
             rows = rows[np.sort(permutation(seed, number, len(rows), _SHOTS)[:shots])]
         return Drawn(rows, [os.fsdecode(path) for path in self._images.samples.paths[rows].tolist()])
 
@@ -168,7 +171,7 @@ class ClassImages:
         return Trial(lambda index: self.pixels(rows[index]), labels, kinds, masks, samples.masks[self._tested] != b"")
 
     def _synthetic(self, kind: str, seed: int) -> Trial:
-        held = torch.from_numpy(self.normals[self._split(seed)[1]])
+        held = torch.from_numpy(self._split(seed)[1])
         device = self._images.batch(held[:1]).device
         recipe = Recipe(resize=self._resize, crop=self._crop, synthesis=kind)  # type: ignore[arg-type]
         maker = PairMaker(self._images, held, torch.zeros(len(held), dtype=torch.long), recipe, device)
@@ -179,14 +182,15 @@ class ClassImages:
         kinds = [GOOD] * len(held) + [kind] * len(held)
         return Trial(lambda index: pixels[index], labels, kinds, masks, labels)
 
-    def _split(self, seed: int) -> tuple[Tensor, Tensor]:
+    def _split(self, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the good training images those to fit to, and those held out."""
         kept, held = hold_out(torch.zeros(len(self.normals), dtype=torch.long), _HELD_OUT, seed=seed)
         if not len(held):
             raise InputError(
                 f"--test synthetic: class {self.name} has {len(self.normals)} good training images, too few to hold some out; "
                 f"{math.ceil(1 / _HELD_OUT)} are the least"
             )
-        return kept, held
+        return self.normals[kept.numpy()], self.normals[held.numpy()]
 
     def _cropped(self, squares: Tensor) -> Tensor:
         start = (self._resize - self._crop) // 2

@@ -48,7 +48,13 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         reasons = dict.fromkeys(METRICS, f"no {' and no '.join(missing)} images")
         measured = _Measured([torch.zeros(len(trial)) for _ in draws], ClassMetrics(undefined_because=reasons), {})
     else:
-        measured = _measure(plan, job, draws, trial, extractor, method)
+        try:
+            measured = _measure(plan, job, draws, trial, extractor, method)
+        except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+            raise InputError(
+                f"--method {job.method}: numbers of class {job.images.name} grew beyond all bounds with {job.backbone.name}. "
+                f"If settings of the method were given, lower its learning rate; else leave --amp away. Rows so far are kept."
+            ) from error
     counts = {"fitted": len(draws[0].rows), "good": int((~trial.labels).sum()), "anomalous": int(trial.labels.sum())}
     paths = [drawn.paths for drawn in draws]
     scores = _scores(measured.image_scores, trial)
@@ -107,10 +113,7 @@ def _measure(
         with _timed(seconds, "score"):
             of_images, maps = test()
         if not (of_images.isfinite().all() and maps.isfinite().all()):
-            raise InputError(
-                f"--method {job.method}: scores of class {job.images.name} are no finite numbers with {job.backbone.name}. If "
-                f"settings of its training were given, lower the learning rate; else leave --amp away. Rows so far are kept."
-            )
+            raise FloatingPointError
         image_scores.append(of_images)
         metrics.append(evaluate(of_images, labels, *_planes(plan, job, trial, maps), has_mask=has_mask))
         if number == 0:

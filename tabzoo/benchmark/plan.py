@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesis
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
+from tabzoo.benchmark.features import FeatureExtractor, build_extractor, try_out
 from tabzoo.benchmark.images import ClassImages
 from tabzoo.benchmark.methods import METHODS, Budget, Method
 from tabzoo.benchmark.results import REAL, row_key
@@ -21,6 +21,8 @@ from tabzoo.data.samples import TEST, Samples
 from tabzoo.errors import InputError, did_you_mean
 
 __all__ = ["Job", "Options", "Plan", "choose_classes", "choose_device"]
+
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ class Options:
         for name, minimum in least.items():
             given = getattr(self, name)
             for value in given if isinstance(given, Sequence) else [given]:
-                if value is not None and value < minimum:
-                    raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {minimum}")
+                if value is not None and not minimum <= value <= _LARGEST:
+                    raise InputError(f"--{name.replace('_', '-')} {value}: expected {minimum} to {_LARGEST}")
 
     @property
     def with_oracle(self) -> set[str]:
@@ -189,12 +191,19 @@ class Plan:
         resize, crop = self.options.resize or spec.resize, self.options.crop or spec.crop
         if crop > resize:
             raise InputError(f"--crop {crop}: images are resized to {resize} px; lower --crop or raise --resize")
+        if crop % spec.multiple or crop < spec.smallest:
+            side = max(spec.multiple, spec.smallest, crop - crop % spec.multiple)
+            raise InputError(
+                f"--crop {crop}: {method} takes {'multiples of ' if spec.multiple > 1 else 'at least '}"
+                f"{max(spec.multiple, spec.smallest)} px. Type --resize {max(side, resize)} --crop {side}."
+            )
         return resize, crop
 
     def _identify(self, backbone: Backbone, seed: int, name: str) -> tuple[Backbone, int, dict[str, Any], str]:
         """A backbone and a seed, with the settings of a method on it and the hash of its weights."""
-        extractor, method = self.build(backbone, name, seed)
         resize, crop = self._sizes(name)
+        extractor, method = self.build(backbone, name, seed)
+        try_out(extractor, backbone.name, crop, self.device)
         amp = "bf16" if self.options.amp else "off"
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
         normalised = {} if METHODS[name].normalised else {"normalised": False}

@@ -75,7 +75,7 @@ def _draw_sheet(plan: Plan, group: Group, images: ClassImages) -> None:
     if panels:
         draw_sheet(
             folder / _name(group.first) / f"{images.name}.png",
-            f"{group.first.method} on {plan.dataset}, {images.name}, seed {seed}; each backbone's maps on a scale of their own",
+            f"{_name(group.first)} on {plan.dataset}, {images.name}, seed {seed}; each backbone's maps on a scale of their own",
             trial.pixels(shown).cpu().numpy(),
             trial.masks[shown].byte().cpu().numpy() if trial.has_mask.any() else None,
             [trial.kinds[i] for i in shown],

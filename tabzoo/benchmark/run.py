@@ -5,6 +5,8 @@ digested into its key (`results.row_key`), and rows that are there already are n
 """
 
 import itertools
+import sys
+from datetime import datetime
 
 from tqdm import tqdm
 
@@ -47,6 +49,11 @@ def run(options: Options, *, progress: bool = True) -> str:
             extractor, method = plan.build(backbone, name, seed)
             for job in of_one:
                 bar.set_postfix_str(f"{name} {backbone.name} {job.images.name} seed {seed}", refresh=False)
-                append_row(folder, measure_row(plan, job, extractor, method))
+                append_row(folder, row := measure_row(plan, job, extractor, method))
                 bar.update()
+                if progress and bar.disable:  # no terminal, but a log
+                    took = f"{sum(row.seconds.values()):.0f} s"
+                    print(
+                        f"{datetime.now():%H:%M:%S} {name} {backbone.name} {job.images.name}: {took}", file=sys.stderr
+                    )
     return write_report(plan, jobs)

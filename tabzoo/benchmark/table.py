@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from tabzoo.benchmark.bootstrap import DRAWS
-from tabzoo.benchmark.paper import published
+from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, published
 from tabzoo.benchmark.results import METRICS, ORACLE, REAL, Row
 from tabzoo.benchmark.summary import (
     Cell,
@@ -23,6 +23,7 @@ __all__ = ["to_csv", "to_markdown"]
 
 _SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 _SQUASHED = "Images are squashed to a square."
+_AVERAGED = {TEXTURE_AVERAGE: len(TEXTURES), OBJECT_AVERAGE: len(OBJECTS), OVERALL: len(TEXTURES) + len(OBJECTS)}
 Column = Callable[[Line], str]
 _NO_COLUMNS: Mapping[str, Column] = {}
 
@@ -89,11 +90,13 @@ def _across_datasets(groups: Sequence[Group], order: Sequence[str]) -> list[str]
 
 def _title(row: Row, where: str) -> str:
     given = "all good training images" if row.shots is None else f"{row.shots} good training images"
-    title = f"## {row.method} {where}, {given}"
-    if row.test == REAL:
-        return title
-    kind = row.test.partition(":")[2]
-    return f"{title}\n\n**PROXY: {kind} anomalies made of held-out good images, no real defects.**"
+    lines = [f"## {row.method} {where}, {given}"]
+    if row.test != REAL:
+        kind = row.test.partition(":")[2]
+        lines.append(f"**PROXY: {kind} anomalies made of held-out good images, no real defects.**")
+    if steps := row.settings.get("steps"):
+        lines.append(f"**SHORT: each training ends after {steps} steps, not as its authors' does.**")
+    return "\n\n".join(lines)
 
 
 def _seeds(group: Group) -> str:
@@ -170,7 +173,9 @@ def _published(row: Row) -> dict[str, Column]:
     table = published(row.method, row.shots)
 
     def column(field: str, line: Line) -> str:
-        return f"{getattr(table[line.name], field):.2f}" if line.name in table else "-"
+        """Averages stand beside those of the same classes alone."""
+        same = line.name in table and line.over in (None, _AVERAGED.get(line.name))
+        return f"{getattr(table[line.name], field):.2f}" if same else "-"
 
     names = {"imagenet": "paper: ImageNet", "tab": "paper: TAB"} if table else {}
     return {name: partial(column, field) for field, name in names.items()}
@@ -197,8 +202,14 @@ def _notes(groups: Sequence[Group], against_paper: bool) -> str:
         "Pixel metrics have none.",
         "Pixel metrics are on masks at the method's input (same resize and crop, nearest neighbour) unless the settings say "
         "full resolution. AUPRO up to FPR 0.3, pooled over the class.",
-        "Selection: the weights of the last step, as they lie there; nothing is chosen on test data.",
+        "Selection: the weights of the last step, as they lie there; nothing is chosen on test data"
+        f"{' but what is called oracle' if any(group.with_oracle for group in groups) else ''}.",
     ]
+    draws = {group.first.settings["draws"] for group in groups if "draws" in group.first.settings}
+    if draws:
+        notes.append(
+            f"Few-shot: means over {_list(map(str, sorted(draws)))} draws of the given images; maps are of the first."
+        )
     rows = [row for group in groups for by_seed in group.rows.values() for row in by_seed.values()]
     for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
         seen = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -160,6 +161,22 @@ def test_synthetic_tests_are_labelled_a_proxy(options: Callable[..., Options], t
     assert (tmp_path / "out" / "maps" / "padim-synthetic" / "capsule.png").is_file()
 
 
+def test_a_single_held_out_image(options: Callable[..., Options], toy: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(toy, tmp_path / "few")
+    for path in sorted((data / "capsule" / "train" / "good").iterdir())[5:]:
+        path.unlink()
+    run(options(data=str(data), test="synthetic", classes=["capsule"]), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    assert row.images == {"fitted": 4, "good": 1, "anomalous": 1}
+
+
+def test_a_log_says_what_is_done(
+    options: Callable[..., Options], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(options(classes=["capsule"]))
+    assert re.search(r"\d\d:\d\d:\d\d padim random capsule: \d+ s\n", capsys.readouterr().err)
+
+
 @pytest.fixture
 def thinned(toy: Path, tmp_path: Path) -> Path:
     data = shutil.copytree(toy, tmp_path / "thinned")
@@ -244,6 +261,14 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
         ({"backbone": ["resnet81"]}, "--backbone resnet81.*Did you mean 'resnet"),
         ({"shots": [17]}, "--shots 17"),
         ({"crop": 64}, "--crop 64: images are resized to 40 px"),
+        (
+            {"method": ["padim", "rd4ad"], "crop": 40},
+            "--crop 40: rd4ad takes multiples of 32 px. Type --resize 40 --crop 32",
+        ),
+        ({"method": ["regad"]}, "--crop 32: regad takes at least 33 px. Type --resize 40 --crop 33"),
+        ({"seeds": [2**70]}, "--seeds 1180591620717411303424: expected 0 to 2147483647"),
+        ({"backbone": ["random:vit_tiny_patch16_224"]}, "such as resnet18"),
+        ({"backbone": ["random:swin_tiny_patch4_window7_224"]}, "does not take images of 32 x 32"),
         ({"seeds": [-1]}, "--seeds -1"),
     ):
         with pytest.raises(InputError, match=reason):
@@ -254,11 +279,14 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
     assert not read_rows(tmp_path / "out")
 
 
-def test_training_that_diverges(options: Callable[..., Options], tmp_path: Path) -> None:
-    settings = {"rd4ad": {"steps": 2, "lr": 1e30}}
-    chosen = options(method=["padim", "rd4ad"], classes=["capsule"], resize=64, crop=64, settings=settings)
-    with pytest.raises(InputError, match="--method rd4ad: scores of class capsule are no finite numbers with random"):
-        run(chosen, progress=False)
+@pytest.mark.parametrize(("method", "rate"), [("rd4ad", 1e30), ("regad", 1e3), ("regad", 300.0)])
+def test_training_that_diverges(options: Callable[..., Options], method: str, rate: float, tmp_path: Path) -> None:
+    chosen = options(method=["padim", method], classes=["capsule"], resize=64, crop=64, shots=[2])
+    settings = {method: {"steps": 12, "lr": rate, "batch_size": 4}}
+    with pytest.raises(
+        InputError, match=f"--method {method}: numbers of class capsule grew beyond all bounds with random"
+    ):
+        run(dataclasses.replace(chosen, settings=settings), progress=False)
     assert [row.method for row in read_rows(tmp_path / "out")] == ["padim"]
 
 

@@ -16,6 +16,8 @@ fail() {
   exit 2
 }
 
+[ -n "$IMAGENET" ] || fail "IMAGENET is empty; expected the backbone that the others are compared with"
+
 # need_folder NAME WHAT: the variable NAME holds a folder.
 need_folder() {
   [ -n "${!1:-}" ] || fail "$1 is not set: $2. Type: $1=DIR $0"
@@ -25,9 +27,18 @@ need_folder() {
 # need_methods NAME...: METHODS are some of these.
 need_methods() {
   local method
+  [ -n "${METHODS// /}" ] || fail "METHODS is empty; expected some of $*"
   for method in $METHODS; do
     [[ " $* " == *" $method "* ]] || fail "METHODS=\"$METHODS\": $method is none of $*"
   done
+}
+
+# need_backbone NAME: if the variable NAME is a path, something is there.
+need_backbone() {
+  case ${!1:-} in
+    *:*) ;;
+    */*) [ -d "${!1}" ] || fail "$1=${!1}: no such folder; expected weights, as a run leaves them" ;;
+  esac
 }
 
 # weights NAME RECIPE DATA: the variable NAME holds weights; if it is not set, they are trained into $OUT/weights/RECIPE,
@@ -40,7 +51,19 @@ weights() {
 
 # measure METHODS TAB DATA OUTPUT [FLAG...]: rows of ImageNet's and TAB's weights; those in OUTPUT are not computed again.
 measure() {
-  # shellcheck disable=SC2086 # methods and seeds are words, and so are the names, of which one may be empty
-  python -m tabzoo.benchmark run --method $1 --backbone $IMAGENET $IMAGENET_A1 "$2" --seeds $SEEDS \
-    --data "$3" --output "$4" "${@:5}" "${benchmark_flags[@]}"
+  local backbones=("$IMAGENET") flag flags=()
+  [ -n "$IMAGENET_A1" ] && backbones+=("$IMAGENET_A1")
+  for flag in "${benchmark_flags[@]}"; do
+    [ "$flag" = --oracle ] && [[ " $1 " != *" simplenet "* ]] || flags+=("$flag") # is SimpleNet's alone
+  done
+  # shellcheck disable=SC2086 # methods and seeds are words
+  python -m tabzoo.benchmark run --method $1 --backbone "${backbones[@]}" "$2" --seeds $SEEDS \
+    --data "$3" --output "$4" "${@:5}" "${flags[@]}"
+}
+
+# table FILE ARGUMENT...: prints a table and keeps it; what is in FILE stays if there is none.
+table() {
+  python -m tabzoo.benchmark table "${@:2}" >"$1.new" || { rm -f "$1.new"; return 2; }
+  mv "$1.new" "$1"
+  cat "$1"
 }

@@ -14,9 +14,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/kit.sh"
 
 need_methods padim rd4ad simplenet regad
 need_folder MVTEC "MVTec AD, CLASS/train/good/*.png"
+for name in IMAGENET IMAGENET_A1 TAB_MVTEC TAB_INDUSTRIAL; do need_backbone "$name"; done
 others=${METHODS//regad/}
 if [ "$others" != "$METHODS" ] && [ -z "${TAB_INDUSTRIAL:-}" ]; then
-  need_folder INDUSTRIAL "the Industrial dataset, CLASS NAME/*.png, for RegAD's weights (or set TAB_INDUSTRIAL)"
+  need_folder INDUSTRIAL "the Industrial dataset, CLASS NAME/*.png, for RegAD's weights (or set TAB_INDUSTRIAL, or METHODS without regad)"
 fi
 
 if [ -n "${others// /}" ]; then
@@ -27,4 +28,4 @@ if [ "$others" != "$METHODS" ]; then
   weights TAB_INDUSTRIAL "$RECIPE_INDUSTRIAL" "${INDUSTRIAL:-}"
   measure regad "$TAB_INDUSTRIAL" "$MVTEC" "$OUT/mvtec_regad" --shots 4 8
 fi
-python -m tabzoo.benchmark table "$OUT/mvtec" "$OUT/mvtec_regad" --against paper | tee "$OUT/table2.md"
+table "$OUT/table2.md" "$OUT/mvtec" "$OUT/mvtec_regad" --against paper

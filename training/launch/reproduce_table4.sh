@@ -17,9 +17,10 @@ need_methods padim rd4ad simplenet
 need_folder MVTEC "MVTec AD, CLASS/train/good/*.png"
 need_folder BTAD "BTAD, 01/train/ok/*.bmp"
 need_folder KSDD2 "KolektorSDD2, train/NNNNN.png with train/NNNNN_GT.png"
+for name in IMAGENET IMAGENET_A1 TAB_MVTEC; do need_backbone "$name"; done
 
 weights TAB_MVTEC "$RECIPE_MVTEC" "$MVTEC"
 measure "$METHODS" "$TAB_MVTEC" "$MVTEC" "$OUT/mvtec"
 measure "$METHODS" "$TAB_MVTEC" "$BTAD" "$OUT/btad"
 measure "$METHODS" "$TAB_MVTEC" "$KSDD2" "$OUT/ksdd2"
-python -m tabzoo.benchmark table "$OUT/mvtec" "$OUT/btad" "$OUT/ksdd2" --across datasets | tee "$OUT/table4.md"
+table "$OUT/table4.md" "$OUT/mvtec" "$OUT/btad" "$OUT/ksdd2" --across datasets

@@ -26,6 +26,7 @@ METHODS = {
         layers=("/4", "/8", "/16"),
         resize=256,
         crop=256,
+        multiple=32,  # The student halves maps once more than the teacher, and doubles them back.
         quick={"steps": 60},
     ),
     "simplenet": MethodSpec(
@@ -43,6 +44,7 @@ METHODS = {
         layers=("/4", "/8", "/16"),
         resize=224,
         crop=224,
+        smallest=33,  # Spatial transformers want maps of 3 x 3 at a sixteenth of it.
         quick={"steps": 8, "batch_size": 8, "draws": 3},
         normalised=False,
         shots=(4, 8),

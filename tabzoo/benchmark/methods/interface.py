@@ -1,6 +1,7 @@
 """What every detector of the benchmark offers: fit to the normal images of one class, then score batches of images."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -91,15 +92,16 @@ class FewShotMethod(Method, Protocol):
         """Scores of what `embed` gave for images of this size."""
 
 
-def setting(default: Any, about: str, *, least: float = 0) -> Any:
+def setting(default: Any, about: str, *, least: float = 0, most: float = math.inf) -> Any:
     """A field of a method's settings, which is also a flag of the command line.
 
     Args:
         default: What the authors used.
         about: The flag's help.
         least: The smallest value that makes sense.
+        most: The largest.
     """
-    return dataclasses.field(default=default, metadata={"about": about, "least": least})
+    return dataclasses.field(default=default, metadata={"about": about, "least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,8 @@ class MethodSpec:
         layers: Layers it takes, in the notation of `features.build_extractor`.
         resize: Side of the square that images are squashed to.
         crop: Side of the centre crop.
+        multiple: What the crop's side must be a multiple of.
+        smallest: The least side of the crop.
         quick: Settings that are other with the quick budget; none where the method is quick anyway.
         oracle: Whether it is `TestedOnTheWay`.
         normalised: Whether images are normalised by the backbone's mean and standard deviation; else they are in [0, 1].
@@ -124,6 +128,8 @@ class MethodSpec:
     layers: tuple[str, ...]
     resize: int = 256
     crop: int = 224
+    multiple: int = 1
+    smallest: int = 1
     quick: Mapping[str, object] = dataclasses.field(default_factory=dict)
     oracle: bool = False
     normalised: bool = True
@@ -134,11 +140,12 @@ class MethodSpec:
         """The method's settings: those given, else the budget's.
 
         Raises:
-            InputError: A value that is too small; flags are called after the method's `name`.
+            InputError: A value that is too small, too large or not finite; flags are called after the method's `name`.
         """
         fields = {field.name: field for field in dataclasses.fields(self.settings)}
         for key, value in given.items():
-            least = fields[key].metadata["least"]
-            if isinstance(value, int | float) and not value >= least:
-                raise InputError(f"--{name}-{key.replace('_', '-')} {value}: expected at least {least}")
+            least, most = (fields[key].metadata[bound] for bound in ("least", "most"))
+            if isinstance(value, int | float) and not (least <= value <= most and math.isfinite(value)):
+                expected = f"{least} to {most}" if math.isfinite(most) else f"at least {least}, and finite"
+                raise InputError(f"--{name}-{key.replace('_', '-')} {value}: expected {expected}")
         return self.settings(**{**(self.quick if budget == "quick" else {}), **given})

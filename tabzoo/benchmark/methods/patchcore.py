@@ -29,7 +29,7 @@ _SIGMA = 4.0
 class PatchcoreSettings:
     """The reference's; the paper also gives the coresets of 25 % and 1 %."""
 
-    share: float = setting(0.1, "share of the patches that the coreset keeps")
+    share: float = setting(0.1, "share of the patches that the coreset keeps", most=1)
     neighbours: int = setting(9, "b of Equation 7, which weights image scores", least=1)
 
 
@@ -45,7 +45,7 @@ class Patchcore:
     def __init__(self, extractor: FeatureExtractor, seed: int, settings: PatchcoreSettings | None = None) -> None:
         self.extractor, self.seed = extractor, seed
         settings = settings or PatchcoreSettings()
-        self.share, self.neighbours = min(settings.share, 1.0), settings.neighbours
+        self.share, self.neighbours = settings.share, settings.neighbours
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "share": self.share,

@@ -24,7 +24,6 @@ from tabzoo.errors import InputError
 __all__ = ["Rd4ad", "Rd4adSettings", "Student", "distillation_loss"]
 
 _BETAS = (0.5, 0.999)
-_MULTIPLE = 32  # the bottleneck's stride
 _SIGMA = 4.0
 Block: TypeAlias = BasicBlock | Bottleneck
 
@@ -60,16 +59,10 @@ class Rd4ad:
         """Trains a new student.
 
         Raises:
-            InputError: There are no images, or they have sides that can't be halved five times.
+            InputError: There are no images.
         """
         if not len(images):
             raise InputError("RD4AD: no images to fit to")
-        height, width = images.take(torch.arange(1)).shape[2:]
-        if height % _MULTIPLE or width % _MULTIPLE:
-            raise InputError(
-                f"--method rd4ad: its student doubles maps up to the teacher's sizes, so sides are multiples of {_MULTIPLE}; "
-                f"the images have {height} x {width}. Type --crop 256."
-            )
         self.student, options = self._new_student(), self.options
         kept = KeptFeatures(images, self._teach)
         # One kernel for all tensors; the twenty million parameters of a small student are many.

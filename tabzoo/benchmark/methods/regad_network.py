@@ -101,6 +101,8 @@ class SpatialTransformer(nn.Module):
         zero, cosine, sine = torch.zeros_like(angle), angle.cos(), angle.sin()
         rows = [cosine * scale_x, -sine, zero, sine, cosine * scale_y, zero]
         theta = torch.stack(rows, dim=1).view(-1, 2, 3)
+        if self.training and not theta.isfinite().all():  # torch's backward pass of such a warp ends the process
+            raise FloatingPointError
         return warp(maps, theta), theta
 
 

@@ -25,5 +25,8 @@ def test_values_that_make_no_sense() -> None:
     for value in (0, -3):
         with pytest.raises(InputError, match=f"--rd4ad-batch-size {value}: expected at least 1"):
             METHODS["rd4ad"].configure("rd4ad", budget="paper", given={"batch_size": value})
-    with pytest.raises(InputError, match="--patchcore-share nan"):
-        METHODS["patchcore"].configure("patchcore", budget="paper", given={"share": float("nan")})
+    for value in (float("nan"), float("inf"), 1.5):
+        with pytest.raises(InputError, match=f"--patchcore-share {value}: expected 0 to 1"):
+            METHODS["patchcore"].configure("patchcore", budget="paper", given={"share": value})
+    with pytest.raises(InputError, match="--rd4ad-lr inf: expected at least 0, and finite"):
+        METHODS["rd4ad"].configure("rd4ad", budget="paper", given={"lr": float("inf")})
