@@ -48,12 +48,11 @@ def run(options: Options, *, progress: bool = True) -> str:
         ):
             extractor, method = plan.build(backbone, name, seed)
             for job in of_one:
-                bar.set_postfix_str(f"{name} {backbone.name} {job.images.name} seed {seed}", refresh=False)
+                shots = f" {job.shots} shots" if job.shots else ""
+                about = f"{name}{shots} {backbone.name} {job.images.name} seed {seed}"
+                bar.set_postfix_str(about, refresh=False)
                 append_row(folder, row := measure_row(plan, job, extractor, method))
                 bar.update()
                 if progress and bar.disable:  # no terminal, but a log
-                    took = f"{sum(row.seconds.values()):.0f} s"
-                    print(
-                        f"{datetime.now():%H:%M:%S} {name} {backbone.name} {job.images.name}: {took}", file=sys.stderr
-                    )
+                    print(f"{datetime.now():%H:%M:%S} {about}: {sum(row.seconds.values()):.0f} s", file=sys.stderr)
     return write_report(plan, jobs)

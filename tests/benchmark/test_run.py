@@ -173,8 +173,8 @@ def test_a_single_held_out_image(options: Callable[..., Options], toy: Path, tmp
 def test_a_log_says_what_is_done(
     options: Callable[..., Options], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(options(classes=["capsule"]))
-    assert re.search(r"\d\d:\d\d:\d\d padim random capsule: \d+ s\n", capsys.readouterr().err)
+    run(options(classes=["capsule"], shots=[4]))
+    assert re.search(r"\d\d:\d\d:\d\d padim 4 shots random capsule seed 0: \d+ s\n", capsys.readouterr().err)
 
 
 @pytest.fixture
