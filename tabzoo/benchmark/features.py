@@ -52,6 +52,11 @@ class FeatureExtractor(nn.Module):
         """Names of the layers, in order."""
         return tuple(self.channels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.body.parameters()).device
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Float32 [B, C, h, w] for each layer."""
@@ -114,14 +119,14 @@ def build_extractor(
     return FeatureExtractor(body, names, amp=amp, channels_last=channels_last).to(device)
 
 
-def try_out(extractor: FeatureExtractor, name: str, side: int, device: torch.device) -> None:
+def try_out(extractor: FeatureExtractor, name: str, side: int) -> None:
     """Sees that a backbone takes images of this side, and gives maps [B, C, h, w].
 
     Raises:
         InputError: It does not.
     """
     try:
-        maps = extractor(torch.zeros(1, 3, side, side, device=device))
+        maps = extractor(torch.zeros(1, 3, side, side, device=extractor.device))
     except (RuntimeError, AssertionError, ValueError) as error:  # of timm's models, and torch's own
         raise InputError(
             f"--backbone {name}: does not take images of {side} x {side}: {brief(error)}. Choose a CNN of timm."

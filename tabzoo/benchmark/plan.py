@@ -159,10 +159,11 @@ class Plan:
         Raises:
             InputError: A crop larger than the image, or files that can't be read.
         """
-        (resize, crop), few_shot, options = self._sizes(method), METHODS[method].few_shot, self.options
-        if (resize, few_shot) not in self._opened:
-            self._opened[resize, few_shot] = open_images(
-                self._all if few_shot else self._samples,
+        (resize, crop), options = self._sizes(method), self.options
+        everything = METHODS[method].few_shot or not options.classes
+        if (resize, everything) not in self._opened:
+            self._opened[resize, everything] = open_images(
+                self._all if everything else self._samples,
                 size=resize,
                 mode=options.cache,
                 cache_dir=options.cache_dir,
@@ -170,7 +171,7 @@ class Plan:
                 device=self.device,
                 masks=True,
             )
-        opened = self._opened[resize, few_shot]
+        opened = self._opened[resize, everything]
         classes = np.unique(opened.samples.class_ids).tolist()
         return [ClassImages(opened, class_id, resize=resize, crop=crop) for class_id in classes]
 
@@ -203,7 +204,7 @@ class Plan:
         """A backbone and a seed, with the settings of a method on it and the hash of its weights."""
         resize, crop = self._sizes(name)
         extractor, method = self.build(backbone, name, seed)
-        try_out(extractor, backbone.name, crop, self.device)
+        try_out(extractor, backbone.name, crop)
         amp = "bf16" if self.options.amp else "off"
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
         normalised = {} if METHODS[name].normalised else {"normalised": False}

@@ -113,8 +113,7 @@ class Rd4ad:
                 width=first.conv1.out_channels,
                 groups=first.conv2.groups,
             )
-        device = next(self.extractor.body.parameters()).device
-        return student.to(memory_format=self.extractor.memory_format).to(device)
+        return student.to(memory_format=self.extractor.memory_format).to(self.extractor.device)
 
 
 def distillation_loss(taught: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:

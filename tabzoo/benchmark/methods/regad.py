@@ -13,19 +13,17 @@ not even formed: no ranking changes.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
 from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
 from tabzoo.benchmark.methods.maps import smooth_upsample
 from tabzoo.benchmark.methods.regad_network import Registration, SiameseHeads, registration_loss
-from tabzoo.benchmark.methods.training import seeded
+from tabzoo.benchmark.methods.training import limited, seeded
 from tabzoo.benchmark.methods.views import VIEWS, support_views
 from tabzoo.errors import InputError
 
@@ -99,9 +97,8 @@ class Regad:
         every = (
             episode for _ in range(options.epochs) for episode in episodes(counts, shots, options.batch_size, generator)
         )
-        total = min(options.steps or math.inf, options.epochs * per_epoch)
-        bar = tqdm(islice(every, int(total)), total=int(total), desc="RegAD", unit="step", leave=False, disable=None)
-        for step, episode in enumerate(bar):
+        batches = limited(every, options.epochs * per_epoch, steps=options.steps, about="RegAD")
+        for step, episode in enumerate(batches):
             optimizer.param_groups[0]["lr"] = learning_rate(options, step, per_epoch)
             loss = self._loss(self.network, heads, episode, others[episode.class_id])
             optimizer.zero_grad()

@@ -83,7 +83,7 @@ class Simplenet:
         (self.adaptor, self.discriminator), options = self._new_networks(), self.options
         kept = KeptFeatures(images, lambda batch: [self._embed(batch)])
         optimizers = self._optimizers()
-        generator = torch.Generator(self.adaptor.weight.device).manual_seed(self.seed)
+        generator = torch.Generator(self.extractor.device).manual_seed(self.seed)
         epochs = options.meta_epochs * options.gan_epochs
         batches = shuffled_batches(
             len(images), options.batch_size, epochs=epochs, steps=options.steps, seed=self.seed, about="SimpleNet"
@@ -141,8 +141,7 @@ class Simplenet:
             for module in (adaptor, *discriminator):
                 if isinstance(module, nn.Linear):
                     nn.init.xavier_normal_(module.weight)
-        device = next(self.extractor.body.parameters()).device
-        return adaptor.to(device), discriminator.to(device)
+        return adaptor.to(self.extractor.device), discriminator.to(self.extractor.device)
 
 
 def embed(layers: Sequence[Tensor], width: int) -> Tensor:

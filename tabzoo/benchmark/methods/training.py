@@ -1,8 +1,9 @@
 """What trained detectors share: epochs of shuffled batches, and features of frozen networks that are computed once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from tqdm import tqdm
 
 from tabzoo.benchmark.methods.interface import ImageBatches
 
-__all__ = ["KeptFeatures", "seeded", "shuffled_batches"]
+__all__ = ["KeptFeatures", "limited", "seeded", "shuffled_batches"]
 
+Batch = TypeVar("Batch")
 _KEPT_AT_MOST = 4 * 2**30
 """Bytes of features that are kept; more are computed anew each time."""
 
@@ -61,7 +63,11 @@ def shuffled_batches(
     generator = torch.Generator().manual_seed(seed)
     orders = (torch.randperm(count, generator=generator) for _ in range(epochs))
     batches = (rows for order in orders for rows in order.split(batch_size))
-    total = epochs * -(-count // batch_size)
+    return limited(batches, epochs * -(-count // batch_size), steps=steps, about=about)
+
+
+def limited(batches: Iterable[Batch], total: int, *, steps: int | None, about: str) -> Iterator[Batch]:
+    """All `total` batches, or the first `steps` of them, with a progress bar that says what it is `about`."""
     total = total if steps is None else min(steps, total)
     return iter(tqdm(islice(batches, total), total=total, desc=about, unit="step", leave=False, disable=None))
 
