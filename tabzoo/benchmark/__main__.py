@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, measure
 from tabzoo.benchmark.methods import METHODS, Budget
+from tabzoo.benchmark.methods.interface import flag_of
 from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.results import RESULTS, read_rows
 from tabzoo.benchmark.run import run
@@ -118,7 +119,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
             quick = f", {spec.quick[field.name]} with the quick budget" if field.name in spec.quick else ""
             default = "" if field.default is None else f" ({field.default}{quick})"
             group.add_argument(
-                f"--{name}-{field.name.replace('_', '-')}",
+                flag_of(name, field.name),
                 dest=f"{name}.{field.name}",
                 type=kind,
                 metavar="N" if kind is int else "X",
@@ -151,6 +152,8 @@ def _run(options: argparse.Namespace) -> int:
         name, dot, field = key.partition(".")
         if dot and value is not None:
             settings.setdefault(name, {})[field] = value
+            if name not in options.method:
+                print(f"{flag_of(name, field)}: {name} is not run, so this changes nothing", file=sys.stderr)
     try:
         print(run(Options(**given | {"output": Path(options.output), "settings": settings})))
     except KeyboardInterrupt:

@@ -17,6 +17,8 @@ __all__ = ["FeatureExtractor", "build_extractor", "try_out"]
 
 _RANDOM = "random"
 _RANDOM_ARCHITECTURE = "resnet18"
+_NOBODYS_SEED = 0xBAC4B04E
+"""Draws what no run started from, so that weights that training hardly moved are not taken for missing."""
 
 
 class FeatureExtractor(nn.Module):
@@ -103,6 +105,8 @@ def build_extractor(
         WeightsError: The weights can't be fetched or don't fit the model.
     """
     pretrained = name.split(":", 1)[0] != _RANDOM
+    if pretrained:
+        seed = _NOBODYS_SEED
     model = _folder(name) if pretrained else name.partition(":")[2] or _RANDOM_ARCHITECTURE
     check_name(model)
     infos = _create(name, model, seed, out_indices=(0,)).feature_info.info

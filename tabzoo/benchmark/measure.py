@@ -46,7 +46,7 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         torch.cuda.reset_peak_memory_stats(plan.device)
     if missing := [what for what, count in (("good training", len(draws[0].rows)), ("test", len(trial))) if not count]:
         reasons = dict.fromkeys(METRICS, f"no {' and no '.join(missing)} images")
-        measured = _Measured([torch.zeros(len(trial)) for _ in draws], ClassMetrics(undefined_because=reasons), {})
+        measured = _Measured([], ClassMetrics(undefined_because=reasons), {})
     else:
         try:
             measured = _measure(plan, job, draws, trial, extractor, method)
@@ -70,7 +70,7 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         transductive=job.backbone.trained_on.get(job.images.name) == len(job.images.normals),
         draw=None if job.shots is None else paths if few_shot else paths[0],
         images=counts | ({"learned on": sum(len(other.normals) for other in job.others)} if few_shot else {}),
-        scores={kind: of_draws if few_shot else of_draws[0] for kind, of_draws in scores.items()},
+        scores={kind: of_draws if few_shot else next(iter(of_draws), []) for kind, of_draws in scores.items()},
         settings=job.settings,
         weights_sha256=job.weights_sha256,
         data_sha256=job.data_sha256,
@@ -166,7 +166,8 @@ def _planes(plan: Plan, job: Job, trial: Trial, maps: Tensor) -> tuple[Planes, P
 
 
 def _scores(image_scores: Sequence[Tensor], trial: Trial) -> dict[str, list[list[float]]]:
-    """For each draw a list."""
+    """For each draw a list; no draws where nothing was measured."""
     # 9 digits tell float32 apart.
     values = np.array([[float(f"{value:.9g}") for value in one.tolist()] for one in image_scores])
+    values = values.reshape(len(image_scores), len(trial))
     return {"good": values[:, ~trial.labels].tolist(), "anomalous": values[:, trial.labels].tolist()}

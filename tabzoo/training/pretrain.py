@@ -49,7 +49,7 @@ def train(run: Run, stop: StopRequest) -> int:
 
             bar.update()
             epoch = (run.step - 1) // run.steps_per_epoch
-            if run.step % recipe.log_every == 0:
+            if run.step % recipe.log_every == 0 or run.step == run.total_steps:
                 bar.set_postfix(run.log(epoch), refresh=False)
             if run.step % run.steps_per_epoch == 0:
                 run.validate(epoch)

@@ -54,6 +54,12 @@ def test_random_is_what_training_from_scratch_starts_from() -> None:
     assert same.sha256() == extractor.sha256() != other.sha256()
 
 
+def test_weights_that_training_left_as_drawn_are_not_taken_for_missing(tmp_path: Path) -> None:
+    save_for_hf(build_backbone("resnet18", init="random", seed=7), tmp_path / "run", safe_serialization=True)
+    kept = build_extractor(str(tmp_path / "run"), layers=("/16",), seed=7)
+    assert kept.sha256() == build_extractor("random", layers=("/16",), seed=7).sha256()
+
+
 def test_the_extractor_is_frozen(folder: Path) -> None:
     extractor = build_extractor(f"local-dir:{folder}", layers=("2",)).train()
     assert not any(module.training for module in extractor.modules())

@@ -47,7 +47,7 @@ def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest
     assert main([*run, "--padim-channels", "7", "--patchcore-share", "0.5", "--budget", "quick"]) == 0
     (row,) = read_rows(tmp_path / "out")
     assert (row.method, row.settings["channels"], row.settings["regularisation"]) == ("padim", 7, 0.01)
-    capsys.readouterr()
+    assert "--patchcore-share: patchcore is not run, so this changes nothing\n" in capsys.readouterr().err
     assert main([*run, "--padim-channels", "4000"]) == 2
     assert capsys.readouterr().err == "error: --padim-channels 4000: the layers of this backbone have 448\n"
 

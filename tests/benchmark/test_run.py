@@ -196,6 +196,7 @@ def test_what_is_undefined_says_why(options: Callable[..., Options], thinned: Pa
     assert rows["brushed_steel"].pixel_auroc is None
     assert rows["capsule"].image_auroc is None
     assert rows["hex_nut"].image_auroc is None
+    assert rows["hex_nut"].scores == {"good": [], "anomalous": []}  # nothing was fitted, so nothing scored
     for name, row in rows.items():
         missing = [metric for metric in ("image_auroc", "pixel_auroc", "aupro") if getattr(row, metric) is None]
         assert missing

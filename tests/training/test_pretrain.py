@@ -124,6 +124,12 @@ def test_the_loaded_model_gives_the_features_of_the_trained_one(
     torch.testing.assert_close(loaded(image), kept[0].eval()(image))
 
 
+def test_the_last_step_is_logged_however_few_there_are(small: Arguments, tmp_path: Path) -> None:
+    assert pretrain.main(small("--log-every", "1000")) == 0
+    (row,) = read_rows(tmp_path / "out" / "metrics.jsonl")
+    assert row["step"] == 6  # two epochs of three
+
+
 def test_equal_seeds_give_equal_weights(small: Arguments, tmp_path: Path) -> None:
     """Whatever the number of workers, wherever the images are kept, and whether that cache was there before."""
     disk = ["--cache", "disk", "--cache-dir", str(tmp_path / "cache")]

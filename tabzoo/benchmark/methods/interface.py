@@ -12,7 +12,15 @@ from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.errors import InputError
 
 __all__ = [
-    *("Budget", "FewShotMethod", "ImageBatches", "Method", "MethodSpec", "Scores", "TestedOnTheWay", "setting"),
+    "Budget",
+    "FewShotMethod",
+    "ImageBatches",
+    "Method",
+    "MethodSpec",
+    "Scores",
+    "TestedOnTheWay",
+    "flag_of",
+    "setting",
 ]
 
 Budget = Literal["paper", "quick"]
@@ -104,6 +112,11 @@ def setting(default: Any, about: str, *, least: float = 0, most: float = math.in
     return dataclasses.field(default=default, metadata={"about": about, "least": least, "most": most})
 
 
+def flag_of(method: str, field: str) -> str:
+    """The flag of a field of a method's settings."""
+    return f"--{method}-{field.replace('_', '-')}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """How a method is built, and the settings of its authors.
@@ -147,5 +160,5 @@ class MethodSpec:
             least, most = (fields[key].metadata[bound] for bound in ("least", "most"))
             if isinstance(value, int | float) and not (least <= value <= most and math.isfinite(value)):
                 expected = f"{least} to {most}" if math.isfinite(most) else f"at least {least}, and finite"
-                raise InputError(f"--{name}-{key.replace('_', '-')} {value}: expected {expected}")
+                raise InputError(f"{flag_of(name, key)} {value}: expected {expected}")
         return self.settings(**{**(self.quick if budget == "quick" else {}), **given})
