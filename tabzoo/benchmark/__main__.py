@@ -19,6 +19,7 @@ from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_markdown
 from tabzoo.cli import run_command
 from tabzoo.data.cache import CACHE_MODES
+from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.errors import InputError
 from tabzoo.training.recipe import SYNTHESES, Recipe
@@ -88,6 +89,12 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--resize", type=int, metavar="PX", help="side that images are squashed to; the method's if not given"
     )
     run.add_argument("--crop", type=int, metavar="PX", help="side of the centre crop; the method's if not given")
+    run.add_argument(
+        "--resampling",
+        choices=typing.get_args(Resampling),
+        help="how images are squashed; the method's if not given: bilinear, lanczos for "
+        + " and ".join(name for name, spec in METHODS.items() if spec.resampling == "lanczos"),
+    )
     run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     run.add_argument("--amp", action="store_true", help="backbones compute in bfloat16")

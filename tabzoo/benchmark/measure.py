@@ -101,7 +101,11 @@ def _measure(
     def test() -> Iterator[Tensor]:
         """Scores and maps of all test images."""
         scored = [score(rows) for rows in torch.arange(len(trial)).split(size)]
-        return (torch.cat([part.cpu() for part in parts]) for parts in zip(*scored, strict=True))
+        for parts in zip(*scored, strict=True):
+            values = torch.cat([part.cpu() for part in parts])
+            if not values.isfinite().all():
+                raise FloatingPointError
+            yield values
 
     fit = method.fit
     if job.method in plan.options.with_oracle and 0 < labels.sum() < len(labels):
@@ -112,8 +116,6 @@ def _measure(
             fit(batches(job.images.pixels, torch.from_numpy(drawn.rows)))
         with _timed(seconds, "score"):
             of_images, maps = test()
-        if not (of_images.isfinite().all() and maps.isfinite().all()):
-            raise FloatingPointError
         image_scores.append(of_images)
         metrics.append(evaluate(of_images, labels, *_planes(plan, job, trial, maps), has_mask=has_mask))
         if number == 0:

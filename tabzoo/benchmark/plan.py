@@ -16,6 +16,7 @@ from tabzoo.benchmark.images import ClassImages
 from tabzoo.benchmark.methods import METHODS, Budget, Method
 from tabzoo.benchmark.results import REAL, row_key
 from tabzoo.data.cache import CacheMode, Images, open_images
+from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, Samples
 from tabzoo.errors import InputError, did_you_mean
@@ -40,6 +41,7 @@ class Options:
     test: Literal["real", "synthetic"] = "real"
     resize: int | None = None
     crop: int | None = None
+    resampling: Resampling | None = None
     batch_size: int = 32
     device: str = "auto"
     amp: bool = False
@@ -115,7 +117,7 @@ class Plan:
         self._samples = samples = choose_classes(self._all, options.classes)
         self.test = REAL if options.test == REAL else f"synthetic:{unseen_synthesis(self.backbones)}"
         self.dataset = samples.root.name
-        self._opened: dict[tuple[int, bool], Images] = {}
+        self._opened: dict[tuple[int, Resampling, bool], Images] = {}
 
     def jobs(self) -> Iterator[Job]:
         """The rows, those with the same extractor after each other.
@@ -161,8 +163,9 @@ class Plan:
         """
         (resize, crop), options = self._sizes(method), self.options
         everything = METHODS[method].few_shot or not options.classes
-        if (resize, everything) not in self._opened:
-            self._opened[resize, everything] = open_images(
+        how = resize, self._resampling(method), everything
+        if how not in self._opened:
+            self._opened[how] = open_images(
                 self._all if everything else self._samples,
                 size=resize,
                 mode=options.cache,
@@ -170,8 +173,9 @@ class Plan:
                 workers=options.workers,
                 device=self.device,
                 masks=True,
+                resampling=self._resampling(method),
             )
-        opened = self._opened[resize, everything]
+        opened = self._opened[how]
         classes = np.unique(opened.samples.class_ids).tolist()
         return [ClassImages(opened, class_id, resize=resize, crop=crop) for class_id in classes]
 
@@ -186,6 +190,9 @@ class Plan:
                 f"{''.join(f': {one.name}' for one in others)}. Lower --shots, or give a folder with more classes."
             )
         return others
+
+    def _resampling(self, method: str) -> Resampling:
+        return self.options.resampling or METHODS[method].resampling
 
     def _sizes(self, method: str) -> tuple[int, int]:
         spec = METHODS[method]
@@ -208,7 +215,8 @@ class Plan:
         amp = "bf16" if self.options.amp else "off"
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
         normalised = {} if METHODS[name].normalised else {"normalised": False}
-        settings = {"resize": resize, "crop": crop, "amp": amp, **pixels, **normalised, **method.settings}
+        sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name)}
+        settings = {**sizes, "amp": amp, **pixels, **normalised, **method.settings}
         return backbone, seed, settings, extractor.sha256()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tabzoo.data.decoding import Kind
 from tabzoo.data.entries import Entry, open_entry
 from tabzoo.data.files import Files
+from tabzoo.data.images import Resampling
 from tabzoo.data.samples import Bytes, Samples
 from tabzoo.data.sources import Decoded, Index, Resident, Source, Stored, as_numpy
 from tabzoo.errors import InputError
@@ -101,6 +102,7 @@ def open_images(
     strict: bool = False,
     progress: bool = True,
     masks: bool = False,
+    resampling: Resampling = "lanczos",
 ) -> Images:
     """Images ready for batches, decoded now unless an earlier call has done so.
 
@@ -116,6 +118,7 @@ def open_images(
         strict: Unreadable files are an error; else each is left out with a warning.
         progress: Show a progress bar while decoding.
         masks: Also make `Images.masks` available.
+        resampling: How images are squashed; masks go to the nearest pixel.
 
     Raises:
         InputError: A bad argument; no room; nothing readable; with `strict`, anything unreadable.
@@ -130,7 +133,7 @@ def open_images(
         raise InputError(f"{samples.root}: no images to open")
     folder = Path(os.path.abspath(cache_dir)) if cache_dir is not None else default_cache_dir()
     workers = _num_cores() if workers is None else workers
-    opening = _Opening(folder, size, mode, workers, torch.device(device), strict, progress)
+    opening = _Opening(folder, size, resampling, mode, workers, torch.device(device), strict, progress)
     entry, files = opening.decode(samples.root, samples.paths, "image")
     if not entry.readable.any():
         raise InputError(f"{samples.root}: none of {len(samples):,} images can be read")
@@ -157,6 +160,7 @@ class _Opening:
 
     folder: Path
     size: int
+    resampling: Resampling
     mode: CacheMode
     workers: int
     device: torch.device
@@ -164,7 +168,7 @@ class _Opening:
     progress: bool
 
     def decode(self, root: Path, paths: Bytes, kind: Kind) -> tuple[Entry, Files]:
-        files = Files.listed(root, paths, kind, self.size)
+        files = Files.listed(root, paths, kind, self.size, self.resampling)
         entry = open_entry(files, self.folder, stored=self.mode != "off", workers=self.workers, progress=self.progress)
         _report(root, entry.reasons, kind, strict=self.strict)
         return entry, files

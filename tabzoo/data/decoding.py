@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.images import Resampling, read_image, read_mask
 from tabzoo.data.samples import Bytes
 from tabzoo.errors import ImageError
 
@@ -46,6 +46,7 @@ class Target:
     root: bytes
     kind: Kind
     size: int
+    resampling: Resampling = "lanczos"  # Of images; masks are resized to the nearest pixel.
     file: str | None = None  # None: only find out whether the files can be read.
     offset: int = 0  # Of the first row in the file.
 
@@ -57,7 +58,9 @@ class Target:
     def decode(self, path: bytes) -> NDArray[np.uint8]:
         """The file's pixels, uint8 of shape `row_shape`."""
         file = os.fsdecode(os.path.join(self.root, path))
-        return (read_image if self.kind == "image" else read_mask)(file, size=self.size)
+        if self.kind == "mask":
+            return read_mask(file, size=self.size)
+        return read_image(file, size=self.size, resampling=self.resampling)
 
     def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Writes a row, and does not map it: a full disk is an error here, but ends a process that writes to a map."""

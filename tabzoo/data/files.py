@@ -17,6 +17,7 @@ import PIL
 from numpy.typing import NDArray
 
 from tabzoo.data.decoding import Kind, Target
+from tabzoo.data.images import Resampling
 from tabzoo.data.samples import Bytes
 
 __all__ = ["Files"]
@@ -34,9 +35,9 @@ class Files:
     stats: NDArray[np.int64]  # [N, 2]: size in bytes, modification time in ns; -1 for a missing file.
 
     @classmethod
-    def listed(cls, root: Path, paths: Bytes, kind: Kind, size: int) -> "Files":
+    def listed(cls, root: Path, paths: Bytes, kind: Kind, size: int, resampling: Resampling) -> "Files":
         """The files as they are now."""
-        return cls(Target(os.fsencode(root), kind, size), paths, _stats(os.fsencode(root), paths))
+        return cls(Target(os.fsencode(root), kind, size, resampling), paths, _stats(os.fsencode(root), paths))
 
     @property
     def num_bytes(self) -> int:
@@ -50,7 +51,7 @@ class Files:
             "format": _FORMAT,
             "kind": self.target.kind,
             "size": self.target.size,
-            "resize": "lanczos" if self.target.kind == "image" else "nearest",
+            "resize": self.target.resampling if self.target.kind == "image" else "nearest",
             "pillow": PIL.__version__,
             # The real path: one folder under two names has one entry, two folders with equal file lists have two.
             "root": os.path.realpath(os.fsdecode(self.target.root)),

@@ -25,7 +25,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,15 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tabzoo.errors import ImageError, InputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "read_image", "read_mask"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Resampling", "read_image", "read_mask"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs: the size at which Pillow refuses by default, 0.5 GB as RGB."""
+
+Resampling = Literal["lanczos", "bilinear"]
+"""How images are made smaller, both antialiased as Pillow does it."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _ACCEPTED = "PNG, JPEG, BMP, TIFF or WebP"
@@ -61,13 +64,15 @@ _SIGNATURES = (
 )
 
 
-def read_image(path: str | os.PathLike[str], *, size: int | None = None) -> NDArray[np.uint8]:
+def read_image(
+    path: str | os.PathLike[str], *, size: int | None = None, resampling: Resampling = "lanczos"
+) -> NDArray[np.uint8]:
     """Reads a file as RGB.
 
     Args:
         path: The image file.
-        size: Side of the square to which the image is resized with antialiased Lanczos; the aspect ratio is not kept.
-            None keeps its size.
+        size: Side of the square to which the image is resized; the aspect ratio is not kept. None keeps its size.
+        resampling: How it is resized.
 
     Returns:
         The image, [H, W, 3].
@@ -81,7 +86,7 @@ def read_image(path: str | os.PathLike[str], *, size: int | None = None) -> NDAr
         plain = _to_8_bit(decoded)
         # A grey image is resized as one channel: the same values as three equal channels, in a third of the time.
         if size is not None and plain.size != (size, size):
-            plain = plain.resize((size, size), Image.Resampling.LANCZOS)
+            plain = plain.resize((size, size), Image.Resampling[resampling.upper()])
         pixels = np.array(plain, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 

@@ -12,7 +12,7 @@ FLAGS = {
     "run": """amp backbone batch-size budget cache cache-dir classes crop data device full-resolution layout
         method oracle output padim-channels padim-regularisation patchcore-neighbours patchcore-share
         rd4ad-batch-size rd4ad-epochs rd4ad-lr rd4ad-steps regad-batch-size regad-draws regad-epochs
-        regad-lr regad-regularisation regad-steps resize seeds shots simplenet-adaptor-lr
+        regad-lr regad-regularisation regad-steps resampling resize seeds shots simplenet-adaptor-lr
         simplenet-batch-size simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden
         simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test workers""",
     "table": "across against",
@@ -48,6 +48,9 @@ def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest
     (row,) = read_rows(tmp_path / "out")
     assert (row.method, row.settings["channels"], row.settings["regularisation"]) == ("padim", 7, 0.01)
     assert "--patchcore-share: patchcore is not run, so this changes nothing\n" in capsys.readouterr().err
+    assert main([*run, "--padim-channels", "7", "--resampling", "bilinear"]) == 0
+    assert [row.settings["resampling"] for row in read_rows(tmp_path / "out")] == ["lanczos", "bilinear"]
+    capsys.readouterr()
     assert main([*run, "--padim-channels", "4000"]) == 2
     assert capsys.readouterr().err == "error: --padim-channels 4000: the layers of this backbone have 448\n"
 

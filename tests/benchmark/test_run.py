@@ -17,7 +17,8 @@ from sklearn.metrics import roc_auc_score
 from timm.models import save_for_hf
 
 from tabzoo.benchmark import run as runner
-from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.methods import METHODS
+from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.results import RESULTS, Row, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.errors import InputError, WeightsError
@@ -280,15 +281,46 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
     assert not read_rows(tmp_path / "out")
 
 
-@pytest.mark.parametrize(("method", "rate"), [("rd4ad", 1e30), ("regad", 1e3), ("regad", 300.0)])
-def test_training_that_diverges(options: Callable[..., Options], method: str, rate: float, tmp_path: Path) -> None:
-    chosen = options(method=["padim", method], classes=["capsule"], resize=64, crop=64, shots=[2])
-    settings = {method: {"steps": 12, "lr": rate, "batch_size": 4}}
+@pytest.mark.parametrize(
+    ("method", "rates", "oracle"),
+    [
+        ("rd4ad", {"lr": 1e30}, False),
+        ("simplenet", {"discriminator_lr": 1e30}, False),
+        ("simplenet", {"discriminator_lr": 1e30}, True),
+        ("regad", {"lr": 1e3}, False),
+        ("regad", {"lr": 300.0}, False),
+    ],
+)
+def test_training_that_diverges(
+    options: Callable[..., Options], method: str, rates: dict[str, float], oracle: bool, tmp_path: Path
+) -> None:
+    chosen = options(method=["padim", method], classes=["capsule"], resize=64, crop=64, shots=[2], oracle=oracle)
+    settings = {method: {"steps": 12, "batch_size": 4, **rates}}
     with pytest.raises(
         InputError, match=f"--method {method}: numbers of class capsule grew beyond all bounds with random"
     ):
         run(dataclasses.replace(chosen, settings=settings), progress=False)
     assert [row.method for row in read_rows(tmp_path / "out")] == ["padim"]
+
+
+def test_images_are_squashed_as_in_the_public_code_of_each_method(
+    options: Callable[..., Options], toy: Path, tmp_path: Path
+) -> None:
+    expected = {
+        "padim": "lanczos",
+        "patchcore": "bilinear",
+        "rd4ad": "bilinear",
+        "simplenet": "bilinear",
+        "regad": "lanczos",
+    }
+    plan = Plan(options(method=list(expected), crop=None, resize=None))
+    picture = Image.open(toy / "capsule" / "train" / "good" / "000.png").convert("RGB")
+    for method, resampling in expected.items():
+        (images,) = (one for one in plan.images(method) if one.name == "capsule")
+        size, crop = METHODS[method].resize, METHODS[method].crop
+        edge = slice((size - crop) // 2, (size - crop) // 2 + crop)
+        squashed = np.asarray(picture.resize((size, size), Image.Resampling[resampling.upper()]))
+        assert np.array_equal(images.pixels(torch.from_numpy(images.normals[:1]))[0], squashed[edge, edge])
 
 
 def test_what_is_named_twice_is_measured_once(options: Callable[..., Options], measured: list[str]) -> None:

@@ -222,7 +222,7 @@ def test_bad_arguments(options: dict[str, Any], error: str, data: Path, folder: 
 
 
 def files_of(samples: Samples, size: int = SIZE) -> files_module.Files:
-    return files_module.Files.listed(samples.root, samples.paths, "image", size)
+    return files_module.Files.listed(samples.root, samples.paths, "image", size, "lanczos")
 
 
 def test_what_changes_the_fingerprint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -277,6 +277,24 @@ def test_fingerprints_are_equal_exactly_when_the_lists_are(one: list[Any], other
 
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
     assert fingerprint(one) == fingerprint(list(one))
+
+
+@pytest.mark.parametrize("mode", ["disk", "off"])
+def test_each_resampling_has_its_own_pixels_and_all_share_the_masks(
+    mode: cache.CacheMode, data: Path, folder: Path, decoded: list[str]
+):
+    samples = find_samples(data)
+    smooth, sharp = (
+        opened(samples, folder, mode=mode, resampling=how, masks=True).batch(np.arange(len(samples)))
+        for how in ("bilinear", "lanczos")
+    )
+    assert torch.equal(sharp, expected(samples))
+    pictures = [read_image(samples.path(i), size=SIZE, resampling="bilinear") for i in range(len(samples))]
+    assert torch.equal(smooth, torch.from_numpy(np.stack(pictures)))
+    assert not torch.equal(smooth, sharp)
+    if mode == "disk":
+        assert len(published(folder)) == 3
+        assert len(decoded) == 2 * len(samples) + int((samples.masks != b"").sum())
 
 
 def test_a_changed_file_alone_is_decoded_again(data: Path, folder: Path, decoded: list[str]):
@@ -463,7 +481,7 @@ def test_kill_9_leaves_nothing_half_valid(point: str, data: Path, folder: Path, 
 
 def test_kill_9_at_random_moments(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     samples = find_samples(data)
-    monkeypatch.setattr(decoding, "read_image", lambda path, size: time.sleep(0.005) or read_image(path, size=size))
+    monkeypatch.setattr(decoding, "read_image", lambda path, **how: time.sleep(0.005) or read_image(path, **how))
     for delay in np.random.default_rng(0).uniform(0.01, 0.12, 8):
         child = in_child(lambda: opened(samples, folder))
         time.sleep(delay)
@@ -483,11 +501,11 @@ def test_the_next_build_goes_on(
     with monkeypatch.context() as patch:
         original, calls = read_image, []
 
-        def deadly(path: str, size: int) -> np.ndarray:
+        def deadly(path: str, **how: Any) -> np.ndarray:
             calls.append(1)
             if len(calls) > 9:
                 os.kill(os.getpid(), signal_number)
-            return original(path, size=size)
+            return original(path, **how)
 
         def build() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -542,11 +560,11 @@ def test_two_builders_at_once(locking: bool, data: Path, folder: Path, monkeypat
     samples = find_samples(data)
     counter = multiprocessing.get_context("fork").Value("i")
 
-    def slow(path: str, size: int) -> np.ndarray:
+    def slow(path: str, **how: Any) -> np.ndarray:
         with counter.get_lock():
             counter.value += 1
         time.sleep(0.01)
-        return read_image(path, size=size)
+        return read_image(path, **how)
 
     def no_locks(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")

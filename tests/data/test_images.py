@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
-from tabzoo.data.images import IMAGE_SUFFIXES, MAX_PIXELS, read_image, read_mask
+from tabzoo.data.images import IMAGE_SUFFIXES, MAX_PIXELS, Resampling, read_image, read_mask
 from tabzoo.errors import ImageError, InputError
 
 # 6 high, 8 wide, so that a swap of the axes shows; smooth, so that JPEG keeps it.
@@ -415,13 +416,16 @@ def test_no_permission(tmp_path: Path):
 
 @pytest.mark.parametrize("form", ["RGB", "L", "P", "CMYK"])
 @pytest.mark.parametrize("shape", [(200, 300), (256, 256), (31, 500), (1, 1)])
-def test_resize_is_pillows_lanczos_of_the_rgb_image(form: str, shape: tuple[int, int], tmp_path: Path):
+@pytest.mark.parametrize("resampling", get_args(Resampling))
+def test_resize_is_pillows_of_the_rgb_image(resampling: Resampling, form: str, shape: tuple[int, int], tmp_path: Path):
     noise = np.random.default_rng(1).integers(0, 255, (*shape, 3), dtype=np.uint8)
     image = Image.fromarray(noise).convert(form)
     path = tmp_path / ("a.tif" if form == "CMYK" else "a.png")
     image.save(path)
-    expected = image.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)
-    assert np.array_equal(read_image(path, size=64), np.asarray(expected))
+    how = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}[resampling]
+    expected = np.asarray(image.convert("RGB").resize((64, 64), how))
+    assert np.array_equal(read_image(path, size=64, resampling=resampling), expected)
+    assert np.array_equal(read_image(path, size=64), expected) == (resampling == "lanczos" or shape == (1, 1))
 
 
 @pytest.mark.parametrize("size", [0, -3])

@@ -18,7 +18,7 @@ from tabzoo.benchmark.methods.simplenet import Simplenet, SimplenetSettings
 __all__ = ["METHODS", "Budget", "FewShotMethod", "ImageBatches", "Method", "MethodSpec", "Scores", "TestedOnTheWay"]
 
 METHODS = {
-    "padim": MethodSpec(build=Padim, settings=PadimSettings, layers=("/4", "/8", "/16")),
+    "padim": MethodSpec(build=Padim, settings=PadimSettings, layers=("/4", "/8", "/16"), resampling="lanczos"),
     "patchcore": MethodSpec(build=Patchcore, settings=PatchcoreSettings, layers=("/8", "/16")),
     "rd4ad": MethodSpec(
         build=Rd4ad,
@@ -43,6 +43,7 @@ METHODS = {
         settings=RegadSettings,
         layers=("/4", "/8", "/16"),
         resize=224,
+        resampling="lanczos",
         crop=224,
         smallest=33,  # Spatial transformers want maps of 3 x 3 at a sixteenth of it.
         quick={"steps": 8, "batch_size": 8, "draws": 3},

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor
+from tabzoo.data.images import Resampling
 from tabzoo.errors import InputError
 
 __all__ = [
@@ -46,7 +47,7 @@ class ImageBatches(Protocol):
         """Number of images."""
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Batches, float32 [B, 3, H, W], normalised, on the extractor's device."""
+        """Batches, float32 [B, 3, H, W], normalised as `MethodSpec.normalised` says, on the extractor's device."""
 
     def take(self, rows: Tensor) -> Tensor:
         """Some of them, by index, as one batch."""
@@ -57,7 +58,7 @@ class Method(Protocol):
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """All that its numbers depend on besides weights, images and seed, as JSON takes it."""
+        """Layers, options and what else tells its numbers apart besides weights, images and seed, as JSON takes it."""
 
     def fit(self, images: ImageBatches) -> None:
         """Learns what is normal.
@@ -126,6 +127,7 @@ class MethodSpec:
         settings: A dataclass, each field of it made by `setting`.
         layers: Layers it takes, in the notation of `features.build_extractor`.
         resize: Side of the square that images are squashed to.
+        resampling: How they are.
         crop: Side of the centre crop.
         multiple: What the crop's side must be a multiple of.
         smallest: The least side of the crop.
@@ -140,6 +142,7 @@ class MethodSpec:
     settings: type[Any]
     layers: tuple[str, ...]
     resize: int = 256
+    resampling: Resampling = "bilinear"
     crop: int = 224
     multiple: int = 1
     smallest: int = 1

@@ -3,7 +3,8 @@
 Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", arXiv 2011.08785.
 Facts from xiahaifeng1995/PaDiM-Anomaly-Detection-Localization-master @ 616004b (Apache-2.0).
 Differs from it in: no min-max scaling of the maps over the test set, which changes no ranking; channels are chosen before
-any upsampling, Gaussians are fitted batch by batch and covariances never inverted, which changes no result.
+any upsampling, Gaussians are fitted batch by batch and covariances never inverted, which changes no result; images are
+squashed to a square, where it scales the shorter side.
 """
 
 import random

@@ -4,7 +4,9 @@ Roth et al., "Towards Total Recall in Industrial Anomaly Detection", arXiv 2106.
 amazon-science/patchcore-inspection @ fcaa92f (Apache-2.0).
 Differs from it in: features keep their channels, where it pools them to 1,024 numbers; the greedy choice of the coreset is
 exact, where it estimates distances from ten random points; neighbours are found in plain torch; image scores are weighted by
-the neighbourhood, Equation 7 of the paper, which it leaves out; no min-max scaling, which changes no ranking.
+the neighbourhood, Equation 7 of the paper, which it leaves out; no min-max scaling, which changes no ranking; images are
+squashed to a square, where it scales the shorter side; masks are resized to the nearest pixel, where it resizes bilinearly and
+counts only pixels that are fully white.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,9 @@
 Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", arXiv 2201.10703. Facts from
 hq-deng/RD4AD @ 6554076 (MIT).
 Differs from it in: the teacher's maps of the training images are computed once, since they never change, and the teacher
-ends at its third stage, which changes no result; the last step is reported, not tested on the way; seeds are per class.
+ends at its third stage, which changes no result; the last step is reported, not tested on the way; seeds are per class;
+masks are resized to the nearest pixel, where it resizes bilinearly and cuts at a half; AUPRO is over all images together,
+where it averages over images.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1, conv3x3
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
 from tabzoo.benchmark.methods.maps import smooth_upsample
-from tabzoo.benchmark.methods.training import KeptFeatures, seeded, shuffled_batches
+from tabzoo.benchmark.methods.training import KeptFeatures, check_now_and_then, seeded, shuffled_batches
 from tabzoo.errors import InputError
 
 __all__ = ["Rd4ad", "Rd4adSettings", "Student", "distillation_loss"]
@@ -70,12 +72,13 @@ class Rd4ad:
         batches = shuffled_batches(
             len(images), options.batch_size, epochs=options.epochs, steps=options.steps, seed=self.seed, about="RD4AD"
         )
-        for rows in batches:
+        for step, rows in enumerate(batches, start=1):
             taught = kept.take(rows)
             loss = distillation_loss(taught, self._decode(taught))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            check_now_and_then(step, loss)
         self.student.eval()
 
     @torch.no_grad()
@@ -101,14 +104,17 @@ class Rd4ad:
     def _new_student(self) -> "Student":
         stages: list[Any] = [getattr(self.extractor.body, name, None) for name in self.extractor.layers]
         first: Any = stages[0][0] if isinstance(stages[0], nn.Sequential) else None
-        if len(stages) != 3 or not hasattr(first, "conv1") or not hasattr(first, "conv2"):
+        block = Bottleneck if hasattr(first, "conv3") else BasicBlock
+        widths = [planes * block.expansion for planes in (64, 128, 256)]
+        plain = all(isinstance(getattr(first, name, None), nn.Conv2d) for name in ("conv1", "conv2"))
+        if not plain or list(self.extractor.channels.values()) != widths:
             raise InputError(
                 "--method rd4ad: its student mirrors a ResNet, and this backbone is none. Choose one, such as resnet18, "
                 "resnet34, resnet50 or wide_resnet50_2."
             )
         with seeded(self.seed):
             student = Student(
-                Bottleneck if hasattr(first, "conv3") else BasicBlock,
+                block,
                 [len(stage) for stage in stages],
                 width=first.conv1.out_channels,
                 groups=first.conv2.groups,
@@ -167,13 +173,13 @@ def _halve(channels: int, out: int) -> tuple[nn.Module, ...]:
     return conv3x3(channels, out, 2), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
 
 
-def _double(channels: int, out: int) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(channels, out, 2, stride=2, bias=False)
+def _double(channels: int, out: int, groups: int = 1) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(channels, out, 2, stride=2, bias=False, groups=groups)
 
 
 def _upsampling(block: Block) -> Block:
     """A block whose first 3 x 3 convolution doubles the side of the map instead."""
     name = "conv2" if isinstance(block, Bottleneck) else "conv1"
     replaced = getattr(block, name)
-    setattr(block, name, _double(replaced.in_channels, replaced.out_channels))
+    setattr(block, name, _double(replaced.in_channels, replaced.out_channels, replaced.groups))
     return block

@@ -6,8 +6,8 @@ Differs from it in: the last epoch is reported, not the best one on the test ima
 supports too, and saved with the row; images are squashed to a square as for all methods here; other classes with too few
 good images for a query and `shots` supports are left out; supports turned by quarters are exact, not interpolated. With
 `steps`, the cosine schedule goes down step by step and is over at the last one. Nothing is computed that no score needs
-(the Siamese heads' loss at test time), maps are not scaled over the test set, and covariances of fewer views than channels are
-not even formed: no ranking changes.
+(the Siamese heads' loss at test time), maps are not scaled over the test set, and covariances of few
+views are not even formed: no ranking changes.
 """
 
 import math
@@ -110,7 +110,8 @@ class Regad:
         """Fits the Gaussians to the views of the support images."""
         if not len(images):
             raise InputError("RegAD: no images to fit to")
-        few = VIEWS * len(images) < sum(self.extractor.channels.values())
+        # Memory grows with the square of the views: beyond half the channels, covariances are the smaller.
+        few = 2 * VIEWS * len(images) < sum(self.extractor.channels.values())
         self.gaussians = (FewImageGaussians if few else PyramidGaussians)(self.options.regularisation)
         for batch in images:
             for part in support_views(batch).split(_AT_A_TIME):

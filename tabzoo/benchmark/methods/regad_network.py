@@ -97,7 +97,9 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Warped maps, float32, and the transforms [B, 2, 3] that warped them."""
-        angle, scale_x, scale_y = self.regress(self.locate(maps)).float().unbind(dim=1)
+        located = self.locate(maps)
+        with torch.autocast(maps.device.type, enabled=False):  # bfloat16 has too few digits for coordinates
+            angle, scale_x, scale_y = self.regress(located.float()).unbind(dim=1)
         zero, cosine, sine = torch.zeros_like(angle), angle.cos(), angle.sin()
         rows = [cosine * scale_x, -sine, zero, sine, cosine * scale_y, zero]
         theta = torch.stack(rows, dim=1).view(-1, 2, 3)
@@ -112,7 +114,7 @@ def _shrink(channels: int, out: int) -> list[nn.Module]:
 
 def warp(maps: Tensor, theta: Tensor) -> Tensor:
     """Maps [B, C, h, w] looked up where transforms [B, 2, 3] of the target's coordinates point to; mirrored beyond the edge."""
-    with torch.autocast(maps.device.type, enabled=False):  # bfloat16 has too few digits for coordinates
+    with torch.autocast(maps.device.type, enabled=False):
         grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
         return F.grid_sample(maps.float(), grid, padding_mode="reflection", align_corners=False)
 

@@ -7,8 +7,9 @@ says nothing; the discriminator's hidden layer is 1,024 wide with both.
 Differs from it in: the last step is reported, where it keeps the meta-epoch that is best on the test images (`--oracle`
 puts that beside it); images are squashed to 329 px, where it scales the shorter side; embeddings of the training images are
 computed once, since they never change, and channels are pooled before the coarser layer is upsampled, which commutes; no
-min-max scaling, which changes no ranking. Adaptor and discriminator compute in float32 even where the backbone is in
-bfloat16, which would round the noise away.
+min-max scaling, which changes no ranking; masks are resized to the nearest pixel, where it resizes bilinearly and counts only
+pixels that are fully white, so that its pixel AUROC is of slightly smaller defects. Adaptor and discriminator compute in
+float32 even where the backbone is in bfloat16, which would round the noise away.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
 from tabzoo.benchmark.methods.maps import smooth_upsample
-from tabzoo.benchmark.methods.training import KeptFeatures, seeded, shuffled_batches
+from tabzoo.benchmark.methods.training import KeptFeatures, check_now_and_then, seeded, shuffled_batches
 from tabzoo.errors import InputError
 
 __all__ = ["Simplenet", "SimplenetSettings", "embed", "margin_loss", "with_noise"]
@@ -96,6 +97,7 @@ class Simplenet:
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
+            check_now_and_then(step, loss)
             if after_meta_epoch and step % of_meta_epoch == 0:
                 self._pause(after_meta_epoch)
         if after_meta_epoch and step % of_meta_epoch:  # The steps ended within a meta-epoch.

@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from tabzoo.benchmark.methods.interface import ImageBatches
 
-__all__ = ["KeptFeatures", "limited", "seeded", "shuffled_batches"]
+__all__ = ["KeptFeatures", "check_now_and_then", "limited", "seeded", "shuffled_batches"]
 
 Batch = TypeVar("Batch")
 _KEPT_AT_MOST = 4 * 2**30
 """Bytes of features that are kept; more are computed anew each time."""
+_STEPS_UNSEEN = 100
 
 
 class KeptFeatures:
@@ -70,6 +71,16 @@ def limited(batches: Iterable[Batch], total: int, *, steps: int | None, about: s
     """All `total` batches, or the first `steps` of them, with a progress bar that says what it is `about`."""
     total = total if steps is None else min(steps, total)
     return iter(tqdm(islice(batches, total), total=total, desc=about, unit="step", leave=False, disable=None))
+
+
+def check_now_and_then(step: int, loss: Tensor) -> None:
+    """Sees that a training has not diverged, at some steps only: on a GPU, to look is to wait.
+
+    Raises:
+        FloatingPointError: It has.
+    """
+    if step % _STEPS_UNSEEN == 0 and not loss.isfinite():
+        raise FloatingPointError
 
 
 @contextmanager
