@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches
-from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings, distillation_loss
+from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings, Student, distillation_loss
 from tabzoo.benchmark.plan import Options
 from tabzoo.benchmark.results import read_rows
 from tabzoo.benchmark.run import run
@@ -59,10 +60,72 @@ def test_the_student_mirrors_the_teacher(name: str, blocks: tuple[int, list[int]
     assert embedded.shape[1] == 2 * taught[2].shape[1]
 
 
-def test_weights_start_as_the_references(extractor: FeatureExtractor) -> None:
-    student = Rd4ad(extractor, 0).student
-    weight = student.embed[0].conv1.weight  # Kaiming, fan out: variance 2 / (512 * 9)
-    assert float(weight.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+def new_student(block: type[BasicBlock | Bottleneck], depths: list[int]) -> Student:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Student(block, depths)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_the_student_written_out(block: type[BasicBlock | Bottleneck]) -> None:
+    """Its maps from its weights; batch-norm in training mode, where it matters even in a new network."""
+    student, expansion = new_student(block, [2, 1, 2]), block.expansion
+    state = {name: value.double() for name, value in student.state_dict().items()}
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(3, 64 * expansion, 16, 16), (3, 128 * expansion, 8, 8), (3, 256 * expansion, 4, 4)]
+    fine, middle, coarse = taught = [torch.randn(shape, generator=generator, dtype=torch.double) for shape in shapes]
+
+    def conv(maps: Tensor, name: str, stride: int = 1) -> Tensor:
+        weight = state[f"{name}.weight"]
+        return F.conv2d(maps, weight, stride=stride, padding=weight.shape[2] // 2)
+
+    def double(maps: Tensor, name: str) -> Tensor:
+        return F.conv_transpose2d(maps, state[f"{name}.weight"], stride=2)
+
+    def norm(maps: Tensor, name: str) -> Tensor:
+        return F.batch_norm(maps, None, None, state[f"{name}.weight"], state[f"{name}.bias"], training=True)
+
+    def halved(maps: Tensor, name: str, first: int = 0) -> Tensor:
+        return norm(conv(maps, f"{name}.{first}", 2), f"{name}.{first + 1}").relu()
+
+    def residual(maps: Tensor, name: str, change: Callable[[Tensor, str], Tensor] | None = None) -> Tensor:
+        """A block; `change`, of the side, is in its first 3 x 3 convolution and in its shortcut."""
+        wide, shortcut = change or conv, maps
+        if change:
+            shortcut = norm(change(maps, f"{name}.downsample.0"), f"{name}.downsample.1")
+        steps = [wide, conv] if block is BasicBlock else [conv, wide, conv]
+        for i, step in enumerate(steps, start=1):
+            maps = norm(step(maps, f"{name}.conv{i}"), f"{name}.bn{i}")
+            maps = (maps if i < len(steps) else maps + shortcut).relu()
+        return maps
+
+    together = torch.cat([halved(halved(fine, "fine"), "fine", 3), halved(middle, "middle"), coarse], dim=1)
+    maps = residual(together, "embed.0", lambda maps, name: conv(maps, name, 2))
+    maps = residual(maps, "embed.1")
+    expected = []
+    for stage, depth in enumerate([2, 1, 2]):
+        maps = residual(maps, f"decode.{stage}.0", double)
+        for i in range(1, depth):
+            maps = residual(maps, f"decode.{stage}.{i}")
+        expected.insert(0, maps)
+    with torch.no_grad():
+        decoded = student.train().double()(taught)
+    torch.testing.assert_close(decoded, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_weights_start_as_the_references() -> None:
+    """Kaiming's normal, fan out; transposed convolutions keep torch's uniform."""
+    doubling = 0
+    for module in new_student(BasicBlock, [2, 2, 2]).modules():
+        if isinstance(module, nn.Conv2d):
+            expected = (2 / (module.out_channels * module.kernel_size[0] ** 2)) ** 0.5
+            assert float(module.weight.detach().std()) == pytest.approx(expected, rel=0.02)
+            assert float(module.weight.detach().abs().max()) > 3 * expected
+        elif isinstance(module, nn.ConvTranspose2d):
+            bound, doubling = (1 / (module.out_channels * 2 * 2)) ** 0.5, doubling + 1
+            assert 0.99 * bound < float(module.weight.detach().abs().max()) <= bound
+            assert float(module.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert doubling == 6
 
 
 def test_loss_is_the_cosine_of_whole_maps() -> None:

@@ -1,6 +1,7 @@
 """SimpleNet: its embedding, its loss and its noise against plain references, and small runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,19 +94,55 @@ def test_noise() -> None:
     assert float(torch.corrcoef(added[:, :2].T)[0, 1]) == pytest.approx(0, abs=0.1)
 
 
-def test_true_and_fake_are_one_batch(extractor: FeatureExtractor, batches: MakeBatches) -> None:
-    images = pictures(4, seed=0)
-    simplenet = Simplenet(extractor, 5, small(steps=1, adaptor_lr=0.0, discriminator_lr=0.0))
+class InDouble(FeatureExtractor):
+    """Gives double maps. The gradients of biases before a batch-norm are rounding only, which Adam makes whole steps of."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {name: maps.double() for name, maps in super().forward(images).items()}
+
+
+@pytest.fixture
+def in_double() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.double)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("in_double")
+def test_three_steps_written_out(extractor: FeatureExtractor, batches: MakeBatches) -> None:
+    """Two batches of the first epoch and one of the second, at the reference's rates."""
+    extractor, images = InDouble(extractor.body, extractor.layers), pictures(6, seed=0).float()
+    new, simplenet = (Simplenet(extractor, 5, small(width=16, hidden=8, steps=3)) for _ in range(2))
     simplenet.fit(batches([images]))
-    patches = embed(list(extractor(images).values()), 384).flatten(0, 2)
-    order = torch.randperm(4, generator=torch.Generator().manual_seed(5))
-    true = simplenet.adaptor(patches.view(4, -1, 384)[order].flatten(0, 1))
-    fake = true + 0.015 * torch.randn(true.shape, generator=torch.Generator().manual_seed(5))
-    hidden = simplenet.discriminator[0](torch.cat([true, fake]))
-    norm = simplenet.discriminator[1]
-    assert int(norm.num_batches_tracked) == 1
-    torch.testing.assert_close(norm.running_mean, 0.1 * hidden.mean(0), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * hidden.var(0), rtol=1e-5, atol=0)
+
+    weight, bias = (value.clone().requires_grad_() for value in new.adaptor.state_dict().values())
+    state = {name: value.clone() for name, value in new.discriminator.state_dict().items()}
+    mean, var = state["1.running_mean"], state["1.running_var"]
+    trained = [state[name].requires_grad_() for name in ("0.weight", "0.bias", "1.weight", "1.bias", "3.weight")]
+    optimizers = (
+        torch.optim.AdamW([weight, bias], lr=1e-4, weight_decay=1e-2),
+        torch.optim.Adam(trained, lr=2e-4, weight_decay=1e-5),
+    )
+    patches = embed(list(extractor(images).values()), 16)
+    order, noise = (torch.Generator().manual_seed(5) for _ in range(2))
+    first, second = (torch.randperm(6, generator=order) for _ in range(2))
+    for rows in (first[:4], first[4:], second[:4]):
+        true = F.linear(patches[rows].flatten(0, 2), weight, bias)
+        fake = true + 0.015 * torch.randn(true.shape, generator=noise)
+        hidden = F.linear(torch.cat([true, fake]), state["0.weight"], state["0.bias"])  # one batch for batch-norm
+        hidden = F.batch_norm(hidden, mean, var, state["1.weight"], state["1.bias"], training=True)
+        good, bad = F.linear(F.leaky_relu(hidden, 0.2), state["3.weight"]).chunk(2)
+        loss = (0.5 - good).clamp(min=0).mean() + (0.5 + bad).clamp(min=0).mean()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    state["1.num_batches_tracked"] += 3
+    close = partial(torch.testing.assert_close, rtol=1e-8, atol=1e-10)
+    close(dict(simplenet.adaptor.named_parameters()), {"weight": weight, "bias": bias})
+    close(dict(simplenet.discriminator.state_dict()), state)
 
 
 def test_equal_seeds_equal_numbers(extractor: FeatureExtractor, batches: MakeBatches) -> None:
