@@ -207,8 +207,9 @@ def test_bfloat16_is_close(batches: Callable[..., ImageBatches]) -> None:
 def test_what_it_refuses(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
     with pytest.raises(InputError, match="no images"):
         Rd4ad(extractor, 0).fit(batches())
-    with pytest.raises(InputError, match="--method rd4ad: .*resnet34"):
-        Rd4ad(build_extractor("random:mobilenetv3_small_050", layers=("/4", "/8", "/16")), 0)
+    for name in ("mobilenetv3_small_050", "skresnet18", "resnest14d", "resnet51q"):  # the last three are called ResNets
+        with pytest.raises(InputError, match="--method rd4ad: .*resnet34"):
+            Rd4ad(build_extractor(f"random:{name}", layers=("/4", "/8", "/16")), 0)
 
 
 @pytest.mark.slow

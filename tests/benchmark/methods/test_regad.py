@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, FewShotMethod, ImageBatches
+from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
 from tabzoo.benchmark.methods.regad import Regad, RegadSettings, episodes, learning_rate
 from tabzoo.benchmark.methods.views import support_views
 from tabzoo.errors import InputError
@@ -114,6 +115,14 @@ def test_equal_seeds_equal_numbers(extractor: FeatureExtractor, others: list[Ima
     for one in maps[1:4]:
         assert all(torch.equal(a, b) for a, b in zip(one, maps[0], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(maps[4], maps[0], strict=True))
+
+
+@pytest.mark.parametrize(("shots", "kind"), [(4, FewImageGaussians), (8, FewImageGaussians), (11, PyramidGaussians)])
+def test_memory_does_not_grow_with_the_square_of_the_shots(
+    shots: int, kind: type[object], extractor: FeatureExtractor, batches: MakeBatches, learned: Regad
+) -> None:
+    learned.fit(batches([pictures(shots, 3)]))
+    assert isinstance(learned.gaussians, kind)
 
 
 def test_bfloat16(others: list[ImageBatches], batches: MakeBatches, learned: Regad) -> None:

@@ -79,6 +79,16 @@ def test_a_transformer_written_out() -> None:
     torch.testing.assert_close(state_of(transformer), state, rtol=1e-5, atol=1e-6)
 
 
+def test_transforms_have_more_digits_than_bfloat16() -> None:
+    transformer = SpatialTransformer(8, (12, 10))
+    with torch.no_grad():
+        transformer.regress[-1].bias.copy_(torch.tensor([0.0, 1.0015, 0.9985]))  # type: ignore[union-attr, operator]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, theta = transformer(torch.rand(2, 8, 12, 10))
+    torch.testing.assert_close(theta[:, 0, 0], torch.full((2,), 1.0015), rtol=1e-6, atol=0)
+    torch.testing.assert_close(theta[:, 1, 1], torch.full((2,), 0.9985), rtol=1e-6, atol=0)
+
+
 def test_heads_written_out() -> None:
     maps = torch.randn(3, 12, 5, 4, generator=torch.Generator().manual_seed(0))
     heads = SiameseHeads(12).train()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.benchmark.methods import ImageBatches, training
-from tabzoo.benchmark.methods.training import KeptFeatures, seeded, shuffled_batches
+from tabzoo.benchmark.methods.training import KeptFeatures, check_now_and_then, seeded, shuffled_batches
 
 
 def batches_of(**changes: object) -> list[list[int]]:
@@ -28,6 +28,17 @@ def test_every_epoch_has_every_image_in_another_order() -> None:
 def test_steps_end_before_the_epochs_do() -> None:
     assert batches_of(steps=4) == batches_of()[:4]
     assert batches_of(steps=99) == batches_of()
+
+
+@pytest.mark.parametrize("loss", [torch.nan, torch.inf])
+def test_a_diverging_training_is_found_within_a_hundred_steps(loss: float) -> None:
+    def a_hundred_steps(value: float) -> None:
+        for step in range(1, 101):
+            check_now_and_then(step, torch.tensor(value))
+
+    a_hundred_steps(1.0)
+    with pytest.raises(FloatingPointError):
+        a_hundred_steps(loss)
 
 
 @pytest.mark.parametrize("limit", [None, 0])
