@@ -19,6 +19,12 @@ from tabzoo.training.text import TextFeatures
 REAL_DATA = os.environ.get("TABZOO_TEST_DATA")
 
 
+def pytest_configure() -> None:
+    # On a busy machine, threads that wait for each other turn a second of small tensors into a minute.
+    threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+    torch.set_num_threads(int(threads))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = {
         "gpu": (not torch.cuda.is_available(), "no CUDA device"),
