@@ -105,7 +105,7 @@ def decode_all(
     chunks = ([(row, bytes(paths[row])) for row in rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK))
     saved_time = time.monotonic()
     verb = "decoding" if target.file else "checking"
-    with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not progress) as bar:
+    with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not (progress and rows)) as bar:
         for jobs, failed in _decode_chunks(target, chunks, len(rows), workers):
             failures |= failed
             done[[row for row, _ in jobs if row not in failed]] = True
