@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tabzoo.benchmark.results import REAL, read_rows
 from tabzoo.data.layouts import find_samples
@@ -75,6 +76,9 @@ def test_toy_datasets_have_the_layouts(tmp_path: Path) -> None:
     }
     # Classes, images, defects; KSDD2 has one of its defects in the train split.
     assert counts == {"BTAD": (3, 27, 9), "Industrial": (2, 6, 0), "KSDD2": (1, 9, 3), "MVTec_AD": (3, 27, 9)}
+    # No image lies in two of them, so a table that took one data set for another would show.
+    files = [samples.path(i) for samples in found.values() for i in range(len(samples))]
+    assert len({Image.open(path).convert("RGB").tobytes() for path in files}) == len(files) == 69
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         counts = {"train": options.train, "test_good": options.test, "test_defect": options.test}
-        factory = make_toy_factory(Path(scratch) / "factory", size=options.size, **counts)
         makers = {"MVTec_AD": make_mvtec, "BTAD": make_btad, "KSDD2": make_ksdd2, "Industrial": make_industrial}
-        for name, make in makers.items():
+        for seed, (name, make) in enumerate(makers.items()):  # a seed for each, so that no two share an image
             if not (options.folder / name).exists():
+                factory = make_toy_factory(Path(scratch) / f"factory{seed}", seed=seed, size=options.size, **counts)
                 made = Path(scratch) / name
                 make(factory, made)
                 options.folder.mkdir(parents=True, exist_ok=True)
