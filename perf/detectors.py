@@ -1,13 +1,14 @@
 """Training steps of RD4AD and SimpleNet against anomalib's, and RegAD's scoring against a plain loop, as ratios of one run.
 
-    pip install -e ".[benchmark]" anomalib && python perf/detectors.py [--methods rd4ad] [--steps 3] [--rounds 3] [--every 4]
+    pip install -e ".[benchmark]" anomalib
+    python perf/detectors.py [--methods rd4ad] [--steps 3] [--rounds 3] [--every 4] [--shots 4 8]
 
 Random ResNet-18 weights and generated images; the same images and batches on both sides. Ours is timed inside `fit`, where
 features of the training images are kept: "step" is one more step of a fit, "with its share of features" adds computing them
 once, spread over the epochs of the authors' budgets. Theirs is the torch module with loss and optimizer of its Lightning class.
 Supersimplenet is another method: its grid has four times as many patches, and a second head.
 
-RegAD's Gaussians are those of 4 supports in 22 views, on made-up maps of ResNet-18 at 224 px. The plain loop goes over
+RegAD's Gaussians are those of 4 and of 8 supports in 22 views, on made-up maps of ResNet-18 at 224 px. The plain loop goes over
 positions, as the public code does: covariance, inverse, distances; each position's images at once, where that code loops
 over them, too. It is run at every n-th position and its time is multiplied by n.
 """
@@ -27,9 +28,10 @@ from torch import Tensor
 from tabzoo.benchmark.features import build_extractor
 from tabzoo.benchmark.methods import METHODS
 from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
+from tabzoo.benchmark.methods.views import VIEWS
 
 BATCHES = 2  # in an epoch
-SUPPORTS, QUERIES, AT_A_TIME = 88, 60, 22
+QUERIES, AT_A_TIME = 60, 22
 CHANNELS_AND_SIDES = ((256, 14), (128, 28), (64, 56))
 
 
@@ -140,13 +142,13 @@ def plain_loop(supports: Tensor, queries: Tensor, positions: range) -> list[Tens
     return distances
 
 
-def scoring(every: int) -> None:
+def scoring(every: int, shots: int) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def maps(count: int) -> list[Tensor]:
         return [torch.rand(count, c, side, side, generator=generator) for c, side in CHANNELS_AND_SIDES]
 
-    supports, queries = maps(SUPPORTS), maps(QUERIES)
+    supports, queries = maps(VIEWS * shots), maps(QUERIES)
     side = CHANNELS_AND_SIDES[-1][1]
     positions, expected = range(0, side * side, every), []
     flat = [
@@ -156,7 +158,7 @@ def scoring(every: int) -> None:
     theirs = every * seconds(lambda: expected.append(plain_loop(*flat, positions)))
     exact = torch.stack(expected[0], dim=1)
     covered = "all positions" if every == 1 else f"every {every}th position, scaled"
-    print(f"RegAD, {SUPPORTS} views, {QUERIES} images; plain loop over {covered}", flush=True)
+    print(f"RegAD, {shots} shots in {VIEWS} views, {QUERIES} images; plain loop over {covered}", flush=True)
     for gaussians in (FewImageGaussians(0.01), PyramidGaussians(0.01)):
         fit, score, found = seconds_of(gaussians, supports, queries)
         report(f"  {type(gaussians).__name__}", theirs, fit + score, 10)
@@ -188,11 +190,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed in each round")
     parser.add_argument("--rounds", type=int, default=3, help="of ours and theirs in turn; medians are printed")
     parser.add_argument("--every", type=int, default=4, help="positions that the plain loop goes on by")
+    parser.add_argument("--shots", type=int, nargs="+", default=[4, 8], help="supports of RegAD")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     parts = {
-        "regad": lambda: scoring(options.every),
+        "regad": lambda: [scoring(options.every, shots) for shots in options.shots],
         "simplenet": lambda: training("simplenet", 40 * 4, their_simplenet, options.steps, options.rounds),
         "rd4ad": lambda: training("rd4ad", 200, their_rd4ad, options.steps, options.rounds),
     }

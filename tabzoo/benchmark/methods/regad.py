@@ -110,7 +110,7 @@ class Regad:
         """Fits the Gaussians to the views of the support images."""
         if not len(images):
             raise InputError("RegAD: no images to fit to")
-        # Memory grows with the square of the views: beyond half the channels, covariances are the smaller.
+        # The quicker of the two up to about there; its time and memory grow with the square of the views.
         few = 2 * VIEWS * len(images) < sum(self.extractor.channels.values())
         self.gaussians = (FewImageGaussians if few else PyramidGaussians)(self.options.regularisation)
         for batch in images:
