@@ -1,6 +1,6 @@
 """The training step: the real loop against a batch that is already there, and against a plain loop as the authors'.
 
-    python perf/train_step.py [--device cpu|cuda] [--batch 32] [--threads 1] [--end-to-end]
+    python perf/train_step.py [--device cpu|cuda] [--batch 32] [--threads 1] [--amp auto|bf16|off] [--end-to-end]
 
 Ratios of one run, steps taken in turn, so that the machine's other work hits all alike. On a GPU it adds peak memory and
 the share of time in which a kernel runs; `--end-to-end` trains 200 epochs on 3,629 generated images, as MVTec AD has.
@@ -25,6 +25,7 @@ from data import MEAN, STD, plain_decode
 from synthesis import by_opencv
 from torch import Tensor
 
+from tabzoo.compute import choose_amp
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import Samples, find_samples
 from tabzoo.data.toy import make_toy_factory
@@ -163,13 +164,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="32 on a CPU, 512 on a GPU if not given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--amp", choices=("auto", "bf16", "off"), default="auto", help="of the real loop")
     parser.add_argument("--end-to-end", action="store_true")
     options = parser.parse_args()
     device = torch.device(options.device)
     batch = options.batch or (32 if device.type == "cpu" else 512)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
-    recipe = load_recipe("resnet18.tab_mvtec").replace(batch_size=batch, cache="ram", log_every=50)
+    if device.type == "cpu":
+        print(
+            f"CPU: torch's kernels for {torch.backends.cpu.get_cpu_capability()}; {choose_amp('auto', device).reason}"
+        )
+    amp = choose_amp(options.amp, device).amp
+    recipe = load_recipe("resnet18.tab_mvtec").replace(batch_size=batch, cache="ram", log_every=50, amp=amp)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = make_toy_factory(
@@ -190,7 +197,8 @@ def main() -> None:
         print("  " + ", ".join(f"{name} {1e3 * value / batch:.2f}" for name, value in taken.items()))
         print(f"step rate of the real loop / on a resident batch: {taken['resident'] / taken['real']:.3f}")
         if device.type == "cpu":
-            print(f"bf16 channels_last / fp32 NCHW, resident: {taken['fp32'] / taken['resident']:.2f} (goal: 2)")
+            goal = " (goal: 2)" if amp == "bf16" else ""
+            print(f"amp {amp}, channels_last / fp32 NCHW, resident: {taken['fp32'] / taken['resident']:.2f}{goal}")
             print(f"whole pipeline / the authors' way: {taken['plain'] / taken['real']:.2f} (goal: 3)")
         else:
             on_gpu(run, real, batch)

@@ -97,7 +97,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    run.add_argument("--amp", action="store_true", help="backbones compute in bfloat16")
+    run.add_argument(
+        "--amp",
+        nargs="?",
+        const="bf16",
+        default=Options.amp,
+        choices=("bf16", "auto", "off"),
+        help="backbones compute in bfloat16: bf16 (the same as --amp alone), or auto, where the device does so natively",
+    )
     run.add_argument(
         "--full-resolution",
         action="store_true",

@@ -15,6 +15,7 @@ from tabzoo.benchmark.features import FeatureExtractor, build_extractor, try_out
 from tabzoo.benchmark.images import ClassImages
 from tabzoo.benchmark.methods import METHODS, Budget, Method
 from tabzoo.benchmark.results import REAL, row_key
+from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import find_samples
@@ -44,7 +45,7 @@ class Options:
     resampling: Resampling | None = None
     batch_size: int = 32
     device: str = "auto"
-    amp: bool = False
+    amp: Amp = "off"
     full_resolution: bool = False
     oracle: bool = False
     budget: Budget = "paper"
@@ -66,6 +67,8 @@ class Options:
                 f"--oracle: is for methods whose public code chooses the best epoch on test images: {having}; there is none "
                 f"among --method {' '.join(self.method)}"
             )
+        if self.amp == "fp16":
+            raise InputError("--amp fp16: expected bf16, auto or off; float16 is for training")
         if self.full_resolution and self.test != REAL:
             raise InputError("--full-resolution: synthetic anomalies are made at the method's input; leave it away")
         least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
@@ -103,6 +106,7 @@ class Plan:
     Attributes:
         options: What was asked for.
         device: Where to compute.
+        amp: Mixed precision there.
         backbones: In the order given.
         test: What is tested on, as in `Row.test`.
         dataset: Name of the data set.
@@ -110,6 +114,7 @@ class Plan:
 
     def __init__(self, options: Options) -> None:
         self.options, self.device = options, choose_device(options.device)
+        self.amp = choose_amp(options.amp, self.device)
         self.backbones = find_backbones(options.backbone)
         found = find_samples(options.data, layout=options.layout)
         # Defective images of a train split are neither fitted to nor tested on.
@@ -149,8 +154,8 @@ class Plan:
             layers=spec.layers,
             seed=seed,
             device=self.device,
-            amp=self.options.amp,
-            channels_last=self.options.amp,  # interleaved pixels pay off with bfloat16
+            amp=self.amp.amp == "bf16",
+            channels_last=self.amp.amp == "bf16",  # interleaved pixels pay off with bfloat16
         )
         given = self.options.settings.get(method, {})
         return extractor, spec.build(extractor, seed, spec.configure(method, budget=self.options.budget, given=given))
@@ -212,11 +217,10 @@ class Plan:
         resize, crop = self._sizes(name)
         extractor, method = self.build(backbone, name, seed)
         try_out(extractor, backbone.name, crop)
-        amp = "bf16" if self.options.amp else "off"
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
         normalised = {} if METHODS[name].normalised else {"normalised": False}
         sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name)}
-        settings = {**sizes, "amp": amp, **pixels, **normalised, **method.settings}
+        settings = {**sizes, "amp": self.amp.amp, **pixels, **normalised, **method.settings}
         return backbone, seed, settings, extractor.sha256()
 
 

@@ -14,6 +14,7 @@ from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.report import write_report
 from tabzoo.benchmark.results import append_row, read_rows
+from tabzoo.compute import CoreWatch
 from tabzoo.errors import InputError
 
 __all__ = ["run"]
@@ -39,6 +40,9 @@ def run(options: Options, *, progress: bool = True) -> str:
     except OSError as error:
         raise InputError(f"--output {folder}: can't be used as a folder: {error.strerror}") from error
     plan = Plan(options)
+    if plan.amp.reason:
+        print(plan.amp.reason, file=sys.stderr)
+    watch = CoreWatch(plan.device)
     done = {row.key for row in read_rows(folder) if not (row.method in options.with_oracle and row.lacks_oracle)}
     jobs = list({job.key: job for job in plan.jobs()}.values())  # once each, whatever is named twice
     missing = [job for job in jobs if job.key not in done]
@@ -53,6 +57,7 @@ def run(options: Options, *, progress: bool = True) -> str:
                 bar.set_postfix_str(about, refresh=False)
                 append_row(folder, row := measure_row(plan, job, extractor, method))
                 bar.update()
+                watch.check()
                 if progress and bar.disable:  # no terminal, but a log
                     print(f"{datetime.now():%H:%M:%S} {about}: {sum(row.seconds.values()):.0f} s", file=sys.stderr)
     return write_report(plan, jobs)

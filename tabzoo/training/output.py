@@ -93,6 +93,7 @@ def write_results(
     text: TextFeatures,
     *,
     recipe_name: str,
+    recipe_digest: str,
     training: dict[str, Any],
     metrics: dict[str, float],
 ) -> None:
@@ -104,6 +105,7 @@ def write_results(
         recipe: The resolved recipe.
         text: The text features trained against.
         recipe_name: What the recipe is called.
+        recipe_digest: SHA-256 of the recipe as it was given, with `amp: auto` where it said so: the same on every machine.
         training: Images, classes and steps, for the record.
         metrics: The last row's loss and accuracies.
     """
@@ -117,7 +119,7 @@ def write_results(
         std=recipe.std,
     )
     provenance = {
-        "recipe": {"name": recipe_name, "sha256": recipe.digest()},
+        "recipe": {"name": recipe_name, "sha256": recipe_digest, "amp": recipe.amp},
         "initial_weights": recipe.backbone if recipe.init == "pretrained" else Path(recipe.init).name,
         "text": {"model": text.text_model, "pretrained": text.text_pretrained, "prompts_sha256": text.prompts_sha256},
         "training": training,

@@ -19,6 +19,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError, TabzooError, brief
 from tabzoo.training import figures, output
@@ -41,7 +42,7 @@ def train(run: Run, stop: StopRequest) -> int:
     Returns:
         The signal that asked, 0 if none did. All is saved.
     """
-    recipe, vote, asked = run.recipe, StopVote(run.ranks), 0
+    recipe, vote, watch, asked = run.recipe, StopVote(run.ranks), CoreWatch(run.device), 0
     with _progress(run) as bar, closing(run.batches()) as batches:
         for pairs in batches:  # normal images, and synthetic anomalies of them
             run.optimise(pairs)  # both branches forward and backward, then one step of the weights
@@ -51,6 +52,7 @@ def train(run: Run, stop: StopRequest) -> int:
             epoch = (run.step - 1) // run.steps_per_epoch
             if run.step % recipe.log_every == 0 or run.step == run.total_steps:
                 bar.set_postfix(run.log(epoch), refresh=False)
+                watch.check()
             if run.step % run.steps_per_epoch == 0:
                 run.validate(epoch)
             if asked := vote(stop.signal):
@@ -128,8 +130,8 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
     one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
     run = build_run(recipe, folder, device, command, ranks, one_class=one_class)
     if ranks.is_first:
-        output.write_run(folder, recipe, run.text, command=again(arguments), device=device)
-        _announce(run, recipe_name)
+        output.write_run(folder, run.recipe, run.text, command=again(arguments), device=device)
+        _announce(run, recipe_name, recipe.digest())
     with stop_requests() as stop:
         asked = train(run, stop)
     if ranks.is_first and asked:
@@ -137,7 +139,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
         )
     elif ranks.is_first:
-        _finish(run, recipe_name)
+        _finish(run, recipe_name, recipe.digest())
         if command.settings.data is None and command.benchmark:
             _benchmark(run)
     return 128 + asked if asked else 0
@@ -176,10 +178,10 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.replace(data=str(toy), license=license_of_toy)
 
 
-def _announce(run: Run, recipe_name: str) -> None:
+def _announce(run: Run, recipe_name: str, recipe_digest: str) -> None:
     classes = len(run.samples.classes)
     held = f" and {len(run.held_out)} held out" if run.held_out else ""
-    print(f"Recipe {recipe_name}, sha256 {run.recipe.digest()[:12]}:")
+    print(f"Recipe {recipe_name}, sha256 {recipe_digest[:12]}:")
     values = yaml.safe_load(run.recipe.to_yaml()).items()
     settings = ", ".join(f"{name} {value}" for name, value in values)
     print(textwrap.fill(settings, 118, initial_indent="  ", subsequent_indent="  "))
@@ -190,7 +192,7 @@ def _announce(run: Run, recipe_name: str) -> None:
     )
 
 
-def _finish(run: Run, recipe_name: str) -> None:
+def _finish(run: Run, recipe_name: str, recipe_digest: str) -> None:
     rows, validation = read_rows(run.folder / output.METRICS), read_rows(run.folder / output.VALIDATION)
     _draw(run, rows, validation)
     last = (validation or rows or [{}])[-1]
@@ -206,7 +208,11 @@ def _finish(run: Run, recipe_name: str) -> None:
         "steps": run.total_steps,
     }
     output.write_results(
-        run.folder, run.backbone, run.recipe, run.text, recipe_name=recipe_name, training=training, metrics=metrics
+        *(run.folder, run.backbone, run.recipe, run.text),
+        recipe_name=recipe_name,
+        recipe_digest=recipe_digest,
+        training=training,
+        metrics=metrics,
     )
     _report(run, rows, metrics)
 

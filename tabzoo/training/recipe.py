@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from tabzoo.compute import Amp
 from tabzoo.errors import InputError, did_you_mean
 
 __all__ = ["SYNTHESES", "Recipe", "list_recipes", "load_recipe"]
@@ -26,6 +27,10 @@ SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
 
 # Fields that say where things lie or how fast they go, not what is computed: no part of a recipe's hash.
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
+# Fields that came after recipes were published, with the value at which they change nothing: there they are left out of the
+# hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
+_LATER: dict[str, Any] = {}
+_GONE: dict[str, Any] = {}
 # Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
 _LOCAL = ("data", "cache_dir", "perlin_textures")
 # Fields that may name a file, which the hash takes by its content and an output folder by its name alone.
@@ -158,8 +163,8 @@ class Recipe:
     warmup_epochs: float = 0.0
     """Linear warm-up of the learning rate."""
 
-    amp: Literal["off", "bf16", "fp16"] = "off"
-    """Automatic mixed precision."""
+    amp: Amp = "off"
+    """Automatic mixed precision; auto is bf16 where the device computes it natively, else off."""
     channels_last: bool = False
     """Memory layout NHWC: faster with amp."""
     compile: bool = False
@@ -187,7 +192,10 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """What decides the result: paths, workers, cache and logging are left out, files go by their content's SHA-256."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_HASHED}
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_HASHED} | _GONE
+        for key, neutral in _LATER.items():
+            if values[key] == neutral:
+                del values[key]
         values["perlin_textures"] = self.perlin_textures and Path(self.perlin_textures).name
         for key in FILE_FIELDS:
             if _names_file(values[key]):

@@ -2,10 +2,12 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import Samples, class_words, find_samples
 from tabzoo.errors import InputError
@@ -33,7 +35,7 @@ def build_run(
     """Builds a run, or the one in the folder again; what can't be fetched is found out before any image is decoded.
 
     Args:
-        recipe: The settings; `data` names the images.
+        recipe: The settings; `data` names the images. The run's own recipe has `amp: auto` resolved.
         folder: Output folder.
         device: Where to train.
         command: Whether to resume, and whether to refuse unreadable files.
@@ -48,6 +50,7 @@ def build_run(
         )
     words = class_words(samples.classes, recipe.class_names, samples.layout)
     state = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
+    recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, state)))
     # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
     stored = folder / "text_features.safetensors"
     kept = state is not None and stored.is_file() and not command.allow_recipe_change
@@ -96,6 +99,21 @@ def build_run(
     else:
         run.drop_later_rows()
     return run
+
+
+def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) -> Amp:
+    """The mixed precision to train with; where `auto` was started on another kind of machine, that of the checkpoint."""
+    choice = choose_amp(amp, device)
+    if amp == "auto" and state is not None and (begun := state["recipe"]["amp"]) != choice.amp:
+        _log.warning(
+            "%s This run began with amp %s, on another kind of device, and keeps it. For %s here, type --overwrite.",
+            *(choice.reason, begun, choice.amp),
+        )
+        kept: Amp = begun
+        return kept
+    if choice.reason:
+        print(choice.reason)
+    return choice.amp
 
 
 def _heads(recipe: Recipe, width: int, text: TextFeatures) -> ProjectionHeads:

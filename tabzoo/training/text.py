@@ -35,6 +35,8 @@ UNTRAINED = "untrained"
 """The one value of `text_pretrained` that asks for random text weights."""
 
 _BATCH = 256
+# Part of the key of kept features: another number where the same texts give other features than before.
+_KEPT_FORMAT = 1
 _log = logging.getLogger(__name__)
 
 
@@ -138,7 +140,7 @@ def _encode_classes(
 
 def _cache_file(text_model: str, tag: str, words: Mapping[str, str], prompts: PromptSet) -> Path:
     """Where the features of these sentences are kept across runs: a second run needs neither CLIP nor the Hub."""
-    key = json.dumps([text_model, tag, dict(words), prompts.digest()])
+    key = json.dumps([_KEPT_FORMAT, text_model, tag, dict(words), prompts.digest()])
     return default_cache_dir().with_name("text") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 

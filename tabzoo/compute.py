@@ -1,0 +1,116 @@
+"""How fast this machine computes: the mixed precision that `auto` chooses, and warnings of settings that slow it down.
+
+bfloat16 halves the time of a training step where the device has instructions for it. Where torch emulates it, a CPU takes
+6 to 15 times as long as in float32.
+"""
+
+import logging
+import os
+import platform
+from typing import Literal, NamedTuple
+
+import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp"]
+
+Amp = Literal["auto", "off", "bf16", "fp16"]
+
+# Measured on 2 cores with 2 threads: 1 to 40 on idle cores, 170 to 270 beside two busy processes.
+_INTERRUPTIONS = 100  # for each second of CPU time
+_WATCHED = 5.0  # seconds of CPU time
+
+_log = logging.getLogger(__name__)
+
+
+class AmpChoice(NamedTuple):
+    """Mixed precision on a device.
+
+    Attributes:
+        amp: "off", "bf16" or "fp16"; never "auto".
+        reason: Why, in one line for a person; empty where the value was given.
+    """
+
+    amp: Amp
+    reason: str = ""
+
+
+def choose_amp(amp: Amp, device: torch.device) -> AmpChoice:
+    """What `amp` means on a device: `auto` is bf16 where the device computes it natively, else off.
+
+    Warns where bf16 was asked for by name and the device only emulates it.
+    """
+    native, why = _bf16_support(device)
+    if amp == "auto":
+        chosen: Amp = "bf16" if native else "off"
+        return AmpChoice(chosen, f"amp auto: {chosen}, because {why}.")
+    if amp == "bf16" and not native:
+        _log.warning(
+            "--amp bf16: %s, so it will be slower than float32, several times on a CPU. Type --amp auto or --amp off.",
+            why,
+        )
+    return AmpChoice(amp)
+
+
+def _bf16_support(device: torch.device) -> tuple[bool, str]:
+    """Whether the device has bfloat16 instructions, and a clause that says so."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        # Ampere and later. torch.cuda.is_bf16_supported() is true for older GPUs too, where torch emulates bfloat16.
+        native, name = capability >= (8, 0), f"this GPU (CUDA capability {capability[0]}.{capability[1]})"
+    else:
+        native, name = _cpu_has_bf16(), "this CPU"
+    return native, f"{name} has {'' if native else 'no '}bfloat16 instructions"
+
+
+def _cpu_has_bf16() -> bool:
+    if hasattr(torch.cpu, "get_capabilities"):
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is Arm's
+    # Older torch. On x86 the question for Arm is answered yes by every CPU with AVX-512, with or without bfloat16.
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        asked = [getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)]
+    else:
+        asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(supported() for supported in asked if supported)
+
+
+class CoreWatch:
+    """Notices that other processes use the same CPU cores, and warns once.
+
+    torch takes a thread for every core, and a step ends with its slowest thread: where another process takes a core away,
+    all threads wait. The operating system counts how often a thread was interrupted. On idle cores that is a few times for
+    each second of computing, on shared ones hundreds of times.
+
+    Args:
+        device: Where the process computes. Nothing is watched on a GPU, nor where OMP_NUM_THREADS is set.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._active = device.type == "cpu" and resource is not None and "OMP_NUM_THREADS" not in os.environ
+        self._before = self._counters() if self._active else (0, 0.0)
+
+    def check(self) -> None:
+        """Looks at the time since the watch began, once that is long enough to tell."""
+        if not self._active:
+            return
+        interruptions, seconds = (now - then for now, then in zip(self._counters(), self._before, strict=True))
+        if seconds < _WATCHED:
+            return
+        self._active = False
+        threads = torch.get_num_threads()
+        if interruptions / seconds > _INTERRUPTIONS and threads > 1:
+            _log.warning(
+                "Other processes use the same CPU cores, so the %d threads of this one wait for each other. To run several "
+                "at once, start each with OMP_NUM_THREADS=1 (cores divided by processes).",
+                threads,
+            )
+
+    @staticmethod
+    def _counters() -> tuple[int, float]:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_nivcsw, used.ru_utime + used.ru_stime
