@@ -60,9 +60,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_text_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes made-up text features of some classes, so that training needs no text tower."""
+    """Writes made-up text features of some classes, as wide as test_resnet's embedding; training needs no text tower."""
 
-    def make(*classes: str, width: int = 512, **changes: object) -> Path:
+    def make(*classes: str, width: int = 96, **changes: object) -> Path:
         generator = torch.Generator().manual_seed(len(classes))
         values = {
             "normal": F.normalize(torch.randn(len(classes), width, generator=generator), dim=-1),
@@ -80,33 +80,26 @@ def make_text_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
 
 
 @pytest.fixture
-def small(toy: Path, make_text_file: Callable[..., Path], tmp_path: Path) -> Callable[..., list[str]]:
-    """The command line of a run of seconds on the toy factory; more flags are appended, and win."""
+def small(
+    toy: Path, make_text_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
+    """The command line of a run of a second on the toy factory: timm's test_resnet, 48 images, 6 steps; no figures.
+
+    More flags are appended, and win.
+    """
+    for figure in ("samples", "curves", "similarity"):
+        monkeypatch.setattr(f"tabzoo.training.figures.draw_{figure}", lambda *_: None)
+    classes = ("brushed_steel", "capsule", "hex_nut")
 
     def arguments(*more: str) -> list[str]:
-        return [
-            *("--recipe", "quickstart", "--data", str(toy), "--output", str(tmp_path / "out")),
-            *(
-                "--text-model",
-                "ViT-B-16",
-                "--text-pretrained",
-                str(make_text_file("brushed_steel", "capsule", "hex_nut")),
-            ),
-            *("--projection", "none", "--resize", "40", "--crop", "32", "--batch-size", "16", "--epochs", "2"),
-            *(
-                "--val-share",
-                "0",
-                "--cache",
-                "ram",
-                "--workers",
-                "0",
-                "--warmup-epochs",
-                "0",
-                "--log-every",
-                "1",
-                *more,
-            ),
-        ]
+        flags = {
+            **{"recipe": "quickstart", "data": toy, "output": tmp_path / "out", "device": "cpu"},
+            **{"backbone": "test_resnet", "projection": "none", "resize": 40, "crop": 32},
+            **{"text-model": "ViT-B-16", "text-pretrained": make_text_file(*classes)},
+            **{"batch-size": 16, "epochs": 2, "lr": 0.05, "warmup-epochs": 0, "val-share": 0},
+            **{"cache": "ram", "workers": 0, "log-every": 1},
+        }
+        return [word for name, value in flags.items() for word in (f"--{name}", str(value))] + list(more)
 
     return arguments
 

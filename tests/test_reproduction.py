@@ -1,9 +1,15 @@
 """The reproduction kit's scripts: the dry run from end to end, what a second start leaves alone, and what they refuse."""
 
+import json
 import os
+import runpy
+import socket
 import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,17 +22,86 @@ LAUNCH = Path(__file__).parents[1] / "training" / "launch"
 METHODS = "padim rd4ad simplenet regad"
 """What the dry run of Table 2 measures; Table 4 is tried with the first, since a minute is long."""
 
+# Takes the place of `python` in the scripts: hands its command to the test's process, where torch and timm are imported
+# already, since each of some 15 starts would take seconds.
+CLIENT = """#!{python} -SE
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+command = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(command).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(command)
+sys.exit(server.recv(1)[0])
+"""
+
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def launch() -> Launch:
+def run_command(connection: socket.socket) -> None:
+    """Runs one `python ...` of a script in a forked process, and sends back its exit code."""
+    head, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
+    with connection.makefile("rb") as stream:
+        arguments, folder, variables = json.loads(stream.read(int.from_bytes(head, "big")))
+    if (process := os.fork()) == 0:
+        code = 99
+        try:
+            for number, descriptor in enumerate(descriptors):
+                os.dup2(descriptor, number)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(variables)
+            warnings.simplefilter("ignore")
+            if arguments[0] == "-m":
+                sys.argv = arguments[1:]
+                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv = arguments
+                sys.path.insert(0, str(Path(arguments[0]).parent))
+                runpy.run_path(arguments[0], run_name="__main__")
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    connection.send(bytes([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) & 255]))
+
+
+@pytest.fixture
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
     """Starts a script of the kit with some variables."""
 
     def start(script: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | variables
-        return subprocess.run([LAUNCH / script, *arguments], env=environment, capture_output=True, text=True)
+        folder = tmp_path_factory.mktemp("launch")
+        address, python = str(folder / "socket"), folder / "python"
+        python.write_text(CLIENT.format(python=sys.executable, address=address))
+        python.chmod(0o755)
+        environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | variables
+        command = [LAUNCH / script, *arguments]
+        with (
+            socket.socket(socket.AF_UNIX) as server,
+            (folder / "out").open("w+") as out,
+            (folder / "err").open("w+") as err,
+        ):
+            server.bind(address)
+            server.listen()
+            server.settimeout(0.05)
+            running = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            while running.poll() is None:
+                with suppress(TimeoutError):
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.setblocking(True)
+                        run_command(connection)
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(command, running.returncode, out.read(), err.read())
 
     return start
 
@@ -60,10 +135,11 @@ def test_dry_run_and_a_second_start(launch: Launch, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_toy_datasets_have_the_layouts(tmp_path: Path) -> None:
-    command = [sys.executable, LAUNCH / "toy_datasets.py", tmp_path / "data", *"--size 32 --train 3 --test 3".split()]
+def test_toy_datasets_have_the_layouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["toy_datasets.py", str(tmp_path / "data"), *"--size 32 --train 3 --test 3".split()]
+    monkeypatch.setattr(sys, "argv", command)
     for _ in range(2):  # a second time it leaves all as it is
-        subprocess.run(command, check=True)
+        runpy.run_path(str(LAUNCH / "toy_datasets.py"), run_name="__main__")
     found = {path.name: find_samples(path) for path in sorted((tmp_path / "data").iterdir())}
     assert {name: samples.layout for name, samples in found.items()} == {
         "BTAD": "btad",

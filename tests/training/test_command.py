@@ -50,7 +50,7 @@ def test_flags_override_the_recipe() -> None:
     assert (command.settings.epochs, command.settings.class_names) == (3, {"01": "casting plate"})
     assert not command.settings.nsa_shift
     assert command.settings.lr == 0.05  # the recipe's
-    assert parse(["--recipe=quickstart"]).settings.epochs == 12
+    assert parse(["--recipe=quickstart"]).settings.epochs == 4
 
 
 def test_tables_of_a_recipe_are_added_to(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +113,7 @@ def test_two_processes_train_on_the_same_pairs_to_the_same_weights(
 ) -> None:
     one, two, init = tmp_path / "one", tmp_path / "two", tmp_path / "init.safetensors"
     torch.manual_seed(1)
-    start = timm.create_model("resnet18", num_classes=0).state_dict()
+    start = timm.create_model("test_resnet", num_classes=0).state_dict()
     for key, value in start.items():
         if key.endswith("running_var"):  # statistics that no process has by itself
             value.uniform_(0.8, 1.2)
@@ -146,7 +145,7 @@ def test_two_processes_train_on_the_same_pairs_to_the_same_weights(
 @pytest.mark.parametrize(
     "more",
     [
-        ("--backbone", "convnext_atto", "--projection", "linear", "--lr", "0.001", "--micro-batch", "3"),
+        ("--batch-norm", "frozen", "--projection", "linear", "--lr", "0.001", "--micro-batch", "3"),
         ("--projection", "residual", "--reduction", "sum", "--learn-temperature", "--batch-size", "17"),
     ],
 )
@@ -166,7 +165,7 @@ def test_all_processes_hold_the_same_weights(small: Arguments, tmp_path: Path, m
     assert codes == [0, 0], printed
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    if "--micro-batch" in more:  # neither dropout nor batch-norm: one process gives the same
+    if "--micro-batch" in more:  # neither dropout nor batch-norm's own statistics: one process gives the same
         alone = small("--epochs", "1", *more, "--output", str(tmp_path / "alone"))
         assert pretrain.main(alone) == 0
         shared = weights(tmp_path / "out")
@@ -202,10 +201,8 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends(small: Arguments,
         if rank == 1:
             before_step(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
-    start = time.monotonic()
     codes, printed = run_in_two(small(*FROZEN), tmp_path / "logs", prepare)
     assert codes == [2, -signal.SIGKILL]
-    assert time.monotonic() - start < 60  # a promise, not a measurement: a second or two on an idle machine
     assert "error: this process can't go on, most likely because another one of the run has ended" in printed[0]
     assert printed[0].splitlines()[-1].endswith("--resume")
     assert "Traceback" not in printed[0]

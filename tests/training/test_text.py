@@ -1,7 +1,9 @@
 """Text features: from an open_clip tower, from files, and refused."""
 
+import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -147,34 +149,85 @@ def test_a_checkpoint_file_of_the_tower(tmp_path: Path) -> None:
         obtain(text_pretrained=str(tmp_path / "bad.pt"))
 
 
-def test_features_of_published_weights_are_kept_across_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object, ...]]:
+    """An empty cache, and made-up features in place of a tower's; what each was made from."""
     monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "cache"))
-    loaded: list[str] = []
+    made: list[tuple[object, ...]] = []
 
-    def load_tower(text_model: str, text_pretrained: str, seed: int) -> torch.nn.Module:
-        loaded.append(text_pretrained)
-        return text._create(open_clip, text_model, None, seed)
+    def encode(
+        words: dict[str, str], text_model: str, tag: str, prompts: PromptSet, device: torch.device, seed: int
+    ) -> TextFeatures:
+        made.append((words, text_model, tag, prompts))
+        generator = torch.Generator().manual_seed(len(made))
+        normal, abnormal = torch.randn(2, len(words), 8, generator=generator)
+        of = {"text_model": text_model, "text_pretrained": tag, "prompts_sha256": prompts.digest()}
+        return TextFeatures(normal=normal, abnormal=abnormal, words=dict(words), **of)
 
-    monkeypatch.setattr(text, "_load_tower", load_tower)
-    first = obtain(text_pretrained="some_tag")
-    again = obtain(text_pretrained="some_tag")
+    monkeypatch.setattr(text, "_encode_classes", encode)
+    return made
+
+
+PUBLISHED: dict[str, object] = {"words": WORDS, "text_model": "ViT-B-16", "text_pretrained": "some_tag", "prompts": FEW}
+OTHER: dict[str, object] = {
+    "words": {"metal_nut": "metal nut", "cable": "wire"},
+    "text_model": "ViT-B-32",
+    "text_pretrained": "another_tag",
+    "prompts": replace(FEW, templates=(*FEW.templates, "one more {s}.")),
+}
+
+
+def test_published_features_are_kept_across_runs(encoded: list[tuple[object, ...]]) -> None:
+    first, again = obtain(**PUBLISHED), obtain(**PUBLISHED)  # type: ignore[arg-type]
+    assert len(encoded) == 1
     assert torch.equal(first.normal, again.normal)
-    assert loaded == ["some_tag"]
-    obtain({"cable": "wire"}, text_pretrained="some_tag")
-    obtain(text_pretrained="some_tag", prompts=load_prompts("authors"))
-    assert len(loaded) == 3  # other words, other prompts: other features
-    (kept, *_) = sorted((tmp_path / "cache" / "text").iterdir())
+    assert torch.equal(first.abnormal, again.abnormal)
+    assert (again.words, again.text_model, again.prompts_sha256) == (WORDS, "ViT-B-16", FEW.digest())
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_whatever_the_features_depend_on_is_in_their_key(name: str, encoded: list[tuple[object, ...]]) -> None:
+    obtain(**PUBLISHED)  # type: ignore[arg-type]
+    changed = obtain(**PUBLISHED | {name: OTHER[name]})  # type: ignore[arg-type]
+    assert len(encoded) == 2
+    assert torch.equal(changed.normal, obtain(**PUBLISHED | {name: OTHER[name]}).normal)  # type: ignore[arg-type]
+    assert len(encoded) == 2
+
+
+def test_the_keys_inputs_are_all_there_are() -> None:
+    """A new argument has to be in the key, or here: where the tower runs, and the seed of one that is never kept."""
+    assert set(inspect.signature(obtain_text_features).parameters) == {*OTHER, "device", "seed"}
+
+
+def test_the_order_of_classes_is_that_of_the_rows(encoded: list[tuple[object, ...]]) -> None:
+    obtain(**PUBLISHED)  # type: ignore[arg-type]
+    swapped = obtain(**PUBLISHED | {"words": dict(reversed(WORDS.items()))})  # type: ignore[arg-type]
+    assert list(swapped.words) == ["cable", "metal_nut"]
+    assert len(encoded) == 2
+
+
+def test_a_damaged_file_is_made_anew(encoded: list[tuple[object, ...]], tmp_path: Path) -> None:
+    obtain(**PUBLISHED)  # type: ignore[arg-type]
+    (kept,) = (tmp_path / "cache" / "text").iterdir()
     kept.write_bytes(kept.read_bytes()[:50])
-    obtain(text_pretrained="some_tag")
-    obtain({"cable": "wire"}, text_pretrained="some_tag")
-    obtain(text_pretrained="some_tag", prompts=load_prompts("authors"))
-    assert len(loaded) == 4  # the damaged one is made anew
+    for _ in range(2):
+        obtain(**PUBLISHED)  # type: ignore[arg-type]
+    assert len(encoded) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(
+    encoded: list[tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "file"))
-    assert torch.equal(obtain(text_pretrained="some_tag").normal, first.normal)
+    assert obtain(**PUBLISHED).words == WORDS  # type: ignore[arg-type]
     assert "can't be kept" in caplog.text
-    for _ in range(2):
-        obtain()
-    assert loaded[-2:] == ["untrained", "untrained"]  # never kept
+
+
+def test_untrained_features_and_those_of_a_file_are_not_kept(encoded: list[tuple[object, ...]], tmp_path: Path) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"a checkpoint, whose name says nothing of its content")
+    for pretrained in ("untrained", str(tmp_path / "clip.pt")):
+        for _ in range(2):
+            obtain(**PUBLISHED | {"text_pretrained": pretrained})  # type: ignore[arg-type]
+    assert len(encoded) == 4
+    assert not (tmp_path / "cache" / "text").exists()

@@ -9,18 +9,18 @@ here=$(dirname "${BASH_SOURCE[0]}")
 METHODS=${METHODS:-padim rd4ad simplenet regad}
 if [ $# -eq 1 ]; then set -- "$1" 2 4; fi
 
-[ -d "$1/data/Industrial" ] || python "$here/toy_datasets.py" "$1/data" --size 64 --train 10 --test 4
+[ -d "$1/data/Industrial" ] || python "$here/toy_datasets.py" "$1/data" --size 64 --train 10 --test 2
 export OUT=$1 MVTEC=$1/data/MVTec_AD BTAD=$1/data/BTAD KSDD2=$1/data/KSDD2 INDUSTRIAL=$1/data/Industrial
 unset TAB_MVTEC TAB_INDUSTRIAL RECIPE_MVTEC RECIPE_INDUSTRIAL SEEDS
 export IMAGENET=random IMAGENET_A1=''
-export PRETRAIN_FLAGS='--init random --text-model ViT-S-16-alt --text-pretrained untrained --projection linear
-  --epochs 2 --batch-size 10 --lr 0.05 --resize 72 --crop 64 --amp off --workers 0 --log-every 1'
+export PRETRAIN_FLAGS="--init random --text-model ViT-S-16-alt --text-pretrained untrained --projection linear
+  --prompts $here/dry_run_prompts.yaml --epochs 1 --batch-size 10 --lr 0.05 --resize 72 --crop 64 --amp off --workers 0 --log-every 1"
 BENCHMARK_FLAGS='--resize 64 --crop 64 --workers 0'
 for method in $METHODS; do
   case $method in
-    rd4ad) BENCHMARK_FLAGS+=' --rd4ad-epochs 2' ;;
+    rd4ad) BENCHMARK_FLAGS+=' --rd4ad-epochs 1' ;;
     simplenet) BENCHMARK_FLAGS+=' --simplenet-meta-epochs 1 --simplenet-gan-epochs 2' ;;
-    regad) BENCHMARK_FLAGS+=' --regad-epochs 2 --regad-batch-size 4 --regad-steps 4 --regad-draws 2' ;;
+    regad) BENCHMARK_FLAGS+=' --regad-epochs 1 --regad-batch-size 4 --regad-steps 2 --regad-draws 1' ;;
   esac
 done
 export METHODS BENCHMARK_FLAGS
