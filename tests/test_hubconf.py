@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,17 +14,45 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tabzoo.models import list_models
+from tabzoo.hub.store import install
+from tabzoo.models import WEIGHTS
 
 REPOSITORY = Path(__file__).parents[1]
-ENTRIES = sorted([*list_models(), *(name.replace(".", "_") for name in list_models())])
+ENTRIES = sorted(entry for weights in WEIGHTS for entry in (weights.name, weights.name.replace(".", "_")))
 
-Child = Callable[..., Any]
+NAME = "resnet18.tab_mvtec"
+
+# `list` and `help` take no local folder, but do with the copy of an earlier download, which the clone passes for.
+FRESH_PROCESS = f"""
+import importlib.util, json, sys
+root, packages = sys.argv[1:]
+sys.path.append(packages)
+assert importlib.util.find_spec("tabzoo") is None
+import torch
+torch.hub.set_dir(root)
+clone = root + "/org_tabzoo_main"
+found = torch.hub.list("org/tabzoo:main", skip_validation=True, trust_repo=True)
+told = torch.hub.help("org/tabzoo:main", "resnet18_tab_mvtec", skip_validation=True, trust_repo=True)
+image, shapes = torch.rand(2, 1, 32, 32), {{}}
+for name in {ENTRIES}:
+    model = torch.hub.load(clone, name, source="local", pretrained=False, features_only=True, in_chans=1)
+    shapes[name] = [map_.shape[1] for map_ in model(image)]
+model = torch.hub.load(clone, "{NAME}", source="local", num_classes=3)
+weights = model.layer4[1].conv2.weight.double().sum().item(), model.fc.out_features
+assert sys.modules["tabzoo"].__file__.startswith(clone)
+print(json.dumps(dict(found=found, told=told, shapes=shapes, weights=weights)))
+"""
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Child:
-    """Runs lines that set `result`, with torch and the path of the clone at hand, and gives it back."""
+def folder(make_folder: Callable[..., Path]) -> Path:
+    """What the local store of the process holds as resnet18.tab_mvtec."""
+    return make_folder(NAME, seed=1)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[str, Any]:
+    """What torch.hub finds, says and loads, asked once: the process takes seconds to start."""
     root = tmp_path_factory.mktemp("torch_hub")
     clone, packages = root / "org_tabzoo_main", root / "packages"
     files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
@@ -36,55 +63,27 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Child:
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if "tabzoo" not in entry.name and entry.suffix != ".pth":
             (packages / entry.name).symlink_to(entry)
-
-    def run(code: str, **environment: str) -> Any:
-        lines = f"""
-import importlib.util, json, sys
-sys.path.append({str(packages)!r})
-assert importlib.util.find_spec("tabzoo") is None
-import torch
-torch.hub.set_dir({str(root)!r})
-clone = {str(clone)!r}
-{code}
-assert sys.modules["tabzoo"].__file__.startswith(clone)
-print(json.dumps(result))
-"""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TABZOO_HOME", str(root / "home"))
+        patch.setenv("PYTHONPATH", "")
+        install(NAME, folder)
         # -S leaves out the site packages, among them an installed tabzoo.
-        command = [sys.executable, "-S", "-c", lines]
-        variables = {**os.environ, "PYTHONPATH": "", **environment}
-        done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
+        command = [sys.executable, "-S", "-c", FRESH_PROCESS, str(root), str(packages)]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return facts
 
 
-def test_entries(child: Child) -> None:
-    # `list` and `help` take no local folder, but do with the copy of an earlier download, which the clone passes for.
-    found, told, shapes = child(
-        f"""
-found = torch.hub.list("org/tabzoo:main", skip_validation=True, trust_repo=True)
-told = torch.hub.help("org/tabzoo:main", "resnet18_tab_mvtec", skip_validation=True, trust_repo=True)
-image, shapes = torch.rand(2, 1, 32, 32), {{}}
-for name in {ENTRIES}:
-    model = torch.hub.load(clone, name, source="local", pretrained=False, features_only=True, in_chans=1)
-    shapes[name] = [map_.shape[1] for map_ in model(image)]
-result = found, told, shapes"""
-    )
-    assert sorted(found) == ENTRIES
-    assert told.startswith("resnet18.tab_mvtec: pretrained (True by default)")
-    assert shapes == {name: [64, 64, 128, 256, 512] for name in ENTRIES}
+def test_entries(told: dict[str, Any]) -> None:
+    assert sorted(told["found"]) == ENTRIES
+    assert told["told"].startswith("resnet18.tab_mvtec: pretrained (True by default)")
+    assert told["shapes"] == {name: [64, 64, 128, 256, 512] for name in ENTRIES}
 
 
-def test_weights_of_the_local_store(child: Child, installed: Path, home: Path) -> None:
-    saved = load_file(installed / "model.safetensors")["layer4.1.conv2.weight"]
-    total = child(
-        """
-model = torch.hub.load(clone, "resnet18.tab_mvtec", source="local", num_classes=3)
-result = model.layer4[1].conv2.weight.double().sum().item(), model.fc.out_features""",
-        TABZOO_HOME=str(home),
-    )
-    assert total == [saved.double().sum().item(), 3]
+def test_weights_of_the_local_store(told: dict[str, Any], folder: Path) -> None:
+    saved = load_file(folder / "model.safetensors")["layer4.1.conv2.weight"]
+    assert told["weights"] == [saved.double().sum().item(), 3]
 
 
 def test_dependencies_are_what_the_zoo_imports() -> None:

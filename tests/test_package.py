@@ -27,16 +27,12 @@ def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
         shipped = {entry.name for entry in (package / folder).glob(pattern)}
         assert shipped == {entry.name for entry in (REPOSITORY / "tabzoo" / folder).glob(pattern)}
         assert shipped
-    code = f"import sys; sys.path.insert(0, {str(target)!r}); import tabzoo; print(tabzoo.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
-    assert Path(found.strip()).is_relative_to(target)
+    # One process: each import of torch takes seconds.
+    code = "import tabzoo; from tabzoo.cli import main; print(tabzoo.__file__); main(['list']); main(['pretrain', '--help'])"
     environment = {**os.environ, "PYTHONPATH": str(target)}
-    for arguments, expected in (
-        (["tabzoo.training.pretrain", "--help"], "--recipe"),
-        (["tabzoo.hub", "list"], "tab_mvtec"),
-    ):
-        command = [sys.executable, "-m", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        assert expected in done.stdout
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    shown = done.stdout
+    assert Path(shown.splitlines()[0]).is_relative_to(target), done.stderr
+    assert "tab_mvtec" in shown
+    assert "--recipe" in shown

@@ -1,5 +1,6 @@
 """A row for every kind of file that a camera, an annotation tool or an accident leaves behind, and what becomes of it."""
 
+import hashlib
 import io
 import os
 import struct
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
+from tabzoo.data.files import _FORMAT
 from tabzoo.data.images import IMAGE_SUFFIXES, MAX_PIXELS, Resampling, read_image, read_mask
 from tabzoo.errors import ImageError, InputError
 
@@ -548,6 +550,23 @@ def test_arbitrary_bytes(content: bytes, tmp_path: Path):
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(ImageError):
         read_image(tmp_path / "x.png")
+
+
+PIXELS = {1: "60288d93e641c444546eaf7128b7b1920cf9867e0bc5479cbd23709b058b4593"}
+"""Number of the format to the digest of all pixels. A new number adds a line; published ones stay."""
+
+
+def test_other_pixels_have_another_number(tmp_path: Path):
+    """Entries of the cache outlive a release, and their key tells by this number which pixels they hold."""
+    digest = hashlib.sha256()
+    for case in [case for case in GOOD_FILES if not case.tolerance]:  # JPEG's pixels depend on the library's version
+        path = written(tmp_path, case)
+        for how in ({}, {"size": 5}, {"size": 5, "resampling": "bilinear"}):
+            digest.update(read_image(path, **how).tobytes())
+    for case in MASKS:
+        path = written(tmp_path, case)
+        digest.update(read_mask(path).tobytes() + read_mask(path, size=5).tobytes())
+    assert digest.hexdigest() == PIXELS.get(_FORMAT), "what becomes of an image has changed: raise files._FORMAT"
 
 
 def test_every_known_ending_is_tested_and_can_be_decoded():

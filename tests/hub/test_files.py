@@ -16,7 +16,7 @@ from tabzoo.hub.config import read_config
 from tabzoo.hub.files import Digest, read_tensors
 from tabzoo.hub.folders import read_record, verify
 
-FILES = 500
+FILES = 150
 
 
 def _cut(content: bytes, draw: random.Random) -> bytes:

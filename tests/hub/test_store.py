@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,22 +167,6 @@ def test_a_broken_entry_is_named_when_its_weights_are_asked_for(home: Path) -> N
             tabzoo.create_model(name)
     with pytest.raises(WeightsError, match="Type `tabzoo uninstall resnet18.tab_mvtec`, then install it again"):
         timm.create_model("resnet18.tab_mvtec", pretrained=True)
-
-
-def test_a_new_process_knows_the_name_whatever_else_lies_in_the_store(own: Path, home: Path) -> None:
-    store.install("test_resnet.my_line", own)
-    (home / "weights" / "broken").mkdir()
-    (home / "weights" / "test_resnet.a1_in1k").mkdir()
-    code = (
-        "import tabzoo, timm; model = timm.create_model('test_resnet.my_line', pretrained=True);"
-        "print(timm.list_models('test_resnet.my_line', pretrained=True), float(model.state_dict()['bn1.weight'].sum()))"
-    )
-    # Not all warnings: some releases of timm bring deprecations of torch's own.
-    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.startswith("['test_resnet.my_line']")
-    assert shown.stderr.count("the local store's entry broken can't be used") == 1
 
 
 def test_the_stores_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

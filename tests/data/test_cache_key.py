@@ -1,0 +1,191 @@
+"""The key of decoded images: everything that decides their pixels is in it, and nothing else."""
+
+import os
+from collections.abc import Callable
+from dataclasses import fields, replace
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tabzoo.data import files as files_module
+from tabzoo.data.cache import open_images
+from tabzoo.data.decoding import Target
+from tabzoo.data.files import Files
+from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.layouts import find_samples
+
+Inputs = dict[str, Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four images of one class. As BMP, their size does not depend on their content. They are a day old."""
+    folder = tmp_path / "bolts"
+    folder.mkdir()
+    for i in range(4):
+        path = folder / f"{i}.bmp"
+        Image.new("RGB", (8, 6), (i, 60 * i, 200)).save(path)
+        os.utime(path, ns=(0, path.stat().st_mtime_ns - 86_400 * 10**9))
+    return folder
+
+
+@pytest.fixture
+def inputs(root: Path) -> Inputs:
+    """The arguments of `Files.listed`."""
+    return {"root": root, "paths": find_samples(root).paths, "kind": "image", "size": 16, "resampling": "lanczos"}
+
+
+def key(inputs: Inputs) -> str:
+    return Files.listed(**inputs).folder_name
+
+
+def _paint(path: Path) -> None:
+    before = path.stat().st_size
+    Image.new("RGB", (8, 6), "red").save(path)
+    assert path.stat().st_size == before
+
+
+def _lengthen(path: Path) -> None:
+    date = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b"x")
+    os.utime(path, ns=(0, date))
+
+
+def _date(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+def _swap(first: Path, second: Path) -> None:
+    dates = [path.stat().st_mtime_ns for path in (first, second)]
+    os.utime(first, ns=(0, dates[1] + 5))
+    os.utime(second, ns=(0, dates[0]))
+
+
+def _copy(root: Path) -> Path:
+    """Another folder with equal names, sizes and times."""
+    other = root.parent / "elsewhere" / root.name
+    other.mkdir(parents=True)
+    for path in root.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+        os.utime(other / path.name, ns=(0, path.stat().st_mtime_ns))
+    return other
+
+
+# Input to a function that changes it alone, on the disk or in what it returns. The first word is the input's name.
+CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
+    "content, of the same size": lambda given, _: _paint(given["root"] / "1.bmp"),
+    "content, longer, with the same date": lambda given, _: _lengthen(given["root"] / "1.bmp"),
+    "date": lambda given, _: _date(given["root"] / "3.bmp"),
+    "dates exchanged": lambda given, _: _swap(given["root"] / "0.bmp", given["root"] / "3.bmp"),
+    "content, missing": lambda given, _: (given["root"] / "2.bmp").unlink(),
+    "paths, fewer": lambda given, _: {"paths": given["paths"][:3]},
+    "paths, in another order": lambda given, _: {"paths": given["paths"][::-1]},
+    "paths, one twice": lambda given, _: {"paths": given["paths"][[0, 1, 2, 3, 3]]},
+    "root": lambda given, _: {"root": _copy(given["root"])},
+    "kind": lambda given, _: {"kind": "mask"},
+    "size": lambda given, _: {"size": 17},
+    "resampling": lambda given, _: {"resampling": "bilinear"},
+    "format": lambda given, patch: patch.setattr(files_module, "_FORMAT", files_module._FORMAT + 1),
+    "pillow": lambda given, patch: patch.setattr(files_module.PIL, "__version__", "0"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_input_alone_makes_a_new_key(change: str, inputs: Inputs, monkeypatch: pytest.MonkeyPatch):
+    before = key(inputs)
+    assert key(inputs) == before
+    assert key(inputs | (CHANGES[change](inputs, monkeypatch) or {})) != before
+
+
+def test_what_does_not_decide_the_pixels_is_not_in_the_key(root: Path, inputs: Inputs, tmp_path: Path):
+    before = key(inputs)
+    assert key(inputs | {"paths": inputs["paths"].astype("S200")}) == before
+    (tmp_path / "link").symlink_to(root)
+    assert key(inputs | {"root": tmp_path / "link"}) == before
+    os.utime(root / "1.bmp", ns=(5, (root / "1.bmp").stat().st_mtime_ns))  # when it was read last
+    assert key(inputs) == before
+    masks = inputs | {"kind": "mask"}
+    assert key(masks) == key(masks | {"resampling": "bilinear"})  # masks go to the nearest pixel
+
+
+def test_every_input_of_the_decoder_is_changed_above():
+    """Fails when somebody adds an input, until it has been made to change the key."""
+    changed = {change.split(",")[0] for change in CHANGES}
+    known = {
+        "Files.listed": set(signature(Files.listed).parameters),
+        "Target": {field.name for field in fields(Target)} - {"file", "offset"},  # where pixels go
+        "Target.decode": set(signature(Target.decode).parameters) - {"self", "path"},
+        "read_image": set(signature(read_image).parameters) - {"path"},
+        "read_mask": set(signature(read_mask).parameters) - {"path"},
+    }
+    for place, names in known.items():
+        assert names <= changed, f"{place} has a new input: put it into Files.settings and into CHANGES here"
+
+
+DECIDING = {"size": 17, "resampling": "bilinear"}
+NEUTRAL = {
+    "mode": "ram",
+    "workers": 3,
+    "device": torch.device("cpu"),
+    "strict": True,
+    "progress": False,
+    "masks": True,
+}
+
+
+def test_options_of_open_images_make_a_new_entry_exactly_when_they_decide_the_pixels(root: Path, tmp_path: Path):
+    samples, cache_dir = find_samples(root), tmp_path / "cache"
+    options = set(signature(open_images).parameters) - {"samples", "cache_dir"}
+    assert options == DECIDING.keys() | NEUTRAL.keys(), "a new option: does it decide the pixels?"
+
+    def num_entries() -> int:
+        return sum(not path.name.startswith(".") for path in cache_dir.iterdir())
+
+    given: dict[str, Any] = {"cache_dir": cache_dir, "size": 16, "progress": True, "workers": 1}
+    open_images(samples, **given)
+    for name, value in NEUTRAL.items():
+        open_images(samples, **{**given, name: value})
+        assert num_entries() == 1, name
+    for number, (name, value) in enumerate(DECIDING.items(), start=2):
+        batch = open_images(samples, **{**given, name: value}).batch(range(4))
+        assert num_entries() == number, name
+        how = {"size": 16, name: value}
+        assert np.array_equal(batch, np.stack([read_image(samples.path(i), **how) for i in range(4)]))
+
+
+FILES = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=9).filter(lambda b: b"\0" not in b), st.integers(0, 2**40), st.integers(0, 2**62)
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda file: file[0],
+)
+
+
+@settings(max_examples=100, deadline=None)
+@example(one=[(b"ab", 1, 1), (b"c", 1, 1)], other=[(b"a", 1, 1), (b"bc", 1, 1)])
+@given(one=FILES, other=FILES)
+def test_keys_are_equal_exactly_when_the_lists_are(one: list[Any], other: list[Any]):
+    def key_of(files: list[Any]) -> str:
+        paths = np.array([name for name, _, _ in files], dtype=np.bytes_)
+        stats = np.array([numbers for _, *numbers in files], dtype=np.int64)
+        return Files(Target(b"/data", "image", 8), paths, stats).folder_name
+
+    assert (key_of(one) == key_of(other)) == (one == other)
+    assert key_of(one) == key_of(list(one))
+
+
+def test_labels_are_not_in_the_key(root: Path, tmp_path: Path):
+    samples = find_samples(root)
+    relabelled = replace(samples, classes=("screw",), split=1 - samples.split, defect_ids=samples.defect_ids + 1)
+    for some in (samples, relabelled):
+        open_images(some, size=16, cache_dir=tmp_path / "cache", workers=1, progress=False)
+    assert sum(not path.name.startswith(".") for path in (tmp_path / "cache").iterdir()) == 1
