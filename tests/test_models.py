@@ -33,6 +33,7 @@ def test_listing_and_queries() -> None:
             0.875,
             0,
         )
+        assert (config.input_size, config.pool_size) == ((3, 224, 224), (7, 7))
         assert config.license
         assert "vit" not in name.lower()  # anomalib takes such names for transformers
 
@@ -43,6 +44,8 @@ def test_registering_twice_changes_nothing() -> None:
         return list(_registry._model_with_tags["resnet18"]), list(default.tags), set(default.cfgs)  # type: ignore[attr-defined]
 
     before = state()
+    # timm takes the first tag as the architecture's default.
+    assert (before[0][0], before[1][0]) == ("resnet18.a1_in1k", "a1_in1k")  # type: ignore[index]
     models.register()
     assert state() == before
 

@@ -264,6 +264,15 @@ def test_more_files_and_fewer_files_share_rows(data: Path, folder: Path, decoded
     assert len(decoded) >= 30
 
 
+def test_rows_of_unreadable_files_are_not_shared(data: Path, folder: Path):
+    samples = find_samples(data)
+    samples.path(2).write_bytes(b"")
+    opened(samples, folder)
+    images = opened(samples.select(np.arange(5)), folder)
+    assert list(images.unreadable) == [os.fsdecode(samples.paths[2])]
+    check(images)
+
+
 # ------------------------------------------------------------------------------------------------------------ bad files
 
 
@@ -471,6 +480,37 @@ def test_remains_make_room(data: Path, folder: Path, monkeypatch: pytest.MonkeyP
     (folder / ".x-16-0.lock").touch()
     monkeypatch.setattr(entries.shutil, "disk_usage", lambda _: SimpleNamespace(free=0 if remains.exists() else 10**9))
     check(opened(find_samples(data), folder))
+
+
+def test_what_gets_a_name_is_on_the_disk(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A power cut leaves names without content where files were not flushed before they were renamed."""
+    flushed: dict[int, bytes] = {}
+    fsync, replace, rename = os.fsync, os.replace, os.rename
+
+    def is_flushed(path: Path) -> bool:
+        return flushed.get(path.stat().st_ino) == path.read_bytes()
+
+    def watched_fsync(file: int) -> None:
+        fsync(file)
+        flushed[os.fstat(file).st_ino] = os.pread(file, os.fstat(file).st_size, 0)
+
+    def watched_replace(source: Path, target: Path) -> None:
+        assert is_flushed(source)
+        assert is_flushed(source.parent / "pixels.npy"), "rows must be there before readable.npy names them"
+        replace(source, target)
+        renamed.append(target)
+
+    def watched_rename(source: Path, target: Path) -> None:
+        assert all(is_flushed(path) for path in source.iterdir())
+        rename(source, target)
+        renamed.append(target)
+
+    renamed: list[Path] = []
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    opened(find_samples(data), folder)
+    assert [path.name for path in renamed] == ["readable.npy", published(folder)[0].name]
 
 
 @pytest.mark.slow

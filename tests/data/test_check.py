@@ -9,7 +9,7 @@ from PIL import Image
 
 from tabzoo import cli
 from tabzoo.data.__main__ import main
-from tabzoo.data.check import compare
+from tabzoo.data.check import FEW_IMAGES, compare
 from tabzoo.data.industrial import INDUSTRIAL, manifest
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError
@@ -18,7 +18,7 @@ from tabzoo.errors import InputError
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return make_toy_factory(
-        tmp_path / "factory", size=40, train=6, test_good=2, test_defect=2, classes=("capsule", "wood_grain")
+        tmp_path / "factory", size=40, train=FEW_IMAGES, test_good=2, test_defect=2, classes=("capsule", "wood_grain")
     )
 
 
@@ -31,10 +31,10 @@ def checked(folder: Path, capsys: pytest.CaptureFixture[str], code: int) -> dict
 def test_a_clean_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = checked(folder, capsys, 0)
     assert report["layout"] == "mvtec"
-    assert report["total"] == 2 * (6 + 2 + 2)
+    assert report["total"] == 2 * (FEW_IMAGES + 2 + 2)
     assert report["problems"] == []
     capsule = report["classes"]["capsule"]  # type: ignore[index]
-    assert capsule["train"] == {"good": 6}
+    assert capsule["train"] == {"good": FEW_IMAGES}
     assert capsule["test"]["good"] == 2
     assert sum(capsule["test"].values()) == 4
     assert capsule["masks"] == 2
@@ -43,7 +43,7 @@ def test_a_clean_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(folder)]) == 0
     shown = capsys.readouterr().out
-    assert "layout mvtec, 20 images, 2 classes" in shown
+    assert "layout mvtec, 18 images, 2 classes" in shown
     assert "40x40 RGB" in shown
     assert shown.splitlines()[-1].strip().endswith(f"--data {folder} --output runs/mine")
     (folder / "wood_grain").rename(folder.parent / "elsewhere")
@@ -71,7 +71,7 @@ def test_every_kind_of_problem(folder: Path, capsys: pytest.CaptureFixture[str])
         "is empty",
         "40x20, the image 40x40",
         "without a mask",
-        "3 good",
+        "2 good",
     ):
         assert part in text
 

@@ -473,10 +473,12 @@ def test_palette_mask_goes_by_colour(tmp_path: Path):
     assert np.array_equal(read_mask(tmp_path / "m.png"), FRAME)
 
 
-def test_mask_is_resized_to_the_nearest_pixel(tmp_path: Path):
-    path = written(tmp_path, MASKS[0])
-    expected = Image.fromarray(FRAME.astype(np.uint8)).resize((16, 16), Image.Resampling.NEAREST)
-    assert np.array_equal(read_mask(path, size=16), np.asarray(expected))
+@pytest.mark.parametrize("size", [16, 5])
+def test_mask_is_resized_to_the_nearest_pixel(size: int, tmp_path: Path):
+    noise = np.random.default_rng(0).random((30, 44)) < 0.3
+    Image.fromarray(noise).save(tmp_path / "m.png")
+    rows, columns = (((np.arange(size) + 0.5) * side / size).astype(int) for side in noise.shape)
+    assert np.array_equal(read_mask(tmp_path / "m.png", size=size), noise[np.ix_(rows, columns)])
 
 
 def test_mask_turns_with_its_image(tmp_path: Path):
@@ -494,6 +496,13 @@ def test_pillows_warnings_stay_inside_and_are_no_errors(tmp_path: Path):
         warnings.simplefilter("error")
         for path in paths:
             read_image(path)
+
+
+def test_bombs_are_refused_whatever_limit_other_code_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    bomb = next(case for case in BAD_FILES if case.name == "bomb-just-over.png")
+    with pytest.raises(ImageError, match="decompression bomb"):
+        read_image(written(tmp_path, bomb))
 
 
 def test_a_large_image_that_pillow_only_warns_of(tmp_path: Path):

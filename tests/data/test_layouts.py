@@ -242,6 +242,7 @@ def test_ksdd2(inside: str, tmp_path: Path):
         b"train/10004_GT.png",
         b"test/20003_GT.png",
     ]
+    assert not samples.masks[samples.labels == 0].any()  # an empty mask tells no more than "good" does
     strays = "2 files (10001 (copy).png, 10001_GT (copy).png)"
     assert samples.notes == (f"train: left out, not NNNNN.png with its NNNNN_GT.png: {strays}",)
 
@@ -569,9 +570,10 @@ def test_select(tmp_path: Path):
     mvtec_class(tmp_path, "a")
     mvtec_class(tmp_path, "b")
     samples = find_samples(tmp_path)
-    some = samples.select([10, 9])
-    assert paths(some) == ["b/train/good/001.png", "b/train/good/000.png"]
-    assert (some.classes, some.class_ids.tolist()) == (("a", "b"), [1, 1])
+    some = samples.select([17, 10, 0])
+    assert table(some) == [table(samples)[i] for i in (17, 10, 0)]
+    assert [some.mask_path(i) for i in range(3)] == [samples.mask_path(i) for i in (17, 10, 0)]
+    assert (some.classes, some.class_ids.tolist()) == (("a", "b"), [1, 1, 0])
     dropped = samples.select(samples.class_ids == 1, drop=True)
     assert (dropped.classes, set(dropped.class_ids.tolist()), len(dropped)) == (("b",), {0}, 9)
     assert len(samples.select([])) == len(samples.select(np.zeros(18, bool))) == 0
@@ -607,6 +609,15 @@ def test_csv_manifest(tmp_path: Path):
     ]
     assert samples.mask_path(0) == tmp_path / "m/3.png"
     assert samples.path(3) == Path("/abs/4.png")
+
+
+def test_masks_of_a_manifest_follow_their_images(tmp_path: Path):
+    (tmp_path / "list.csv").write_text(
+        "path,class,split,label,mask\n2.png,nut,test,bad,b.png\n0.png,nut,test,Good,\n1.png,nut,test,bad,a.png\n"
+    )
+    samples = find_samples(tmp_path / "list.csv")
+    assert [row[2:] for row in table(samples)] == [("good", "0.png"), ("bad", "1.png"), ("bad", "2.png")]
+    assert samples.masks.tolist() == [b"", b"a.png", b"b.png"]
 
 
 def test_manifest_from_a_german_excel(tmp_path: Path):

@@ -122,7 +122,7 @@ def _bend(content: bytes, draw: random.Random) -> bytes:
     return json.dumps(whole).encode()
 
 
-def test_every_tensor_type_of_weights_is_read_and_no_other(tmp_path: Path) -> None:
+def test_every_type_of_weights_is_read_and_nothing_that_is_no_number(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64):
         path.write_bytes(save({"weight": torch.ones(2, dtype=dtype)}))
@@ -130,6 +130,10 @@ def test_every_tensor_type_of_weights_is_read_and_no_other(tmp_path: Path) -> No
     for value in (torch.ones(2, dtype=torch.uint8), torch.ones(2).to(torch.float8_e4m3fn)):
         path.write_bytes(save({"weight": value}))
         with pytest.raises(WeightsError, match=r"weight is of type torch\.\w+, which no weights of tabzoo are"):
+            read_tensors(path)
+    for value in (float("nan"), float("-inf")):
+        path.write_bytes(save({"bias": torch.ones(2), "weight": torch.tensor([1.0, value])}))
+        with pytest.raises(WeightsError, match="weight holds values that are no finite numbers"):
             read_tensors(path)
     path.write_bytes(save({}))
     with pytest.raises(WeightsError, match="holds no tensors"):

@@ -151,7 +151,7 @@ def test_features_only_has_the_files_weights(feature_cls: str | None, small_fold
 @pytest.mark.parametrize(
     "options", [{}, {"num_classes": 10}, {"features_only": True}, {"features_only": True, "in_chans": 1}]
 )
-@pytest.mark.parametrize("change", ["missing", "prefixed", "renamed", "more", "shape"])
+@pytest.mark.parametrize("change", ["missing", "prefixed", "renamed", "more", "surplus", "shape"])
 def test_what_does_not_arrive_is_an_error(
     change: str, options: dict[str, Any], small_folder: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +161,7 @@ def test_what_does_not_arrive_is_an_error(
         "prefixed": {f"backbone.{key}": value for key, value in state.items()},
         "renamed": {key.replace("layer2", "layer_2"): value for key, value in state.items()},
         "more": {**state, "fc.weight": torch.zeros(3, 3)},
+        "surplus": {**state, "layer5.0.conv1.weight": torch.zeros(3, 3)},
         "shape": {key: value[:1] if key == "layer1.0.conv1.weight" else value for key, value in state.items()},
     }[change]
     (tmp_path / "config.json").write_bytes((small_folder / "config.json").read_bytes())

@@ -102,6 +102,18 @@ def test_the_same_again_changes_nothing_and_another_content_is_refused(
     second = publish(pack(other, REPOSITORY, version="v2"))
     assert hub.repositories[REPOSITORY].refs == {"main": second, "v1": first, "v2": second}
     assert held(hub, "v1")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    with pytest.raises(WeightsError, match=rf"has v1 already \(commit {first}\)"):  # which is no longer the newest
+        publish(pack(other, REPOSITORY))
+    assert hub.repositories[REPOSITORY].refs == {"main": second, "v1": first, "v2": second}
+
+
+def test_a_version_gets_no_more_files(hub: HubServer, folder: Path) -> None:
+    publish(pack(folder, REPOSITORY))
+    before = dict(hub.repositories[REPOSITORY].refs)
+    (folder / "figures" / "samples.png").write_bytes(b"\x89PNG samples")
+    with pytest.raises(WeightsError, match=r"has v1 already .*, with another figures/samples\.png"):
+        publish(pack(folder, REPOSITORY))
+    assert hub.repositories[REPOSITORY].refs == before
 
 
 @pytest.mark.parametrize(
@@ -203,6 +215,11 @@ def test_private_login_and_no_answer(hub: HubServer, folder: Path, monkeypatch: 
         publish(pack(folder, REPOSITORY))
 
 
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
 def change_json(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
@@ -210,7 +227,10 @@ def change_json(path: Path, **values: object) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"code"), r"holds pytorch_model\.bin"),
+        *(
+            (lambda folder, name=f"model.{ending}": (folder / name).write_bytes(b"code"), rf"holds model\.{ending};")
+            for ending in ("bin", "ckpt", "pkl", "pickle", "pt", "pth")
+        ),
         (lambda folder: change_json(folder / "tabzoo.json", license="unspecified"), 'licence is "unspecified"'),
         (lambda folder: change_json(folder / "tabzoo.json", license="mit"), '"mit" in tabzoo.json and "cc-by'),
         (
@@ -219,6 +239,8 @@ def change_json(path: Path, **values: object) -> None:
         ),
         (lambda folder: change_json(folder / "tabzoo.json", data="/home/me/images"), "an absolute path, /home/me"),
         (lambda folder: (folder / "recipe.yaml").write_text(r"data: C:\images"), r"an absolute path, C:\\images"),
+        (lambda folder: append(folder / "README.md", "Trained on /data/images.\n"), "an absolute path, /data/images"),
+        (lambda folder: append(folder / "metrics.jsonl", '{"data": "file:///x"}\n'), "an absolute path, file://"),
         (lambda folder: (folder / "README.md").unlink(), "expected the card"),
         (lambda folder: (folder / "README.md").write_text(f"---\na: [\n---\n# {NAME}\n"), "metadata .* can't be read"),
         (lambda folder: os.truncate(folder / "model.safetensors", 1000), "not the file it should be"),

@@ -10,12 +10,14 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 from small import contents
 
 import tabzoo
 from tabzoo import models
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub import store
+from tabzoo.hub.files import Digest
 
 
 @pytest.fixture
@@ -89,6 +91,19 @@ def test_names_that_can_not_be(name: str, message: str, own: Path, home: Path) -
     with pytest.raises(InputError, match=message):
         store.install(name, own)
     assert not home.exists() or list((home / "weights").iterdir()) == []
+
+
+def test_weights_that_do_not_load_are_not_installed(own: Path, home: Path) -> None:
+    """Even where the record is right: a tensor of the architecture is missing."""
+    tensors = load_file(own / "model.safetensors")
+    del tensors["layer1.0.conv1.weight"]
+    save_file(tensors, own / "model.safetensors")
+    record = json.loads((own / "tabzoo.json").read_text())
+    record["weights"] |= Digest.of(own / "model.safetensors")._asdict()
+    (own / "tabzoo.json").write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match="does not fit test_resnet"):
+        store.install("test_resnet.mine", own)
+    assert list((home / "weights").iterdir()) == []
 
 
 def test_what_can_not_be_installed_leaves_nothing(own: Path, home: Path, tmp_path: Path) -> None:

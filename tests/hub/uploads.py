@@ -20,7 +20,11 @@ class UploadHandler(Handler):
         self._serve(self._ask if self.path.startswith("/api/") else self._download)
 
     def do_POST(self) -> None:  # noqa: N802
-        self._content = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        self._content = self.rfile.read(length)
+        if len(self._content) < length:  # The client died in the middle.
+            self.close_connection = True
+            return
         self._serve(self._ask)
 
     do_PUT = do_POST  # noqa: N815
