@@ -111,14 +111,25 @@ class ClassImages:
         """Centre crops of images of the data set, uint8 [B, H, W, 3]."""
         return self._cropped(self._images.batch(rows))
 
-    def digest(self) -> str:
-        """SHA-256 of the decoded images, labels and masks that are fitted to and tested on, in hex."""
-        digest = hashlib.sha256()
+    def digest(self, *, mask_files: bool = False) -> str:
+        """SHA-256 of the decoded images, labels and masks that are fitted to and tested on, in hex.
+
+        Args:
+            mask_files: Of the files of the masks, too, which hold more than what is left of them at the images' size.
+        """
+        digest, samples = hashlib.sha256(), self._images.samples
         for rows in (self.normals, self._tested):
-            digest.update(self._images.samples.labels[rows].tobytes() + b"\0")
+            digest.update(samples.labels[rows].tobytes() + b"\0")
             for part in np.array_split(rows, math.ceil(len(rows) / _AT_A_TIME)) if len(rows) else []:
-                for tensor in (self._images.batch(part), self._images.masks(part)):
+                masks = self._images.masks(part)
+                for tensor in (self._images.batch(part), masks):
                     digest.update(tensor.cpu().numpy().tobytes())
+                # A defect whose mask is empty at this size is measured otherwise than one without a mask.
+                has_mask = (samples.labels[part] != 0) & (samples.masks[part] != b"")
+                if (empty := has_mask & ~masks.flatten(1).any(1).cpu().numpy()).any():
+                    digest.update(b"empty" + empty.tobytes())
+        for path in map(samples.mask_path, self._tested.tolist()) if mask_files else ():
+            digest.update(b"\0" if path is None else hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
 
     def draw(self, *, shots: int | None, seed: int, test: str, number: int = 0) -> Drawn:

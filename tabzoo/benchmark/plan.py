@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesis
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor, try_out
@@ -134,15 +135,16 @@ class Plan:
         for name in self.options.method:
             # Before any image is decoded: what can't be fetched is found out at once.
             built = [self._identify(*pair, name) for pair in itertools.product(self.backbones, self.options.seeds)]
-            images = {of_class: of_class.digest() for of_class in self.images(name)}
+            full = self.options.full_resolution
+            images = {of_class: of_class.digest(mask_files=full) for of_class in self.images(name)}
             targets = [of_class for of_class in images if of_class.name in self._samples.classes]
             several = self.options.shots or METHODS[name].shots or (None,)
-            for (backbone, seed, settings, weights), shots in itertools.product(built, several):
+            for (backbone, seed, settings, weights, statistics), shots in itertools.product(built, several):
                 for of_class in targets:
                     of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
                     others = self._others(name, of_class, list(images), shots or 0) if METHODS[name].few_shot else ()
                     data = _digest_of([images[one] for one in (of_class, *others)])
-                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test)
+                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test, *statistics)
                     key = row_key({"decides": decides})
                     yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data, others)
 
@@ -212,8 +214,10 @@ class Plan:
             )
         return resize, crop
 
-    def _identify(self, backbone: Backbone, seed: int, name: str) -> tuple[Backbone, int, dict[str, Any], str]:
-        """A backbone and a seed, with the settings of a method on it and the hash of its weights."""
+    def _identify(
+        self, backbone: Backbone, seed: int, name: str
+    ) -> tuple[Backbone, int, dict[str, Any], str, tuple[tuple[float, ...], ...]]:
+        """A backbone and a seed; settings of a method on it, the hash of its weights, statistics that are not ImageNet's."""
         resize, crop = self._sizes(name)
         extractor, method = self.build(backbone, name, seed)
         try_out(extractor, backbone.name, crop)
@@ -221,7 +225,10 @@ class Plan:
         normalised = {} if METHODS[name].normalised else {"normalised": False}
         sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name)}
         settings = {**sizes, "amp": self.amp.amp, **pixels, **normalised, **method.settings}
-        return backbone, seed, settings, extractor.sha256()
+        # ImageNet's mean and standard deviation are left out: rows were keyed without any before.
+        imagenet = (extractor.mean, extractor.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        statistics = (extractor.mean, extractor.std) if METHODS[name].normalised and not imagenet else ()
+        return backbone, seed, settings, extractor.sha256(), statistics
 
 
 def _digest_of(digests: Sequence[str]) -> str:

@@ -1,14 +1,52 @@
-"""Rows of results as a run would write them."""
+"""Options of small runs, batches of images, and rows of results as a run would write them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
+from tabzoo.benchmark.methods import ImageBatches
+from tabzoo.benchmark.plan import Options
 from tabzoo.benchmark.results import Row, row_key
 
 MakeRow = Callable[..., Row]
+MakeOptions = Callable[..., Options]
+
+SMALL = "random:test_resnet"
+"""timm's smallest ResNet."""
+
+
+@pytest.fixture
+def options(toy: Path, tmp_path: Path) -> MakeOptions:
+    """Options of a run of a second on the toy factory, with changes."""
+
+    def make(**changes: object) -> Options:
+        values: dict[str, object] = {
+            **{"backbone": [SMALL], "method": ["padim"], "data": str(toy), "output": tmp_path / "out"},
+            **{"resize": 40, "crop": 32, "cache": "ram", "workers": 0, "device": "cpu"},
+        }
+        return Options(**(values | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+class Batches(list[Tensor]):
+    """Batches as methods take them: the length is the number of images."""
+
+    def __len__(self) -> int:
+        return sum(len(batch) for batch in self)
+
+    def take(self, rows: Tensor) -> Tensor:
+        return torch.cat(self)[rows]
+
+
+@pytest.fixture(scope="session")
+def batches() -> Callable[[Iterable[Tensor]], ImageBatches]:
+    return Batches
 
 
 @pytest.fixture

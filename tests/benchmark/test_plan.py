@@ -1,0 +1,269 @@
+"""A row's key: it changes with everything that the row's numbers depend on, and with nothing else."""
+
+import dataclasses
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+from PIL import Image
+from timm.models import save_for_hf
+
+from tabzoo.benchmark.methods import METHODS, MethodSpec
+from tabzoo.benchmark.plan import Options, Plan
+from tabzoo.benchmark.results import row_key
+from tabzoo.data.toy import make_toy_factory
+
+MakeOptions = Callable[..., Options]
+
+CHANGED: dict[str, object] = {
+    "backbone": ["random"],
+    "method": ["patchcore"],
+    "seeds": [1],
+    "shots": [4],
+    "test": "synthetic",
+    "resize": 48,
+    "crop": 24,
+    "resampling": "bilinear",
+    "amp": "bf16",
+    "full_resolution": True,
+    "budget": "quick",
+    "settings": {"padim": {"channels": 7}},
+}
+"""Option to a value that is not the fixture's, each of which must give another row."""
+SAME: dict[str, object] = {
+    "data": "elsewhere",  # the images count, not where they are
+    "output": Path("elsewhere"),
+    "layout": "mvtec",
+    "classes": ["capsule", "hex_nut"],
+    "batch_size": 7,
+    "device": "auto",
+    "oracle": True,  # a column beside the row's
+    "cache": "off",
+    "cache_dir": "elsewhere",
+    "workers": 2,
+}
+"""Options that can't change a number, rounding apart."""
+
+
+def keys(options: Options) -> dict[str, str]:
+    """Class to the key of its row."""
+    return {job.images.name: job.key for job in Plan(options).jobs()}
+
+
+def key(options: Options) -> str:
+    return keys(options)["capsule"]
+
+
+@pytest.fixture
+def data(toy: Path, tmp_path: Path) -> Path:
+    """A copy of the toy factory, to change."""
+    return shutil.copytree(toy, tmp_path / "factory")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A folder of weights, to change."""
+    folder = tmp_path / "weights"
+    save_for_hf(timm.create_model("test_resnet", num_classes=0), folder, safe_serialization=True)
+    return folder
+
+
+def test_every_option_is_known_to_change_the_key_or_not() -> None:
+    """A new one joins `CHANGED`, and the key, or `SAME` if no number can depend on it."""
+    assert {field.name for field in dataclasses.fields(Options)} == CHANGED.keys() | SAME.keys()
+
+
+def test_keys_of_finished_rows_stay(options: MakeOptions) -> None:
+    """If this fails, users' rows are all computed again: leave new parts out of the key while they are neutral."""
+    (job,) = Plan(options(backbone=["random"], classes=["capsule"], shots=[4], seeds=[3])).jobs()
+    assert job.settings == {
+        **{"resize": 40, "crop": 32, "resampling": "lanczos", "amp": "off"},
+        **{"layers": ["layer1", "layer2", "layer3"], "channels": 100, "regularisation": 0.01, "sigma": 4.0},
+    }
+    decides = [job.weights_sha256, job.data_sha256, "capsule", "padim", job.settings, 3, 4, "real"]
+    assert job.key == row_key({"decides": decides})
+    assert row_key({"decides": ["weights", 1, None]}) == "f33512f9dd1a8c6f"
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_options_that_change_the_key(name: str, options: MakeOptions) -> None:
+    method = ["simplenet"] if name == "budget" else ["padim"]  # PaDiM is always quick
+    first, other = (
+        key(options(**{"method": method, "classes": ["capsule"]} | change)) for change in ({}, {name: CHANGED[name]})
+    )
+    assert first != other
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_options_that_do_not_change_the_key(
+    name: str, options: MakeOptions, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = options(data=str(data), method=["simplenet"], classes=["capsule"])
+    first = key(base)
+    if name == "data":
+        data.rename("elsewhere")
+    assert key(dataclasses.replace(base, **{name: SAME[name]})) == first  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_of_a_method_changes_the_key(method: str, options: MakeOptions) -> None:
+    backbone = "random:resnet10t" if method == "rd4ad" else options().backbone[0]
+    plan = Plan(options(method=[method], backbone=[backbone], classes=["capsule"], shots=[2], resize=64, crop=64))
+    found = {next(plan.jobs()).key}
+    fields = dataclasses.fields(METHODS[method].settings)
+    for field in fields:
+        other = 7 if field.default is None else field.default / 2 if isinstance(field.default, float) else 3
+        assert other != field.default
+        plan.options = dataclasses.replace(plan.options, settings={method: {field.name: other}})
+        found.add(next(plan.jobs()).key)
+    assert len(found) == 1 + len(fields)
+
+
+SPEC: dict[str, object] = {
+    "layers": ("/4", "/8"),
+    "resize": 36,
+    "crop": 28,
+    "resampling": "bilinear",
+    "normalised": False,
+    "quick": {"channels": 7},
+}
+"""What else a method's numbers depend on, and another value; `build` and `settings` are the method itself."""
+
+
+def test_every_part_of_a_method_is_known_to_change_the_key_or_not() -> None:
+    refusals, which_rows = {"multiple", "smallest"}, {"shots", "oracle", "few_shot"}
+    others = {"build", "settings"} | refusals | which_rows
+    assert {field.name for field in dataclasses.fields(MethodSpec)} == SPEC.keys() | others
+
+
+@pytest.mark.parametrize("name", SPEC)
+def test_parts_of_a_method_that_change_the_key(
+    name: str, options: MakeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(resize=None, crop=None, budget="quick", classes=["capsule"])
+    spec = dataclasses.replace(METHODS["padim"], resize=40, crop=32)
+    monkeypatch.setitem(METHODS, "padim", spec)
+    first = key(chosen)
+    monkeypatch.setitem(METHODS, "padim", dataclasses.replace(spec, **{name: SPEC[name]}))  # type: ignore[arg-type]
+    assert key(chosen) != first
+
+
+@pytest.mark.parametrize(
+    ("method", "constant"),
+    [*((method, "_SIGMA") for method in METHODS), ("patchcore", "_PROJECTED"), ("regad", "_MOMENTUM")],
+)
+def test_constants_of_a_method_that_change_the_key(
+    method: str, constant: str, options: MakeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = "random:resnet10t" if method == "rd4ad" else options().backbone[0]
+    chosen = options(method=[method], backbone=[backbone], classes=["capsule"], shots=[2], resize=64, crop=64)
+    first = key(chosen)
+    monkeypatch.setattr(importlib.import_module(f"tabzoo.benchmark.methods.{method}"), constant, 5)
+    assert key(chosen) != first
+
+
+def paint(path: Path, value: int = 255) -> None:
+    """Changes the middle of a picture."""
+    pixels = np.array(Image.open(path))
+    pixels[20:28, 20:28] = np.where(pixels[20:28, 20:28] > 127, 0, value)
+    Image.fromarray(pixels).save(path)
+
+
+def image(data: Path, part: str, *, good: bool = True) -> Path:
+    """The first good or defective one, or mask of a defect, of capsules."""
+    folders = [folder for folder in sorted((data / "capsule" / part).iterdir()) if (folder.name == "good") == good]
+    return min(folders[0].iterdir())
+
+
+def relabel(data: Path) -> None:
+    path = image(data, "test", good=True)
+    path.rename(image(data, "test", good=False).with_name("relabelled.png"))
+
+
+CONTENT: dict[str, Callable[[Path], object]] = {
+    "an image fitted to": lambda data: paint(image(data, "train")),
+    "a good image tested on": lambda data: paint(image(data, "test")),
+    "a defective image": lambda data: paint(image(data, "test", good=False)),
+    "a mask": lambda data: paint(image(data, "ground_truth", good=False)),
+    "one image fitted to fewer": lambda data: image(data, "train").unlink(),
+    "one image tested on fewer": lambda data: image(data, "test").unlink(),
+    "one mask fewer": lambda data: image(data, "ground_truth", good=False).unlink(),
+    "a label": relabel,
+}
+
+
+@pytest.mark.parametrize("what", CONTENT)
+def test_images_that_change_the_key(what: str, options: MakeOptions, data: Path) -> None:
+    chosen = options(data=str(data))
+    before = keys(chosen)
+    CONTENT[what](data)
+    after = keys(chosen)
+    assert [name for name in before if before[name] != after[name]] == ["capsule"]
+
+
+def test_masks_that_are_empty_at_the_methods_size_are_masks(options: MakeOptions, data: Path) -> None:
+    mask = image(data, "ground_truth", good=False)
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(mask)
+    chosen = options(data=str(data), classes=["capsule"])
+    empty = key(chosen)
+    mask.unlink()  # its image is now left out of pixel metrics
+    assert key(chosen) != empty
+
+
+def test_masks_in_full_count_at_full_resolution(options: MakeOptions, tmp_path: Path) -> None:
+    data = make_toy_factory(
+        *(tmp_path / "large",),
+        **{"size": 96, "train": 4, "test_good": 1, "test_defect": 1, "classes": ("capsule",)},  # type: ignore[arg-type]
+    )
+    small, full = (options(data=str(data), full_resolution=full) for full in (False, True))
+    before = key(small), key(full)
+    path = image(data, "ground_truth", good=False)
+    pixels = np.array(Image.open(path))
+    pixels[0, 0] = 255  # beyond what is looked up at 40 px
+    Image.fromarray(pixels).save(path)
+    assert key(small) == before[0]
+    assert key(full) != before[1]
+
+
+def test_images_of_other_classes_change_the_key_of_few_shot_methods_alone(options: MakeOptions, data: Path) -> None:
+    few, all_images = (
+        options(data=str(data), method=[name], classes=["capsule"], shots=[2], resize=48, crop=40)
+        for name in ("regad", "padim")
+    )
+    before = key(few), key(all_images)
+    paint(data / "hex_nut" / "train" / "good" / "000.png")
+    assert key(few) != before[0]
+    assert key(all_images) == before[1]
+
+
+@pytest.mark.parametrize("tensor", ["conv1.0.weight", "layer3.0.bn1.running_var"])
+def test_weights_that_change_the_key(tensor: str, options: MakeOptions, weights: Path) -> None:
+    chosen = options(backbone=[str(weights)], classes=["capsule"])
+    before = key(chosen)
+    state = safetensors.torch.load_file(weights / "model.safetensors")
+    state[tensor].view(-1)[0] += 1e-3
+    safetensors.torch.save_file(state, weights / "model.safetensors", metadata={"format": "pt"})
+    assert key(chosen) != before
+
+
+def test_statistics_of_the_backbone_change_the_key_where_they_are_used(options: MakeOptions, weights: Path) -> None:
+    chosen = [
+        options(backbone=[str(weights)], classes=["capsule"], method=[name], shots=[2], resize=48, crop=40)
+        for name in ("padim", "regad")
+    ]
+    path = weights / "config.json"
+    found = []
+    for name, values in (("mean", [0.5] * 3), ("mean", [0.4] * 3), ("std", [0.3] * 3)):
+        config = json.loads(path.read_text())
+        config["pretrained_cfg"][name] = values
+        path.write_text(json.dumps(config))
+        found.append([key(one) for one in chosen])
+    padim, regad = ({of_method[i] for of_method in found} for i in range(2))
+    assert (len(padim), len(regad)) == (3, 1)  # RegAD sees images in [0, 1]
