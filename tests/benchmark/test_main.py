@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tabzoo.benchmark.__main__ import main
 from tabzoo.benchmark.results import Row, append_row, read_rows
 
+SMALL = "random:test_resnet"
 FLAGS = {
     "run": """amp backbone batch-size budget cache cache-dir classes crop data device full-resolution layout
         method oracle output padim-channels padim-regularisation patchcore-neighbours patchcore-share
@@ -32,17 +34,20 @@ def test_flags_are_frozen(command: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_run_and_table(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out")
     arguments = ["--data", str(toy), "--classes", "capsule", "--resize", "40", "--crop", "32", "--workers", "0"]
-    assert main(["run", "--backbone", "random", "--method", "padim", "--output", out, *arguments]) == 0
+    assert main(["run", "--backbone", SMALL, "--method", "padim", "--output", out, *arguments]) == 0
     printed = capsys.readouterr().out
     assert "## padim on factory, all good training images" in printed
     assert f"Made in {out}" in printed
+    for name in ("maps/padim/capsule", "roc/padim"):
+        with Image.open(tmp_path / "out" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
     assert main(["table", out]) == 0
     assert capsys.readouterr().out == (tmp_path / "out" / "table.md").read_text()
 
 
 def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out")
-    run = ["run", "--backbone", "random", "--data", str(toy), "--output", out, "--classes", "capsule", "--workers", "0"]
+    run = ["run", "--backbone", SMALL, "--data", str(toy), "--output", out, "--classes", "capsule", "--workers", "0"]
     run += ["--resize", "40", "--crop", "32"]
     assert main([*run, "--padim-channels", "7", "--patchcore-share", "0.5", "--budget", "quick"]) == 0
     (row,) = read_rows(tmp_path / "out")
@@ -52,7 +57,7 @@ def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest
     assert [row.settings["resampling"] for row in read_rows(tmp_path / "out")] == ["lanczos", "bilinear"]
     capsys.readouterr()
     assert main([*run, "--padim-channels", "4000"]) == 2
-    assert capsys.readouterr().err == "error: --padim-channels 4000: the layers of this backbone have 448\n"
+    assert capsys.readouterr().err == "error: --padim-channels 4000: the layers of this backbone have 272\n"
 
 
 def test_table_of_several_folders(

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from torch import Tensor
 
 from tabzoo.benchmark.metrics import (
+    ClassMetrics,
     StreamingPixelAuroc,
     aupro,
     average_precision,
@@ -24,6 +26,9 @@ from tabzoo.benchmark.metrics import (
     pixel_auroc,
 )
 from tabzoo.errors import InputError
+
+PIXELS = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
+IMAGES = ("image_auroc", "image_average_precision", "image_f1_max")
 
 
 def planes(seed: int, *, levels: int | None, count: int = 6, side: int = 24) -> tuple[Tensor, Tensor]:
@@ -87,7 +92,7 @@ def test_pixel_auroc_is_scikit_learns(levels: int | None) -> None:
 @pytest.mark.parametrize("levels", [None, 1, 2, 20])
 def test_aupro_is_the_brute_force_one(levels: int | None, max_fpr: float) -> None:
     for seed in range(3):
-        maps, masks = planes(seed, levels=levels)
+        maps, masks = planes(seed, levels=levels, side=12 if levels is None else 24)
         expected = brute_force_aupro(maps.numpy(), masks.numpy(), max_fpr)
         assert aupro(maps, masks, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-9)
 
@@ -108,7 +113,12 @@ def test_planes_of_different_sizes() -> None:
     maps, masks = [*small_maps, *large_maps], [*small_masks, *large_masks]
     flat_maps, flat_masks = (torch.cat([plane.flatten() for plane in group]) for group in (maps, masks))
     assert pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(flat_masks, flat_maps), abs=1e-12)
-    assert 0 < aupro(maps, masks) < 1
+    # Where there is nothing, larger planes change the rate of false alarms alone: put all into planes of one size.
+    padded = [F.pad(plane, (0, 40 - plane.shape[1], 0, 40 - plane.shape[0]), value=-99) for plane in maps]
+    padded_masks = [F.pad(plane, (0, 40 - plane.shape[1], 0, 40 - plane.shape[0])) for plane in masks]
+    share = sum(int((mask == 0).sum()) for mask in masks) / sum(int((mask == 0).sum()) for mask in padded_masks)
+    expected = aupro(torch.stack(padded), torch.stack(padded_masks), max_fpr=0.3 * share)
+    assert aupro(maps, masks) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("levels", [None, 2])
@@ -133,18 +143,27 @@ def test_streaming_keeps_the_order_of_all_floats() -> None:
         assert streaming.compute() == (1.0 if cut != 4 else pytest.approx(1 - 0.5 / 16))  # -0 and 0 are equal
 
 
+def references(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor) -> dict[str, float]:
+    """All measures by scikit-learn, and AUPRO by brute force up to 0.3."""
+    values = {"aupro": brute_force_aupro(maps.numpy(), masks.numpy(), 0.3)}
+    for what, truth, ranked in (("image", labels, scores), ("pixel", masks.flatten(), maps.flatten())):
+        precision, recall, _ = precision_recall_curve(truth, ranked)
+        values[f"{what}_auroc"] = roc_auc_score(truth, ranked)
+        values[f"{what}_average_precision"] = average_precision_score(truth, ranked)
+        values[f"{what}_f1_max"] = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    return values
+
+
+def measures(found: ClassMetrics) -> dict[str, float | None]:
+    return {name: getattr(found, name) for name in (*IMAGES, *PIXELS)}
+
+
 def test_evaluate_gathers_all() -> None:
-    maps, masks = planes(3, levels=8)
-    labels, scores = masks.amax(dim=(1, 2)), maps.amax(dim=(1, 2))
+    maps, masks = planes(3, levels=8, count=10)
+    labels, scores = masks.amax(dim=(1, 2)), maps.mean(dim=(1, 2))
     found = evaluate(scores, labels, maps, masks)
     assert found.undefined_because == {}
-    assert found.image_auroc == image_auroc(scores, labels)
-    assert found.image_f1_max == f1_max(scores, labels)
-    assert found.image_average_precision == average_precision(scores, labels)
-    assert found.pixel_auroc == pixel_auroc(maps, masks)
-    assert found.pixel_average_precision == average_precision(maps.flatten(), masks.flatten())
-    assert found.pixel_f1_max == f1_max(maps.flatten(), masks.flatten())
-    assert found.aupro == aupro(maps, masks)
+    assert measures(found) == pytest.approx(references(scores, labels, maps, masks), abs=1e-9)
 
 
 def test_anomalous_images_without_a_mask_are_left_out_of_the_pixels() -> None:
@@ -154,14 +173,12 @@ def test_anomalous_images_without_a_mask_are_left_out_of_the_pixels() -> None:
     has_mask[1] = False
     masks[1] = 0  # as the cache gives it
     kept = [0, 2, 3, 4, 5]
-    found = evaluate(scores, labels, maps, masks, has_mask=has_mask)
-    assert found.pixel_auroc == pixel_auroc(maps[kept], masks[kept])
-    assert found.aupro == aupro(maps[kept], masks[kept])
-    assert found.image_auroc == image_auroc(scores, labels)
-
-
-PIXELS = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
-IMAGES = ("image_auroc", "image_average_precision", "image_f1_max")
+    found = measures(evaluate(scores, labels, maps, masks, has_mask=has_mask))
+    expected = references(scores, labels, maps, masks)
+    expected |= {
+        name: value for name, value in references(scores, labels, maps[kept], masks[kept]).items() if name in PIXELS
+    }
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +213,7 @@ def test_without_scipy_only_aupro_is_undefined(monkeypatch: pytest.MonkeyPatch) 
     found = evaluate(maps.amax(dim=(1, 2)), masks.amax(dim=(1, 2)), maps, masks)
     assert found.undefined_because == {"aupro": 'AUPRO needs SciPy: pip install "tabzoo[benchmark]"'}
     assert found.aupro is None
-    assert found.pixel_auroc == pixel_auroc(maps, masks)
+    assert found.pixel_auroc == pytest.approx(roc_auc_score(masks.flatten(), maps.flatten()), abs=1e-12)
 
 
 @pytest.mark.gpu

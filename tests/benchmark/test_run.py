@@ -12,17 +12,28 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from timm.models import save_for_hf
+from torch import Tensor
 
+from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
-from tabzoo.benchmark.methods import METHODS
+from tabzoo.benchmark.features import build_extractor
+from tabzoo.benchmark.methods import METHODS, ImageBatches
+from tabzoo.benchmark.metrics import ClassMetrics
 from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.results import RESULTS, Row, read_rows
 from tabzoo.benchmark.run import run
+from tabzoo.data.images import read_image
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.training.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("sketches")
+SMALL = "random:test_resnet"
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +41,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder, as far as the benchmark looks at it; trained on the toy factory's capsules alone."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
     torch.manual_seed(5)
-    save_for_hf(timm.create_model("resnet18", num_classes=0), folder, safe_serialization=True)
+    save_for_hf(timm.create_model("test_resnet", num_classes=0), folder, safe_serialization=True)
     (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"capsule": 16, "hex_nut": 99}}}))
     (folder / "recipe.yaml").write_text(Recipe(synthesis="nsa").to_yaml())
     return folder
-
-
-@pytest.fixture
-def options(toy: Path, tmp_path: Path) -> Callable[..., Options]:
-    def make(**changes: object) -> Options:
-        values: dict[str, object] = {
-            **{"backbone": ["random"], "method": ["padim"], "data": str(toy), "output": tmp_path / "out"},
-            **{"resize": 40, "crop": 32, "cache": "ram", "workers": 0, "device": "cpu"},
-        }
-        return Options(**(values | changes))  # type: ignore[arg-type]
-
-    return make
 
 
 @pytest.fixture
@@ -64,11 +63,11 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.slow
 def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path, tmp_path: Path) -> None:
-    table = run(options(backbone=["random", str(trained)], seeds=[0, 1]), progress=False)
+    table = run(options(backbone=[SMALL, str(trained)], seeds=[0, 1]), progress=False)
     rows = read_rows(tmp_path / "out")
     assert {(row.backbone, row.class_name, row.seed) for row in rows} == {
         (backbone, name, seed)
-        for backbone in ("random", "mine")
+        for backbone in (SMALL, "mine")
         for name in ("brushed_steel", "capsule", "hex_nut")
         for seed in (0, 1)
     }
@@ -83,30 +82,57 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
         assert (row.draw, row.test, row.shots) == (None, "real", None)
         assert (row.settings["resize"], row.settings["crop"]) == (40, 32)
     weights = {(row.backbone, row.seed): row.weights_sha256 for row in rows}
-    assert weights["random", 0] != weights["random", 1]
+    assert weights[SMALL, 0] != weights[SMALL, 1]
     assert weights["mine", 0] == weights["mine", 1]
-    assert "mine - random" in table
+    assert f"mine - {SMALL}" in table
     assert (tmp_path / "out" / "table.md").read_text() == table
     assert "image_auroc,capsule,mine" in (tmp_path / "out" / "table.csv").read_text()
     for name in ("maps/padim/brushed_steel", "maps/padim/capsule", "maps/padim/hex_nut", "roc/padim"):
-        assert np.asarray(Image.open(tmp_path / "out" / f"{name}.png")).std() > 1
+        assert (tmp_path / "out" / f"{name}.png").is_file()  # what is on them: test_pictures.py
 
 
-@pytest.mark.slow
-def test_finished_rows_are_not_computed_again(
-    options: Callable[..., Options], measured: list[str], trained: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["padim", "patchcore", "rd4ad", "simplenet"])
+def test_scores_are_the_methods_on_the_classs_images(
+    name: str, options: Callable[..., Options], toy: Path, tmp_path: Path, batches: Callable[..., ImageBatches]
 ) -> None:
+    """Squashed, cropped and normalised by hand, and with the extractor and the method of the row's seed."""
+    backbone = "random:resnet10t" if name == "rd4ad" else SMALL
+    settings: dict[str, object] = {"rd4ad": {"steps": 1, "lr": 1e-6}, "simplenet": {"steps": 2, "hidden": 8}}.get(
+        name, {}
+    )
+    chosen = options(method=[name], backbone=[backbone], classes=["capsule"], seeds=[3], resize=80, crop=64)
+    run(dataclasses.replace(chosen, settings={name: settings}), progress=False)
+    (row,) = read_rows(tmp_path / "out")
+    spec = METHODS[name]
+    extractor = build_extractor(backbone, layers=spec.layers, seed=3)
+    method = spec.build(extractor, 3, spec.settings(**settings))
+
+    def pictures(of: Samples) -> Tensor:
+        pixels = [read_image(of.path(i), size=80, resampling=spec.resampling)[8:72, 8:72] for i in range(len(of))]
+        scaled = torch.from_numpy(np.stack(pixels)).double() / 255
+        normalised = (scaled - torch.tensor(extractor.mean)) / torch.tensor(extractor.std)
+        return normalised.permute(0, 3, 1, 2).float().contiguous()
+
+    samples = find_samples(toy)
+    samples = samples.select(samples.class_ids == samples.classes.index("capsule"))
+    tested = samples.select(samples.split == TEST)
+    method.fit(batches([pictures(samples.select(samples.split == TRAIN))]))
+    expected = method.score(pictures(tested)).image_scores
+    for kind, label in (("good", 0), ("anomalous", 1)):
+        assert row.scores[kind] == pytest.approx(expected[tested.labels == label].tolist(), rel=1e-3)
+
+
+def test_finished_rows_are_not_computed_again(
+    options: Callable[..., Options], measured: list[str], tmp_path: Path
+) -> None:
+    """What changes a row's key: test_plan.py."""
     chosen = options(classes=["capsule"])
     first = run(chosen, progress=False)
     before = read_rows(tmp_path / "out")
     assert run(dataclasses.replace(chosen, batch_size=7), progress=False) == first  # no part of a row's identity
     assert len(measured) == 1
-    changes: tuple[dict[str, object], ...] = (
-        *({"seeds": [0, 1]}, {"backbone": ["random", str(trained)]}, {"shots": [4]}, {"crop": 24}, {"amp": True}),
-    )
-    for number, change in enumerate(changes, start=2):
-        run(dataclasses.replace(chosen, **change), progress=False)  # type: ignore[arg-type]
-        assert len(measured) == number, change
+    run(dataclasses.replace(chosen, seeds=[0, 1]), progress=False)
+    assert len(measured) == 2
     assert read_rows(tmp_path / "out")[:1] == before
 
 
@@ -128,7 +154,7 @@ def test_changed_images_and_weights_are_measured_again(
     options: Callable[..., Options], measured: list[str], toy: Path, trained: Path, tmp_path: Path
 ) -> None:
     data, weights = shutil.copytree(toy, tmp_path / "data"), shutil.copytree(trained, tmp_path / "mine")
-    chosen = options(data=str(data), backbone=[str(weights)])
+    chosen = options(data=str(data), backbone=[str(weights)], classes=["capsule", "hex_nut"])
     run(chosen, progress=False)
     shutil.move(str(data), tmp_path / "moved")
     measured.clear()
@@ -138,9 +164,9 @@ def test_changed_images_and_weights_are_measured_again(
     run(dataclasses.replace(chosen, data=str(tmp_path / "moved")), progress=False)
     assert measured == ["capsule"]
     torch.manual_seed(6)
-    save_for_hf(timm.create_model("resnet18", num_classes=0), weights, safe_serialization=True)
+    save_for_hf(timm.create_model("test_resnet", num_classes=0), weights, safe_serialization=True)
     run(dataclasses.replace(chosen, data=str(tmp_path / "moved")), progress=False)
-    assert len(measured) == 4
+    assert measured == ["capsule", "capsule", "hex_nut"]
 
 
 def test_shots_are_drawn_from_the_seed_and_saved(options: Callable[..., Options], tmp_path: Path) -> None:
@@ -153,7 +179,7 @@ def test_shots_are_drawn_from_the_seed_and_saved(options: Callable[..., Options]
 
 
 def test_synthetic_tests_are_labelled_a_proxy(options: Callable[..., Options], trained: Path, tmp_path: Path) -> None:
-    table = run(options(backbone=["random", str(trained)], test="synthetic", classes=["capsule"]), progress=False)
+    table = run(options(backbone=[SMALL, str(trained)], test="synthetic", classes=["capsule"]), progress=False)
     rows = read_rows(tmp_path / "out")
     assert {row.test for row in rows} == {"synthetic:cutpaste"}  # the trained one has seen NSA
     assert all(row.images == {"fitted": 12, "good": 4, "anomalous": 4} for row in rows)
@@ -175,7 +201,9 @@ def test_a_log_says_what_is_done(
     options: Callable[..., Options], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(options(classes=["capsule"], shots=[4]))
-    assert re.search(r"\d\d:\d\d:\d\d padim 4 shots random capsule seed 0: \d+ s\n", capsys.readouterr().err)
+    assert re.search(
+        r"\d\d:\d\d:\d\d padim 4 shots random:test_resnet capsule seed 0: \d+ s\n", capsys.readouterr().err
+    )
 
 
 @pytest.fixture
@@ -242,15 +270,30 @@ def test_without_scipy_aupro_alone_is_undefined(
     assert "pip install" in row.undefined_because["aupro"]
 
 
-def test_full_resolution_is_an_option(options: Callable[..., Options], tmp_path: Path) -> None:
+def test_full_resolution_is_an_option(
+    options: Callable[..., Options], toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[tuple[Tensor, Tensor]] = []
+    evaluate = measure.evaluate
+
+    def recording(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor, **more: Tensor) -> ClassMetrics:
+        evaluated.append((maps, masks))
+        return evaluate(scores, labels, maps, masks, **more)
+
+    monkeypatch.setattr(measure, "evaluate", recording)
     for chosen in (options(classes=["capsule"]), options(classes=["capsule"], full_resolution=True)):
         run(chosen, progress=False)
     small, full = read_rows(tmp_path / "out")
     assert full.settings == {**small.settings, "pixels": "full resolution"}
     assert full.image_auroc == small.image_auroc
-    assert small.pixel_auroc is not None
-    assert full.pixel_auroc != small.pixel_auroc
-    assert full.pixel_auroc == pytest.approx(small.pixel_auroc, abs=0.05)
+    (maps, masks), (full_maps, full_masks) = evaluated
+    assert [plane.shape for plane in (maps, masks)] == [(5, 32, 32)] * 2
+    for one, larger in zip(maps, full_maps, strict=True):  # 38 of 48 px are seen
+        assert torch.equal(F.interpolate(one[None, None], (38, 38), mode="bilinear")[0, 0], larger)
+    files = (toy / "capsule" / "ground_truth").glob("*/*.png")
+    assert {mask.numpy().tobytes() for mask in full_masks if mask.any()} == {
+        (np.asarray(Image.open(file))[5:43, 5:43] != 0).astype(np.uint8).tobytes() for file in files
+    }
     with pytest.raises(InputError, match="--full-resolution"):
         options(test="synthetic", full_resolution=True)
 
@@ -294,10 +337,14 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
 def test_training_that_diverges(
     options: Callable[..., Options], method: str, rates: dict[str, float], oracle: bool, tmp_path: Path
 ) -> None:
-    chosen = options(method=["padim", method], classes=["capsule"], resize=64, crop=64, shots=[2], oracle=oracle)
-    settings = {method: {"steps": 12, "batch_size": 4, **rates}}
+    backbone = "random:resnet10t" if method == "rd4ad" else SMALL
+    chosen = options(
+        **{"method": ["padim", method], "backbone": [backbone], "classes": ["capsule"]},
+        **{"resize": 64, "crop": 64, "shots": [2], "oracle": oracle},
+    )
+    settings = {method: {"steps": 4, "batch_size": 4, **rates}}
     with pytest.raises(
-        InputError, match=f"--method {method}: numbers of class capsule grew beyond all bounds with random"
+        InputError, match=f"--method {method}: numbers of class capsule grew beyond all bounds with {backbone}"
     ):
         run(dataclasses.replace(chosen, settings=settings), progress=False)
     assert [row.method for row in read_rows(tmp_path / "out")] == ["padim"]

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def defective(count: int, *, seed: int, side: int = 64) -> tuple[Tensor, Tensor]
 
 @pytest.fixture(scope="module")
 def extractor() -> FeatureExtractor:
-    return build_extractor("random", layers=METHODS["padim"].layers, seed=3)
+    return build_extractor("random:test_resnet", layers=METHODS["padim"].layers, seed=3)
 
 
 def embeddings(extractor: FeatureExtractor, images: Tensor, chosen: Sequence[int]) -> Array:
@@ -66,27 +68,30 @@ def reference(train: Array, test: Array, size: int) -> Array:
     return np.stack([gaussian_filter(plane, sigma=4) for plane in up.numpy()])
 
 
-def test_the_references_choice_of_channels(extractor: FeatureExtractor) -> None:
-    chosen = choose_channels(extractor.channels, 100, 1024)
-    starts = dict(zip(chosen, accumulate(extractor.channels.values(), initial=0), strict=False))
+def test_the_references_choice_of_channels() -> None:
+    resnet18 = {"layer1": 64, "layer2": 128, "layer3": 256}
+    chosen = choose_channels(resnet18, 100, 1024)
+    starts = dict(zip(chosen, accumulate(resnet18.values(), initial=0), strict=False))
     ids = {start + index for layer, start in starts.items() for index in chosen[layer]}
     assert {408, 9, 247, 435, 199, 165, 424, 405, 266, 51} <= ids  # the first ten, from its public code
     assert sorted(ids) == sorted(random.Random(1024).sample(range(448), 100))
-    wide = build_extractor("random:wide_resnet50_2", layers=("/4", "/8", "/16"))
-    assert Padim(wide, 0).settings["channels"] == 550
+    for widths, count in (((64, 128, 256), 100), ((256, 512, 1024), 550), ((500, 500), 550), ((40, 8), 48)):
+        channels = {f"layer{i}": width for i, width in enumerate(widths)}
+        extractor: Any = SimpleNamespace(channels=channels, layers=tuple(channels))
+        assert Padim(extractor, 0).settings["channels"] == count
 
 
 @pytest.mark.parametrize("count", [30, 130])
 def test_maps_and_scores_are_the_references(
     extractor: FeatureExtractor, count: int, batches: Callable[..., ImageBatches]
 ) -> None:
-    train, (test, masks) = pictures(count, seed=0), defective(12, seed=1)
+    train, (test, masks) = pictures(count, seed=0, side=48), defective(12, seed=1, side=48)
     padim = Padim(extractor, 1024)
     padim.fit(batches([train[:7], train[7:20], train[20:]]))
     parts = [padim.score(part) for part in test.split(5)]
     ours = Scores(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    chosen = random.Random(1024).sample(range(448), 100)
-    theirs = reference(*(embeddings(extractor, images, chosen) for images in (train, test)), size=64)
+    chosen = random.Random(1024).sample(range(272), 100)
+    theirs = reference(*(embeddings(extractor, images, chosen) for images in (train, test)), size=48)
     np.testing.assert_allclose(ours.anomaly_maps.numpy(), theirs, rtol=1e-5)
     np.testing.assert_allclose(ours.image_scores.numpy(), theirs.max(axis=(1, 2)), rtol=1e-5)
     labels, planes = masks.amax(dim=(1, 2)), torch.from_numpy(theirs)
@@ -132,7 +137,8 @@ def test_memory_is_that_of_the_shared_blocks(extractor: FeatureExtractor, batche
 
 
 @pytest.mark.slow
-def test_anomalib_gives_the_same(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
+def test_anomalib_gives_the_same(batches: Callable[..., ImageBatches]) -> None:
+    extractor = build_extractor("random", layers=METHODS["padim"].layers, seed=3)
     torch_model = pytest.importorskip("anomalib.models.image.padim.torch_model")
     theirs = torch_model.PadimModel(backbone="resnet18", pre_trained=False, n_features=100)
     theirs.feature_extractor.feature_extractor.load_state_dict(extractor.body.state_dict())

@@ -100,13 +100,13 @@ def test_heads_written_out() -> None:
 
 def test_training_written_out(batches: Callable[[Sequence[Tensor]], ImageBatches]) -> None:
     """Three epochs of two episodes, each epoch at its rate; the heads, which nobody keeps, show in what the others learn."""
-    extractor = build_extractor("random", layers=METHODS["regad"].layers, seed=3)
+    extractor = build_extractor("random:test_resnet", layers=METHODS["regad"].layers, seed=3)
     untouched, classes = extractor.sha256(), [images(3, 1), images(2, 2)]
     regad = Regad(extractor, 7, RegadSettings(epochs=3, batch_size=3, lr=0.01))
     regad.learn([batches([one]) for one in classes], 2)
 
     torch.manual_seed(7)
-    network, new_heads = Registration(extractor, [(12, 12), (6, 6), (3, 3)]), SiameseHeads(256)
+    network, new_heads = Registration(extractor, [(12, 12), (6, 6), (3, 3)]), SiameseHeads(192)
     body = copy.deepcopy(extractor.body).requires_grad_(True).train()
     transformers, heads = [state_of(one) for one in network.transformers], state_of(new_heads)
     weights = [one for state in (*transformers, heads) for one in state.values() if one.requires_grad]
