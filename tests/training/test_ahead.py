@@ -28,7 +28,7 @@ def test_order_and_how_far_ahead() -> None:
     assert list(one_ahead(make, [], CPU)) == []
 
 
-def test_an_error_comes_where_its_item_would_and_closing_ends_the_thread() -> None:
+def test_an_error_comes_where_its_item_would() -> None:
     def make(key: int) -> int:
         if key == 2:
             raise ValueError("no third one")
@@ -38,8 +38,23 @@ def test_an_error_comes_where_its_item_would_and_closing_ends_the_thread() -> No
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(ValueError, match="no third one"):
         next(items)
-    before = threading.active_count()
-    items = one_ahead(make, range(2), CPU)
-    next(items)
+
+
+def test_items_are_made_one_at_a_time_by_a_thread_that_closing_ends() -> None:
+    threads = set()
+    began = threading.Event()
+
+    def make(key: int) -> int:
+        threads.add(threading.current_thread())
+        if key == 0:
+            assert not began.wait(0.1)  # the second item's turn comes after this one's
+        else:
+            began.set()
+        return key
+
+    items = one_ahead(make, range(5), CPU)
+    assert [next(items), next(items)] == [0, 1]
+    (thread,) = threads
+    assert thread is not threading.current_thread()
     items.close()
-    assert threading.active_count() == before
+    assert not thread.is_alive()

@@ -13,8 +13,7 @@ from tabzoo.training.backbone import build_backbone, embedding_width
 
 
 @pytest.mark.parametrize(
-    ("name", "width"),
-    [("resnet18.tv_in1k", 512), ("resnet50", 2048), ("mobilenetv3_small_100", 1024), ("wide_resnet50_2.tv_in1k", 2048)],
+    ("name", "width"), [("resnet18.tv_in1k", 512), ("resnet50", 2048), ("mobilenetv3_small_100", 1024)]
 )
 def test_widths(name: str, width: int) -> None:
     backbone = build_backbone(name, init="random", seed=0)
@@ -22,42 +21,73 @@ def test_widths(name: str, width: int) -> None:
     assert not [key for key in backbone.state_dict() if key.startswith(("fc.", "classifier."))]
 
 
-def test_random_weights_follow_the_seed() -> None:
-    first, again, other = (build_backbone("resnet18", init="random", seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first.conv1.weight, again.conv1.weight)  # type: ignore[union-attr, arg-type]
-    assert not torch.equal(first.conv1.weight, other.conv1.weight)  # type: ignore[union-attr, arg-type]
+@pytest.mark.parametrize("training", [True, False])
+def test_asking_for_the_width_changes_nothing(training: bool) -> None:
+    backbone = build_backbone("test_resnet", init="random", seed=0).train(training)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    embedding_width(backbone, 32)
+    assert backbone.training is training
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_models_that_give_no_embedding() -> None:
+    with pytest.raises(InputError, match="gives no single embedding an image"):
+        embedding_width(torch.nn.Conv2d(3, 4, 1), 8)
+    with pytest.raises(InputError, match="does not take images of 8 x 8 px"):
+        embedding_width(torch.nn.Linear(5, 5), 8)
+
+
+def test_random_weights_follow_the_seed_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, again, other = (build_backbone("test_resnet", init="random", seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), expected)  # the caller's random numbers go on as if nothing had been drawn
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["conv1.0.weight"], other["conv1.0.weight"])
 
 
 def test_from_files(tmp_path: Path) -> None:
     theirs = torchvision.models.resnet18().eval()
-    torch.save(theirs.state_dict(), tmp_path / "torchvision.pth")
-    stock = timm.create_model("resnet18").eval()
-    safetensors.torch.save_file(stock.state_dict(), tmp_path / "timm.safetensors")
-    image = torch.rand(2, 3, 64, 64)
+    # torch < 0.4.1 did not save the counters of batch-norm.
+    state = {key: value for key, value in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "torchvision.pth")
     theirs.fc = torch.nn.Identity()
+    image = torch.rand(2, 3, 32, 32)
+    ours = build_backbone("resnet18.tv_in1k", init=str(tmp_path / "torchvision.pth"), seed=0).eval()
+    torch.testing.assert_close(ours(image), theirs(image), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])  # their classifiers have different names
+def test_from_timms_own_files(tmp_path: Path, name: str) -> None:
+    stock = timm.create_model(name).eval()
+    safetensors.torch.save_file(stock.state_dict(), tmp_path / "timm.safetensors")
     stock.reset_classifier(0)
-    for name, model in (("torchvision.pth", theirs), ("timm.safetensors", stock)):
-        ours = build_backbone("resnet18.tv_in1k", init=str(tmp_path / name), seed=0).eval()
-        torch.testing.assert_close(ours(image), model(image), rtol=1e-5, atol=1e-6)
+    image = torch.rand(2, 3, 32, 32)
+    ours = build_backbone(name, init=str(tmp_path / "timm.safetensors"), seed=0).eval()
+    torch.testing.assert_close(ours(image), stock(image), rtol=1e-5, atol=1e-6)
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    state = timm.create_model("resnet18", num_classes=0).state_dict()
-    torch.save({key: value for key, value in state.items() if key != "layer1.0.conv1.weight"}, tmp_path / "short.pth")
-    torch.save(state | {"conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    first = "layer1.0.conv1.weight"
+    torch.save({key: value for key, value in state.items() if key != first}, tmp_path / "short.pth")
+    torch.save(state | {"layer9.weight": torch.zeros(3)}, tmp_path / "long.pth")
+    torch.save(state | {first: torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "empty.safetensors").write_bytes(b"")
     for name, reason in {
-        "short.pth": "does not fit resnet18; 1 tensors are off, layer1.0.conv1.weight first",
-        "grey.pth": "conv1.weight first",
+        "short.pth": f"does not fit test_resnet; 1 tensors are off, {first} first",
+        "long.pth": "1 tensors are off, layer9.weight first",
+        "grey.pth": f"1 tensors are off, {first} first",
         "module.pth": "not a weights file that can be read safely",
         "list.pth": "expected a state dict",
         "empty.safetensors": "not a weights file that can be read safely",
         "none.pth": "neither 'pretrained', 'random' nor an existing file",
     }.items():
         with pytest.raises(InputError, match=reason):
-            build_backbone("resnet18", init=str(tmp_path / name), seed=0)
+            build_backbone("test_resnet", init=str(tmp_path / name), seed=0)
 
 
 def test_names() -> None:
@@ -82,9 +112,10 @@ def test_tabzoo_weights_as_a_start_are_not_published_yet() -> None:
 
 
 def test_cached_weights_are_used_when_the_hub_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = timm.create_model("resnet18").state_dict()
+    state = timm.create_model("test_resnet").state_dict()
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
-    backbone = build_backbone("resnet18.tv_in1k", init="pretrained", seed=0)
-    assert torch.equal(backbone.conv1.weight, state["conv1.weight"])  # type: ignore[union-attr, arg-type]
+    loaded = build_backbone("test_resnet.r160_in1k", init="pretrained", seed=0).state_dict()
+    assert set(state) - set(loaded) == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())

@@ -48,7 +48,27 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(
     assert ("step_00000002.pt is damaged" in caplog.text) is (damage != "hash gone")
 
 
-def test_nothing_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("flush", range(4))
+def test_a_save_that_breaks_off_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, flush: int
+) -> None:
+    """At each of its flushes to the disk: the checkpoint's, its folder's, the hash's, its folder's."""
+    flushed = []
+
+    def fsync(descriptor: int) -> None:
+        if len(flushed) == flush:
+            raise OSError("the disk is full")
+        flushed.append(descriptor)
+
+    save_checkpoint(tmp_path, 1, {"a": 1})
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="the disk is full"):
+        save_checkpoint(tmp_path, 2, {"a": 2})
+    assert latest(tmp_path) == (1 if flush < 3 else 2)
+    assert not caplog.text
+
+
+def test_nothing_is_executed(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return open, (str(tmp_path / "executed"),)
@@ -57,3 +77,4 @@ def test_nothing_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     save_checkpoint(tmp_path, 2, {"a": Hostile()})
     with pytest.raises(Exception, match="weights_only|Weights only"):
         load_latest_checkpoint(tmp_path)
+    assert not (tmp_path / "executed").exists()

@@ -31,8 +31,31 @@ def test_cosine_falls_to_zero_over_the_run() -> None:
 def test_warm_up() -> None:
     values = rates("cosine", steps_per_epoch=4, epochs=3, warmup_epochs=1)
     assert values[:4] == pytest.approx([0.4, 0.8, 1.2, 1.6])
-    assert values[4] == 2.0
-    assert values[5:] == sorted(values[5:], reverse=True)
+    assert values[4:] == pytest.approx([1 + math.cos(math.pi * step / 8) for step in range(8)])
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine_authors"])
+def test_warm_up_of_half_an_epoch_with_any_kind(kind: str) -> None:
+    assert rates(kind, steps_per_epoch=5, epochs=1, warmup_epochs=0.5) == pytest.approx([2 / 3, 4 / 3, 2, 2, 2])
+
+
+def test_a_resumed_run_goes_on_where_it_stopped() -> None:
+    sizes = {"steps_per_epoch": 4, "epochs": 3, "warmup_epochs": 1}
+    whole = rates("cosine", **sizes)
+    for done in (1, 4, 7):
+        first, second = (torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0) for _ in range(2))
+        schedule = learning_rate_schedule(first, "cosine", **sizes)  # type: ignore[arg-type]
+        for _ in range(done):
+            first.step()
+            schedule.step()
+        second.load_state_dict(first.state_dict())  # a checkpoint holds this and the number of steps
+        schedule = learning_rate_schedule(second, "cosine", **sizes, step=done)  # type: ignore[arg-type]
+        values = []
+        for _ in range(done, 12):
+            values.append(second.param_groups[0]["lr"])
+            second.step()
+            schedule.step()
+        assert values == pytest.approx(whole[done:])
 
 
 def test_the_authors_cosine_is_torchs_stepped_once_an_epoch() -> None:

@@ -31,9 +31,9 @@ def blobs(generator: np.random.Generator, count: int) -> list[NDArray[np.uint8]]
 @pytest.mark.parametrize("mixed", [False, True])
 def test_masks_of_any_form(images: Tensor, mixed: bool) -> None:
     generator = np.random.default_rng(0)
-    masks = blobs(generator, 150)
-    canvas = torch.zeros(150, SIZE, SIZE, dtype=torch.bool)
-    source, destination = (torch.zeros(150, SIZE, 3, SIZE, dtype=torch.int16) for _ in range(2))
+    masks = blobs(generator, 60)
+    canvas = torch.zeros(60, SIZE, SIZE, dtype=torch.bool)
+    source, destination = (torch.zeros(60, SIZE, 3, SIZE, dtype=torch.int16) for _ in range(2))
     expected = []
     for i, mask in enumerate(masks):
         h, w = mask.shape
@@ -49,7 +49,7 @@ def test_masks_of_any_form(images: Tensor, mixed: bool) -> None:
         source[i, :h, :, :w] = torch.from_numpy(patch[1:-1, 1:-1]).transpose(1, 2)
         destination[i, :h, :, :w] = torch.from_numpy(normal[top : top + h, left : left + w]).transpose(1, 2)
     rows, columns = (torch.tensor([mask.shape[axis] for mask in masks]) for axis in (0, 1))
-    ours = blend(source, destination, eroded(canvas), rows, columns, torch.full((150,), mixed))
+    ours = blend(source, destination, eroded(canvas), rows, columns, torch.full((60,), mixed))
     changed = equal = 0
     for i, reference in enumerate(expected):
         h, w, _ = reference.shape
@@ -59,7 +59,7 @@ def test_masks_of_any_form(images: Tensor, mixed: bool) -> None:
         assert difference.max() <= 1
         touched = (reference != before) | (blended != before)
         changed, equal = changed + int(touched.sum()), equal + int((touched & (difference == 0)).sum())
-    assert changed > 100_000
+    assert changed > 40_000
     assert equal / changed >= 0.998
 
 

@@ -1,5 +1,6 @@
 """CutPaste: what is pasted where, in which colours, one by one and all at once."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -48,6 +49,15 @@ def test_one_by_one_equals_all_at_once(images: Tensor, class_ids: Tensor, varian
         assert (made[0][1] != made[1][1]).float().mean() < 1e-5
 
 
+@pytest.mark.parametrize(("level", "shows"), [(101, False), (102, True)])
+def test_a_mean_change_of_one_level_is_no_anomaly(class_ids: Tensor, level: int, shows: bool) -> None:
+    params = CutPaste(class_ids, 64, 64, CutPasteSettings(jitter=0.0)).draw(0, 0, torch.arange(4))
+    for paste in (_paste_each, lambda *arguments: _paste_all(*arguments, 64 * 64)):
+        images, mask = torch.full((4, 3, 64, 64), 100, dtype=torch.uint8), torch.zeros(4, 1, 64, 64, dtype=torch.bool)
+        paste(images, mask, torch.full_like(images, level), params.cut[:, 0], params.paste[:, 0], params)
+        assert torch.equal(mask, (images > 100).all(1, keepdim=True) & shows)
+
+
 def test_a_scar_is_a_turned_piece(class_ids: Tensor) -> None:
     """A white image with a black piece pasted: as many pixels as the piece has, turned as drawn."""
     settings = CutPasteSettings(variant="scar", jitter=0.0, scar_width=(8, 8), scar_height=(30, 30))
@@ -73,6 +83,7 @@ def test_sizes_and_places_are_distributed_as_documented(class_ids: Tensor) -> No
         assert scipy.stats.ks_2samp(ours, plain).pvalue > 1e-3
     jitter = generator.random((2, COUNT))
     for k, boxes in enumerate((params.cut, params.paste)):
+        assert int((boxes[:, 0, :2] + boxes[:, 0, 2:]).max()) == 224
         share = (boxes[:, 0, 0].numpy() + jitter[k]) / (225 - height)
         assert scipy.stats.kstest(share, "uniform").pvalue > 1e-3
 
@@ -87,19 +98,43 @@ def test_scars_and_patches_are_equally_often(class_ids: Tensor) -> None:
     assert scipy.stats.kstest(angle.numpy() / 90 + 0.5, "uniform").pvalue > 1e-3
 
 
+def test_colours_and_all_else_are_drawn_as_documented(class_ids: Tensor) -> None:
+    """Each of the four factors, found again in matrix and lift, and independent of all else that is drawn."""
+    params = CutPaste(class_ids, 224, 224, CutPasteSettings(variant="scar")).draw(0, 0, torch.arange(COUNT))
+    colours, lift = params.colours.double(), params.lift.double()
+    gain = colours.sum(2)[:, 0]  # brightness times contrast
+    colours /= gain[:, None, None]
+    brightness = gain + lift
+    saturation = torch.linalg.det(colours).sqrt()  # hue is a rotation; of three axes all but the grey one shrink
+    grey = torch.tensor(GREY, dtype=torch.float64).expand(3, 3)
+    rotation = colours @ torch.linalg.inv(torch.lerp(grey, torch.eye(3).double(), saturation[:, None, None]))
+    sine, cosine = 3**0.5 / 2 * (rotation[:, 2, 1] - rotation[:, 1, 2]), (rotation.diagonal(0, 1, 2).sum(1) - 1) / 2
+    factors = torch.stack([brightness, gain / brightness, saturation, 1 + torch.atan2(sine, cosine) / (2 * math.pi)])
+    for factor in factors:
+        assert scipy.stats.kstest((factor.numpy() - 0.9) / 0.2, "uniform").pvalue > 1e-3
+    places = [box[:, 0, :2] / (224 - box[:, 0, 2:]) for box in (params.cut, params.paste)]
+    others = [torch.atan2(*params.turn.t().flip(0))[:, None], params.cut[:, 0, 2:], *places]
+    series = torch.cat([factors, *(other.t().double() for other in others)])
+    assert (torch.corrcoef(series) - torch.eye(11)).abs().max() < 5 / COUNT**0.5
+
+
 def test_colours_are_torchvisions(images: Tensor) -> None:
     """Brightness, contrast and saturation in this order; hue has no matrix there."""
-    piece = images[:8, :, 20:60, 30:80].float() / 255
-    grey = torch.tensor(GREY)
-    for i, (brightness, contrast, saturation) in enumerate(np.random.default_rng(0).uniform(0.9, 1.1, (8, 3)).tolist()):
-        part = piece[i] * 0.6 + 0.2  # away from the ends, where torchvision clips in between
-        expected = TF.adjust_saturation(
-            TF.adjust_contrast(TF.adjust_brightness(part, brightness), contrast), saturation
-        )
-        matrix = colour_matrix(torch.tensor([saturation]), torch.zeros(1))[0] * (brightness * contrast)
-        lift = brightness * (1 - contrast) * torch.einsum("c,chw->", grey, part) / part[0].numel()
-        ours = torch.einsum("dc,chw->dhw", matrix, part) + lift
-        assert (ours - expected).abs().max() < 1.5e-3
+    images = (images[:8] * 0.6 + 50).to(torch.uint8)  # away from the ends, where torchvision clips in between
+    method = CutPaste(torch.zeros(8, dtype=torch.int64), 224, 224)
+    factors = np.random.default_rng(0).uniform(0.9, 1.1, (8, 3))
+    brightness, contrast, saturation = torch.from_numpy(factors).float().unbind(1)
+    params = dataclasses.replace(
+        method.draw(0, 0, torch.arange(8)),
+        colours=colour_matrix(saturation, torch.zeros(8)) * (brightness * contrast)[:, None, None],
+        lift=brightness * (1 - contrast),
+    )
+    made = method.apply(images, images, params).abnormal
+    for i in range(8):
+        (y, x, h, w), (top, left, _, _) = params.cut[i, 0].tolist(), params.paste[i, 0].tolist()
+        piece = TF.adjust_brightness(images[i, :, y : y + h, x : x + w] / 255, factors[i, 0])
+        expected = TF.adjust_saturation(TF.adjust_contrast(piece, factors[i, 1]), factors[i, 2])
+        assert (made[i, :, top : top + h, left : left + w] - 255 * expected).abs().max() < 1
 
 
 def test_hue_turns_around_the_grey_axis() -> None:

@@ -61,17 +61,17 @@ def test_depends_on_the_sample_alone() -> None:
     assert torch.equal(whole[ids.argsort()], uniforms(5, 2, torch.arange(1000), 7, stream=3))
 
 
-def test_million_numbers_are_uniform_and_distinct() -> None:
-    u = uniforms(0, 0, torch.arange(1_000_000), 1, stream=1)[:, 0]
-    assert 0 < u.min() < 1e-5
-    assert 1 - 1e-5 < u.max() < 1
+def test_numbers_are_uniform_and_distinct() -> None:
+    u = uniforms(0, 0, torch.arange(300_000), 1, stream=1)[:, 0]
+    assert 0 < u.min() < 3e-5
+    assert 1 - 3e-5 < u.max() < 1
     assert len(u.unique()) == len(u)
     assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-3
     assert stats.kstest(uniforms(0, 0, torch.tensor([5]), 100_000, stream=1)[0].numpy(), "uniform").pvalue > 1e-3
 
 
 def test_neighbours_are_independent() -> None:
-    n = 200_000
+    n = 100_000
     ids = torch.arange(n)
     series = [uniforms(0, 0, ids, 2, stream=1)[:, c] for c in range(2)]
     series += [uniforms(*key, ids, 1, stream=1)[:, 0] for key in ((1, 0), (0, 1), (1, 1), (2**40, 0))]
@@ -106,7 +106,7 @@ def test_permutation(n: int) -> None:
 
 def test_permutations_of_three_are_equally_likely() -> None:
     counts: dict[tuple[int, ...], int] = {}
-    for epoch in range(3000):
+    for epoch in range(1200):
         key = tuple(permutation(0, epoch, 3, stream=0).tolist())
         counts[key] = counts.get(key, 0) + 1
     assert len(counts) == 6

@@ -1,5 +1,7 @@
 """Skipping the background: from object to object."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import torch
@@ -41,15 +43,35 @@ def test_acceptable_counts_object_and_overlap() -> None:
 
 
 def test_patches_go_from_object_to_object() -> None:
-    images, classes = discs(64), torch.zeros(64, dtype=torch.int64)
-    objects = object_mask(images, 20.0, 30.0)
-    shares = []
-    for settings in (NsaSettings(), NsaSettings(background=20.0, min_object=0.6, min_overlap=0.6)):
-        nsa = Nsa(classes, 224, 224, settings)
-        params = nsa.draw(0, 0, torch.arange(64))
-        mask = nsa.apply(images, images[params.source], params).mask[:, 0]
-        shares.append(float((mask & objects).sum() / mask.sum()))
-    assert shares[1] > shares[0] + 0.2
+    """The source's object is its left half, the normal image's its right half; acceptable places come first, in order."""
+    source = torch.from_numpy(np.random.default_rng(0).integers(150, 256, (32, 3, 96, 96), dtype=np.uint8))
+    normal = source.flip(2)
+    source[:, :, :, 48:] = normal[:, :, :, :48] = 20
+    left = torch.arange(96).expand(32, 96, 96) < 48
+    limits = {"min_object": 0.3, "min_overlap": 0.8}
+    nsa, plain = (
+        Nsa(torch.zeros(32, dtype=torch.int64), 96, 96, NsaSettings(blend="normal", **settings))  # type: ignore[arg-type]
+        for settings in (limits | {"background": 20.0}, {})
+    )
+    params = nsa.draw(0, 0, torch.arange(32))
+    accepted = acceptable(left, ~left, params.cut[:, 0], params.paste[:, 0], size=19, **limits)  # type: ignore[arg-type]
+    order = torch.argsort(~accepted, dim=1, stable=True)
+    assert (accepted.sum(1) > 0).all()
+    assert (order[:, 0] > 0).any()
+    for attempt in (0, 1):
+        cut, paste = (boxes[torch.arange(32), :, order[:, attempt], None] for boxes in (params.cut, params.paste))
+        expected = plain._make(normal, source, dataclasses.replace(params, cut=cut, paste=paste), 0)
+        assert torch.equal(nsa._make(normal, source, params, attempt).abnormal, expected.abnormal)
+
+
+def test_where_no_candidate_is_acceptable_the_first_are_taken() -> None:
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 100, (8, 3, 96, 96), dtype=np.uint8))
+    settings = NsaSettings(background=50.0, background_threshold=60.0)  # nothing is object
+    made = []
+    for nsa in (Nsa(torch.zeros(8, dtype=torch.int64), 96, 96, s) for s in (settings, NsaSettings(retries=21))):
+        params = nsa.draw(0, 0, torch.arange(8))
+        made.append(nsa.apply(noise, 99 - noise, params))
+    assert torch.equal(made[0].abnormal, made[1].abnormal)
 
 
 def test_background_leaves_the_rest_of_the_draw_alone() -> None:

@@ -1,8 +1,11 @@
 """What every kind of synthetic anomaly keeps to, and what each does."""
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
@@ -15,11 +18,16 @@ from tabzoo.training.synthesis import (
     GridMaskSettings,
     Mix,
     MixSettings,
-    Perlin,
+    NsaSettings,
+    Params,
     PerlinSettings,
     Synthetic,
+    cutpaste,
+    mask,
+    mix,
+    nsa,
+    perlin,
 )
-from tabzoo.training.synthesis.perlin import perlin_noise
 
 
 def made(name: str, images: Tensor, class_ids: Tensor, epoch: int = 0, settings: Any = None) -> tuple[Synthetic, Any]:
@@ -59,6 +67,26 @@ def test_a_sample_depends_on_its_key_alone(name: str, images: Tensor, class_ids:
     assert torch.equal(again, together)
 
 
+def tensors(params: Params) -> dict[str, Tensor]:
+    """What was drawn, by name; of a mixture also what was drawn by every method."""
+    named = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    for i, inner in enumerate(named.pop("methods", ())):
+        named |= {f"{i}.{name}": value for name, value in tensors(inner).items()}
+    return named
+
+
+@pytest.mark.parametrize("name", SYNTHESES)
+def test_all_that_is_drawn_changes_with_seed_epoch_and_round(name: str, class_ids: Tensor) -> None:
+    settings: Any = {"nsa": NsaSettings(num_patches=2), "cutpaste": CutPasteSettings(variant="union")}
+    method: Any = SYNTHESES[name](class_ids, 64, 64, settings.get(name, None))
+    rounds = 5 + len(class_ids) * torch.arange(64)
+    drawn = tensors(method.draw(1, 2, rounds))
+    varying = {key for key, value in drawn.items() if not torch.equal(value, value[:1].expand_as(value))}
+    assert len(varying) >= {"nsa": 5, "cutpaste": 5, "perlin": 7, "mask": 1, "mix": 14}[name]
+    for other in (method.draw(2, 2, rounds), method.draw(1, 3, rounds)):
+        assert not [key for key, value in tensors(other).items() if key in varying and torch.equal(value, drawn[key])]
+
+
 def test_cutpaste_pastes_a_patch_of_the_image_itself(images: Tensor, class_ids: Tensor) -> None:
     _, params = made("cutpaste", images, class_ids)
     assert torch.equal(params.source, torch.arange(len(images)))
@@ -68,37 +96,6 @@ def test_cutpaste_pastes_a_patch_of_the_image_itself(images: Tensor, class_ids: 
         CutPasteSettings(area_min=0.5)
     with pytest.raises(InputError, match="too small for scars"):
         CutPaste(class_ids, 20, 20, CutPasteSettings(variant="scar"))
-
-
-def test_perlin_takes_texture_from_another_class_or_from_given_ones(images: Tensor, class_ids: Tensor) -> None:
-    _, params = made("perlin", images, class_ids)
-    assert bool((class_ids[params.source] != class_ids).all())
-    textures = torch.full((2, 3, *images.shape[2:]), 255, dtype=torch.uint8)
-    settings = PerlinSettings(beta_max=0.0, change=0.0)
-    method = Perlin(class_ids, *images.shape[2:], settings, textures=textures)
-    drawn = method.draw(0, 0, torch.arange(len(images)))
-    abnormal, mask = method.apply(images, images, drawn)
-    assert bool((abnormal.permute(1, 0, 2, 3)[:, mask[:, 0]] == 255).all())
-    with pytest.raises(InputError, match="textures must be"):
-        Perlin(class_ids, *images.shape[2:], textures=textures[:, :2])
-
-
-def test_perlin_noise_against_a_plain_one() -> None:
-    """Pixel by pixel, from the definition: gradients at the nodes, faded by 6 t^5 - 15 t^4 + 10 t^3."""
-    generator = torch.Generator().manual_seed(0)
-    angles = 6.28 * torch.rand(1, 5, 5, generator=generator)
-    noise = perlin_noise(angles, torch.tensor([[2, 1]]), 8, 8)[0]
-    fade = lambda t: t**3 * (t * (6 * t - 15) + 10)  # noqa: E731
-    for y in range(8):
-        for x in range(8):
-            v, u = y * 4 / 8, x * 2 / 8
-            total = 0.0
-            for i in (int(v), int(v) + 1):
-                for j in (int(u), int(u) + 1):
-                    way_y, way_x = v - i, u - j
-                    gradient = torch.cos(angles[0, i, j]) * way_y + torch.sin(angles[0, i, j]) * way_x
-                    total += float(gradient) * fade(1 - abs(way_y)) * fade(1 - abs(way_x))
-            assert float(noise[y, x]) == pytest.approx(2**0.5 * total, abs=1e-5)
 
 
 def test_mask_drops_whole_blocks(images: Tensor, class_ids: Tensor) -> None:
@@ -112,20 +109,38 @@ def test_mask_drops_whole_blocks(images: Tensor, class_ids: Tensor) -> None:
     assert bool(filled.all(dim=3)[blocks.any(dim=3)].all())
 
 
-def test_mix_follows_its_weights(images: Tensor, class_ids: Tensor) -> None:
-    method = Mix(class_ids, *images.shape[2:], MixSettings(weights={"nsa": 3.0, "perlin": 1.0}))
+def test_mask_drops_every_block_equally_often() -> None:
+    corners = GridMask(torch.arange(3), 64, 48, GridMaskSettings(retries=2)).draw(0, 0, torch.arange(4000)).corners
+    blocks = (corners // 16 @ torch.tensor([3, 1])).flatten(1)  # [B, 3 attempts x 4 blocks] of the 4 x 3 there are
+    assert torch.equal(blocks.sort(1).values, torch.arange(12).expand(4000, 12))
+    for block in blocks.unbind(1):
+        assert scipy.stats.chisquare(np.bincount(block)).pvalue > 1e-4
+
+
+def test_mix_follows_its_weights_and_settings(images: Tensor, class_ids: Tensor) -> None:
+    settings = {"perlin": PerlinSettings(scales=2), "cutpaste": CutPasteSettings(variant="scar")}
+    weights = {"nsa": 0.0, "perlin": 3.0, "cutpaste": 1.0}
+    method = Mix(class_ids, 224, 224, MixSettings(weights=weights, settings=settings))
     choice = method.draw(0, 0, torch.arange(8000)).choice
-    assert float((choice == 0).float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert scipy.stats.binomtest(int((choice == 0).sum()), 8000, 0.75).pvalue > 1e-3
     params = method.draw(0, 0, torch.arange(len(images)))
-    mixed = method.apply(images, images[params.source], params).abnormal
-    for k, name in enumerate(("nsa", "perlin")):
-        alone: Any = SYNTHESES[name](class_ids, *images.shape[2:], None)
+    mixed = method.apply(images, images[params.source], params)
+    for k, name in enumerate(("perlin", "cutpaste")):
+        alone: Any = SYNTHESES[name](class_ids, 224, 224, settings[name])  # type: ignore[arg-type]
         drawn = alone.draw(0, 0, torch.arange(len(images)))
-        expected = alone.apply(images, images[drawn.source], drawn).abnormal
-        assert torch.equal(mixed[params.choice == k], expected[params.choice == k])
+        expected = alone.apply(images, images[drawn.source], drawn)
+        assert (params.choice == k).any()
+        assert torch.equal(mixed.abnormal[params.choice == k], expected.abnormal[params.choice == k])
+        assert torch.equal(mixed.mask[params.choice == k], expected.mask[params.choice == k])
     for bad in ({"nonsense": 1.0}, {"nsa": 0.0}, {"nsa": -1.0, "mask": 2.0}):
         with pytest.raises(InputError, match="mix: "):
             MixSettings(weights=bad)
+
+
+def test_methods_share_no_random_numbers() -> None:
+    """In a mixture the choice of a method must say nothing about what that method draws."""
+    streams = [module.STREAM for module in (nsa, cutpaste, perlin, mask, mix)] + [perlin.STREAM + 100]
+    assert len(set(streams)) == len(streams)
 
 
 @pytest.mark.gpu

@@ -10,9 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.data.images import read_image
-from tabzoo.data.layouts import find_samples
-from tabzoo.data.toy import make_toy_factory
+from tabzoo.data import toy
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis import Nsa, NsaParams, NsaSettings
 
@@ -21,14 +19,12 @@ SIDE = 224
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, Tensor]:
-    """48 images at 224 px, uint8 [N, 3, H, W], and their classes."""
-    root = make_toy_factory(
-        tmp_path_factory.mktemp("nsa") / "f", seed=1, size=SIDE, train=8, test_good=1, test_defect=1
+def photographs() -> tuple[Tensor, Tensor]:
+    """24 images at 224 px, uint8 [N, 3, H, W], and their classes."""
+    pixels = np.stack(
+        [toy._render(name, "train/good", i, seed=1, size=SIDE).image for name in toy.TOY_CLASSES for i in range(4)]
     )
-    samples = find_samples(root).train_normals()
-    pixels = np.stack([read_image(samples.path(i)) for i in range(len(samples))])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(samples.class_ids).long()
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.arange(len(pixels)) // 4
 
 
 def with_opencv(normal: Pixels, source: Pixels, params: NsaParams, i: int, resize: bool) -> Pixels:
@@ -73,11 +69,11 @@ def compared(photographs: tuple[Tensor, Tensor], settings: NsaSettings, epochs: 
 @pytest.mark.parametrize(
     ("settings", "epochs", "identical"),
     [
-        (NsaSettings(blend="normal", retries=0), 12, 0.999),
-        (NsaSettings(blend="mixed", retries=0), 12, 0.999),
-        (NsaSettings(gamma_scale=0.15, width_max=0.44, resize_max=1.6, retries=0), 4, 0.998),  # patches up to 100 px
-        (NsaSettings(num_patches=3, retries=0), 2, 0.999),
-        (NsaSettings(resize=False, width_max=0.1, retries=0), 2, 0.999),
+        (NsaSettings(blend="normal", retries=0), 5, 0.999),
+        (NsaSettings(blend="mixed", retries=0), 5, 0.999),
+        (NsaSettings(gamma_scale=0.15, width_max=0.44, resize_max=1.6, retries=0), 2, 0.998),  # patches up to 100 px
+        (NsaSettings(num_patches=3, retries=0), 1, 0.999),
+        (NsaSettings(resize=False, width_max=0.1, retries=0), 1, 0.999),
     ],
 )
 def test_pixels_are_opencvs(
@@ -90,7 +86,7 @@ def test_pixels_are_opencvs(
         touched = (ours != normal) | (opencv != normal)
         changed += int(touched.sum())
         equal += int((touched & (difference == 0)).sum())
-    assert changed > 100_000 or epochs < 4
+    assert changed > 20_000 * epochs
     assert equal / changed >= identical
 
 
@@ -107,6 +103,8 @@ def test_nothing_changes_outside_the_patch(photographs: tuple[Tensor, Tensor]) -
                 outside[y : y + h, x : x + w] = False
         assert not (made.abnormal[i] != images[i])[:, outside].any()
         assert not made.mask[i, 0][outside].any()
+    change = (made.abnormal.int() - images.int()).abs().sum(dim=1, keepdim=True)
+    assert made.mask[change > 6].all()  # more than two patches can change without showing: either one's mask counts
 
 
 def test_the_mask_is_where_a_level_or_more_changed(photographs: tuple[Tensor, Tensor]) -> None:
@@ -128,7 +126,7 @@ def test_layout_batch_and_threads_do_not_matter(photographs: tuple[Tensor, Tenso
     assert torch.equal(whole.abnormal, again.abnormal)
     view = torch.nn.functional.pad(images, (16, 16, 16, 16))[:, :, 16:-16, 16:-16]  # a crop, as the loop hands over
     assert torch.equal(whole.abnormal, nsa.apply(view, view[params.source], params).abnormal)
-    for i in (0, 17, 40):
+    for i in (0, 7, 20):
         few = torch.tensor([i])
         assert torch.equal(
             nsa.apply(images[few], images[params.source[few]], params[few]).abnormal[0], whole.abnormal[i]
@@ -149,45 +147,68 @@ def test_fast_mode_stays_close(photographs: tuple[Tensor, Tensor]) -> None:
 # --- distributions, 20,000 draws
 
 COUNT = 20_000
+SIDES = (SIDE, 160)  # not square, so that no axis can pass for the other
+BOUNDS = ((11, 45), (11, 32))
+
+
+def draw(settings: NsaSettings, *, classes: int = 5, sides: tuple[int, int] = SIDES) -> NsaParams:
+    return Nsa(torch.arange(100) % classes, *sides, settings).draw(1, 0, torch.arange(COUNT))
 
 
 @pytest.fixture(scope="module")
 def drawn() -> NsaParams:
-    return Nsa(torch.arange(100) % 5, SIDE, SIDE, NsaSettings(num_patches=2, retries=0)).draw(1, 0, torch.arange(COUNT))
+    return draw(NsaSettings(num_patches=2, retries=0))
 
 
 def test_source_boxes_follow_the_gamma_distribution(drawn: NsaParams) -> None:
-    half = np.floor(np.clip((0.05 + 0.07 * scipy.stats.gamma(2).rvs((2, COUNT), random_state=1)) * SIDE, 11, 45))
-    for axis in (0, 1):
+    shares = 0.05 + 0.07 * scipy.stats.gamma(2).rvs((2, COUNT), random_state=1)
+    for axis, (side, (least, most)) in enumerate(zip(SIDES, BOUNDS, strict=True)):
+        half = np.floor(np.clip(shares[axis] * side, least, most))
         length = drawn.cut[:, 0, 0, axis + 2].numpy()
         # The box is cut off at the image's edge.
-        centres = np.random.default_rng(axis).integers(11, SIDE - 11, COUNT)
-        expected = np.minimum(centres + half[axis], SIDE) - np.maximum(centres - half[axis], 0)
+        centres = np.random.default_rng(axis).integers(least, side - least, COUNT)
+        expected = np.minimum(centres + half, side) - np.maximum(centres - half, 0)
         assert scipy.stats.ks_2samp(length, expected).pvalue > 1e-3
 
 
 def test_pasted_patches_measure_11_to_45_px(drawn: NsaParams) -> None:
     """The documented consequence of the authors' bounds, which clip the whole sides of the resized patch too."""
-    for axis in (2, 3):
-        sides = drawn.paste[:, 0, 0, axis]
-        assert (int(sides.min()), int(sides.max())) == (11, 45)
+    for axis, bounds in enumerate(BOUNDS):
+        sides = drawn.paste[:, 0, 0, axis + 2]
+        assert (int(sides.min()), int(sides.max())) == bounds
+
+
+def test_no_patch_is_below_11_px() -> None:
+    """Of a patch below 9 px the eroded mask would be empty, and 5 % of a small image are less than that."""
+    for axis, bounds in enumerate(((11, 13), (11, 13))):
+        sides = draw(NsaSettings(), sides=(64, 64)).paste[..., axis + 2]
+        assert (int(sides.min()), int(sides.max())) == bounds
 
 
 def test_resize_factor_is_a_clipped_normal() -> None:
-    settings = NsaSettings(gamma_lower=0.1, gamma_scale=1e-9, width_max=0.45, retries=0)
-    params = Nsa(torch.zeros(2, dtype=torch.long), SIDE, SIDE, settings).draw(0, 0, torch.arange(COUNT))
+    params = draw(NsaSettings(gamma_lower=0.1, gamma_scale=1e-9, width_max=0.45, retries=0), sides=(SIDE, SIDE))
     whole = (params.cut[:, 0, 0, 2] == 44) & (params.cut[:, 0, 0, 3] == 44)
     ratio = params.paste[whole, 0, 0, 3].numpy() / 44
     factors = np.clip(scipy.stats.norm(1, 0.5).rvs(int(whole.sum()), random_state=2), 0.7, 1.3)
     assert scipy.stats.ks_2samp(ratio, np.floor(factors * 44) / 44).pvalue > 1e-3
 
 
+def test_resizing_keeps_the_aspect_within_the_bounds() -> None:
+    params = draw(NsaSettings(width_max=0.45, retries=0))
+    cut, paste = params.cut[:, 0, 0, 2:].double(), params.paste[:, 0, 0, 2:].double()
+    free = ((paste > 11) & (paste < torch.tensor([100, 72]))).all(1)
+    assert free.sum() > COUNT / 2
+    off = (paste[:, 0] - paste[:, 1] / cut[:, 1] * cut[:, 0])[free]  # whole pixels, rounded down
+    assert -1 < off.min()
+    assert off.max() <= 1e-9
+
+
 def test_places_are_uniform(drawn: NsaParams) -> None:
-    for axis in (0, 1):
+    for axis, side in enumerate(SIDES):
         start, length = drawn.paste[:, 0, 0, axis].double().numpy(), drawn.paste[:, 0, 0, axis + 2].numpy()
-        free = SIDE - 2 * (length // 2) - 2  # starts 1 ... SIDE - 2 (length // 2) - 2
-        assert (start >= 1).all()
-        assert (start + length <= SIDE - 1 + length % 2).all()
+        free = side - 2 * (length // 2) - 2  # starts 1 ... side - 2 (length // 2) - 2
+        assert start.min() == 1
+        assert (start + 2 * (length // 2)).max() == side - 2
         jitter = np.random.default_rng(3).random(COUNT)  # of whole numbers a continuous share
         assert scipy.stats.kstest((start - 1 + jitter) / free, "uniform").pvalue > 1e-3
 
@@ -196,18 +217,46 @@ def test_shares_of_modes_and_further_patches(drawn: NsaParams) -> None:
     assert bool(drawn.active[:, 0].all())
     for share in (drawn.mixed, drawn.active[:, 1]):
         assert scipy.stats.binomtest(int(share.sum()), COUNT, 0.5).pvalue > 1e-3
+    assert draw(NsaSettings(blend="mixed")).mixed.all()
+    assert not draw(NsaSettings(blend="normal")).mixed.any()
 
 
-def test_shift_and_same_source() -> None:
-    nsa = Nsa(
-        torch.zeros(5, dtype=torch.long),
-        SIDE,
-        SIDE,
-        NsaSettings(shift=False, same_source=True, resize=False, retries=0),
+def test_what_is_drawn_is_independent(drawn: NsaParams) -> None:
+    cut, paste = drawn.cut[:, 0, 0].double(), drawn.paste[:, 0, 0].double()
+    middle, free = cut[:, :2] + cut[:, 2:] / 2, torch.tensor(SIDES) - 2 * (paste[:, 2:] // 2) - 2
+    image = torch.arange(COUNT) % 100
+    series = torch.stack(
+        [
+            *cut[:, 2:].unbind(1),
+            *middle.unbind(1),
+            *((paste[:, :2] - 1) / free).unbind(1),
+            *(drawn.cut[:, 1, 0, 2:].unbind(1)),
+            ((drawn.source - image) % 100).double(),
+            drawn.mixed.double(),
+            drawn.active[:, 1].double(),
+        ]
     )
-    params = nsa.draw(0, 0, torch.arange(50))
-    assert torch.equal(params.source, torch.arange(50) % 5)
+    correlation = torch.corrcoef(series) - torch.eye(len(series))
+    assert correlation.abs().max() < 5 / COUNT**0.5
+
+
+def test_same_source_without_shift_or_resizing_stays_in_place() -> None:
+    params = draw(NsaSettings(shift=False, same_source=True, resize=False, retries=0))
+    assert torch.equal(params.source, torch.arange(COUNT) % 100)
     assert bool(((params.cut - params.paste).abs() <= 1).all())
+
+
+def test_without_shift_a_resized_patch_keeps_its_centre() -> None:
+    params = draw(NsaSettings(shift=False))
+    for axis, side in enumerate(SIDES):
+        (start, length), (new_start, new_length) = (
+            (boxes[..., axis], boxes[..., axis + 2]) for boxes in (params.cut, params.paste)
+        )
+        assert new_start.min() == 1
+        assert (new_start + new_length).max() == side - 1
+        inside = (new_start > 1) & (new_start + new_length < side - 1)
+        assert inside.double().mean() > 0.8
+        assert (start + length // 2 - (new_start + new_length // 2))[inside].abs().max() == 0
 
 
 # --- anomalies that would not show
@@ -216,24 +265,47 @@ def test_shift_and_same_source() -> None:
 def test_flat_images_get_another_place() -> None:
     """Half of each image is flat: a patch from flat onto flat leaves no trace."""
     generator = np.random.default_rng(0)
-    images = torch.full((64, 3, SIDE, SIDE), 128, dtype=torch.uint8)
-    images[:, :, : SIDE // 2] = torch.from_numpy(generator.integers(0, 256, (64, 3, SIDE // 2, SIDE), dtype=np.uint8))
+    images = torch.full((64, 3, 96, 96), 128, dtype=torch.uint8)
+    images[:, :, :48] = torch.from_numpy(generator.integers(0, 256, (64, 3, 48, 96), dtype=np.uint8))
     hidden = []
     for retries in (0, 2):
-        nsa = Nsa(torch.zeros(64, dtype=torch.long), SIDE, SIDE, NsaSettings(retries=retries))
+        nsa = Nsa(torch.zeros(64, dtype=torch.long), 96, 96, NsaSettings(retries=retries))
         params = nsa.draw(0, 0, torch.arange(64))
         hidden.append(int((~nsa.apply(images, images[params.source], params).mask.flatten(1).any(1)).sum()))
     assert hidden[0] > 8
     assert hidden[1] < hidden[0] / 3
 
 
+def test_a_mixed_clone_that_does_not_show_becomes_a_normal_one_if_it_may() -> None:
+    """A flat patch onto noise: no gradient of its own is stronger, but its own gradients alone would smooth the noise."""
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 64, 64), dtype=np.uint8))
+    for blend, retries in (("mix", 0), ("mix", 1), ("mixed", 1)):
+        nsa = Nsa(torch.zeros(16, dtype=torch.long), 64, 64, NsaSettings(blend=blend, retries=retries))  # type: ignore[arg-type]
+        params = nsa.draw(0, 0, torch.arange(16))
+        shows = nsa.apply(noise, torch.full_like(noise, 128), params).mask.flatten(1).any(1)
+        assert torch.equal(shows, torch.ones(16, dtype=torch.bool) if (blend, retries) == ("mix", 1) else ~params.mixed)
+
+
 @pytest.mark.parametrize(
-    "bad", [{"width_max": 0.6}, {"gamma_scale": 0}, {"num_patches": 0}, {"resize_min": 0}, {"blend": "x"}]
+    ("name", "value"),
+    [
+        *(("gamma_shape", 0), ("gamma_scale", 0), ("gamma_lower", -0.1), ("gamma_lower", 0.5)),
+        *(("width_min", 0), ("width_min", 0.5), ("width_max", 0.04), ("width_max", 0.5)),
+        *(
+            ("resize_min", 0),
+            ("resize_max", 0.6),
+            ("resize_std", -1),
+            ("num_patches", 0),
+            ("blend", "x"),
+            ("mode", "x"),
+        ),
+        *(("retries", -1), ("background", -1), ("background", 256), ("background_threshold", -1)),
+        *(("min_object", -0.1), ("min_object", 1), ("min_overlap", -0.1), ("min_overlap", 1), ("attempts", 0)),
+    ],
 )
-def test_settings_that_do_not_fit(bad: dict[str, object]) -> None:
-    (name,) = bad
+def test_settings_that_do_not_fit(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"nsa: {name} is"):
-        NsaSettings(**bad)  # type: ignore[arg-type]
+        NsaSettings(**{name: value})  # type: ignore[arg-type]
 
 
 def test_images_too_small() -> None:
