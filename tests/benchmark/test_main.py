@@ -60,6 +60,30 @@ def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest
     assert capsys.readouterr().err == "error: --padim-channels 4000: the layers of this backbone have 272\n"
 
 
+def test_amp_is_a_value_or_asks_the_device(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["run", "--backbone", "random:test_resnet", "--data", str(toy), "--classes", "capsule", "--workers", "0"]
+    run += ["--resize", "40", "--crop", "32", "--output", str(tmp_path)]
+
+    def used(*amp: str, native: bool = True) -> list[str]:
+        """Mixed precision of the rows that are there once this has run."""
+        monkeypatch.setattr("tabzoo.compute._bf16_support", lambda _: (native, f"the answer is {native}"))
+        assert main([*run, *amp]) == 0
+        return [row.settings["amp"] for row in read_rows(tmp_path)]
+
+    assert used() == ["off"]
+    assert "amp" not in capsys.readouterr().err
+    assert used("--amp", "auto", native=False) == ["off"]  # that row is there already
+    assert "amp auto: off, because the answer is False." in capsys.readouterr().err
+    assert used("--amp", "auto") == ["off", "bf16"]
+    assert "amp auto: bf16, because the answer is True." in capsys.readouterr().err
+    assert used("--amp") == used("--amp", "bf16") == ["off", "bf16"]
+    with pytest.raises(SystemExit):
+        main([*run, "--amp", "fp16"])
+    assert "invalid choice: 'fp16'" in capsys.readouterr().err
+
+
 def test_table_of_several_folders(
     tmp_path: Path, make_row: Callable[..., Row], capsys: pytest.CaptureFixture[str]
 ) -> None:
