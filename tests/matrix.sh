@@ -32,7 +32,7 @@ for pair in "${versions[@]}"; do
     cd "$work"
     "$environment/bin/python" -c 'import huggingface_hub as hub, tabzoo, timm
 print(f"== timm {timm.__version__}, huggingface_hub {hub.__version__}, tabzoo from {tabzoo.__file__}")'
-    "$environment/bin/python" -P -m pytest -q -p no:cacheprovider -m "not slow" tests/test_models.py tests/hub "$@"
+    "$environment/bin/python" -P -m pytest -q -n 2 -p no:cacheprovider -m "not slow" tests/test_models.py tests/hub "$@"
   ) || failed=1
 done
 exit $failed
