@@ -45,6 +45,7 @@ def test_run_and_table(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.usefixtures("sketches")
 def test_settings_of_methods_are_flags(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out")
     run = ["run", "--backbone", SMALL, "--data", str(toy), "--output", out, "--classes", "capsule", "--workers", "0"]

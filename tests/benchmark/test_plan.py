@@ -169,10 +169,10 @@ def test_constants_of_a_method_that_change_the_key(
     assert key(chosen) != first
 
 
-def paint(path: Path, value: int = 255) -> None:
-    """Changes the middle of a picture."""
+def paint(path: Path) -> None:
+    """Inverts the middle of a picture."""
     pixels = np.array(Image.open(path))
-    pixels[20:28, 20:28] = np.where(pixels[20:28, 20:28] > 127, 0, value)
+    pixels[20:28, 20:28] = 255 - pixels[20:28, 20:28]
     Image.fromarray(pixels).save(path)
 
 
@@ -180,11 +180,6 @@ def image(data: Path, part: str, *, good: bool = True) -> Path:
     """The first good or defective one, or mask of a defect, of capsules."""
     folders = [folder for folder in sorted((data / "capsule" / part).iterdir()) if (folder.name == "good") == good]
     return min(folders[0].iterdir())
-
-
-def relabel(data: Path) -> None:
-    path = image(data, "test", good=True)
-    path.rename(image(data, "test", good=False).with_name("relabelled.png"))
 
 
 CONTENT: dict[str, Callable[[Path], object]] = {
@@ -195,7 +190,6 @@ CONTENT: dict[str, Callable[[Path], object]] = {
     "one image fitted to fewer": lambda data: image(data, "train").unlink(),
     "one image tested on fewer": lambda data: image(data, "test").unlink(),
     "one mask fewer": lambda data: image(data, "ground_truth", good=False).unlink(),
-    "a label": relabel,
 }
 
 
@@ -206,6 +200,18 @@ def test_images_that_change_the_key(what: str, options: MakeOptions, data: Path)
     CONTENT[what](data)
     after = keys(chosen)
     assert [name for name in before if before[name] != after[name]] == ["capsule"]
+
+
+def test_labels_change_the_key(options: MakeOptions, data: Path) -> None:
+    """The same images in the same order, first as defects without masks, then as good ones."""
+    shutil.rmtree(data / "capsule" / "ground_truth")
+    good, defects, *others = sorted((data / "capsule" / "test").iterdir(), key=lambda folder: folder.name != "good")
+    for folder in (good, *others):
+        shutil.rmtree(folder)
+    chosen = options(data=str(data), classes=["capsule"])
+    before = key(chosen)
+    defects.rename(good)
+    assert key(chosen) != before
 
 
 def test_masks_that_are_empty_at_the_methods_size_are_masks(options: MakeOptions, data: Path) -> None:

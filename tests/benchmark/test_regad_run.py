@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
+from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
 from tabzoo.benchmark.bootstrap import auroc_differences
 from tabzoo.benchmark.methods.regad import Regad
@@ -56,6 +58,9 @@ def test_a_row_is_the_mean_over_its_draws(
         fitted.append(np.concatenate([batch.numpy() for batch in images]))
         fit(self, images)
 
+    kept: list[Tensor] = []
+    keep = measure.keep_maps
+    monkeypatch.setattr(measure, "keep_maps", lambda *given: (kept.append(given[3]), keep(*given)))
     monkeypatch.setattr(Regad, "learn", learning)
     monkeypatch.setattr(Regad, "fit", fitting)
     table = run(options(classes=["capsule"], settings={"regad": {"steps": 1, "draws": 3}}), progress=False)
@@ -69,6 +74,8 @@ def test_a_row_is_the_mean_over_its_draws(
     assert not np.array_equal(fitted[0], fitted[1])
     good, anomalous = (np.array(row.scores[kind]) for kind in ("good", "anomalous"))
     assert (good.shape, anomalous.shape) == ((3, 2), (3, 3))
+    (maps,) = kept  # of the first draw; an image's score is the largest of its map
+    assert sorted(maps.amax(dim=(1, 2)).tolist()) == pytest.approx(sorted([*good[0], *anomalous[0]]))
     aurocs = [roc_auc_score([0] * 2 + [1] * 3, [*a, *b]) for a, b in zip(good, anomalous, strict=True)]
     assert row.image_auroc == pytest.approx(np.mean(aurocs))
     assert row.images == {"fitted": 2, "good": 2, "anomalous": 3, "learned on": 32}
@@ -84,11 +91,11 @@ def test_finished_rows_are_not_computed_again(
 ) -> None:
     """What else they depend on: test_plan.py."""
     names: list[str] = []
-    measure = runner.measure_row
+    measure_row = runner.measure_row
 
     def counting(plan: Plan, job: Job, *more: object) -> Row:
         names.append(job.images.name)
-        return measure(plan, job, *more)  # type: ignore[arg-type]
+        return measure_row(plan, job, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(runner, "measure_row", counting)
     chosen = options(classes=["capsule", "hex_nut"])

@@ -58,6 +58,12 @@ def test_the_average_spreads_as_the_averages_of_each_seed(make_row: MakeRow) -> 
     assert cells(to_markdown(rows), "average (2)") == ["75.0 ± 0.0"]
 
 
+def test_averages_are_over_the_seeds_that_all_classes_have(make_row: MakeRow) -> None:
+    values = {("nut", 0): 0.6, ("nut", 1): 0.9, ("bolt", 0): 0.8}
+    rows = [make_row("random", name, seed, image_auroc=value) for (name, seed), value in values.items()]
+    assert cells(to_markdown(rows), "average (2)") == ["70.0"]
+
+
 def brute_force(first: Row, second: Row, draws: int) -> list[float]:
     """Resamples good and anomalous images, the same for both rows, and counts pairs in the right order, draw by draw."""
     rng = np.random.default_rng(7)
