@@ -244,7 +244,7 @@ def _texture(texture: Tensor, params: PerlinParams, b: Tensor, y: Tensor, x: Ten
     levels = read(texture, at[None, None, None])[0, 0]  # [3, n]
     first = b * 768
     curves = params.levels.view(-1)
-    levels = torch.stack([curves[first + (256 * c + levels[c])] for c in range(3)]).float()
+    levels = torch.stack([curves[first + 256 * c + levels[c]] for c in range(3)]).float()
     colours = params.colours.flatten(1).t()[:, b]  # [9, n]
     mixed = (colours.view(3, 3, -1) * levels).sum(1)
     return mixed.clamp_(0, 255)
