@@ -47,6 +47,20 @@ def test_images_and_masks_are_well_formed(factory: Path) -> None:
                 assert sorted(np.unique(np.asarray(image))) == [0, 255]
 
 
+def test_files_hold_the_images_and_masks(factory: Path) -> None:
+    for name, kind in FLAWS:
+        made = toy._render(name, f"test/{kind}", 0, seed=0, size=48)
+        with Image.open(factory / name / "test" / kind / "000.png") as image:
+            assert np.array_equal(image, made.image)
+        with Image.open(factory / name / "ground_truth" / kind / "000_mask.png") as mask:
+            assert np.array_equal(np.asarray(mask) > 0, made.mask)
+
+
+def test_no_two_images_are_alike(factory: Path) -> None:
+    images = [data for path, data in contents(factory).items() if "/ground_truth/" not in path]
+    assert len(images) == len(set(images)) == len(TOY_CLASSES) * (3 + 2 + 4)
+
+
 def test_equal_arguments_give_equal_files(factory: Path, tmp_path: Path) -> None:
     assert contents(make_toy_factory(tmp_path, **SMALL)) == contents(factory)
 
@@ -80,6 +94,22 @@ def test_a_flaw_is_local_visible_and_inside_its_mask(name: str, kind: str, size:
         assert 0.002 < made.mask.mean() < 0.2
         # Visible against the sensor noise, whose deviation is 4 grey levels at most.
         assert difference[made.mask].mean() > 20
+
+
+def test_a_pixel_is_in_the_mask_when_one_channel_changed_by_more_than_12_levels() -> None:
+    made = [toy._render(name, f"test/{kind}", 0, seed=3, size=96) for name, kind in FLAWS]
+    changes = np.concatenate([np.abs(one.image.astype(int) - one.sound)[one.mask] for one in made])  # [pixels, 3]
+    assert changes.max(axis=1).min() == 13
+    assert changes.min() == 0
+
+
+def test_a_flaw_that_hardly_shows_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares() -> list[float]:
+        return [float(toy._render("wood_grain", "test/ink", i, seed=3, size=48).mask.mean()) for i in range(6)]
+
+    limit = float(np.median(shares()))
+    monkeypatch.setattr(toy, "_SMALLEST_FLAW", limit)
+    assert min(shares()) >= limit
 
 
 def test_a_good_image_has_no_mask() -> None:

@@ -108,6 +108,7 @@ def test_colours_and_all_else_are_drawn_as_documented(class_ids: Tensor) -> None
     saturation = torch.linalg.det(colours).sqrt()  # hue is a rotation; of three axes all but the grey one shrink
     grey = torch.tensor(GREY, dtype=torch.float64).expand(3, 3)
     rotation = colours @ torch.linalg.inv(torch.lerp(grey, torch.eye(3).double(), saturation[:, None, None]))
+    assert torch.allclose(rotation @ rotation.mT, torch.eye(3).double(), atol=1e-4)  # so saturation comes first
     sine, cosine = 3**0.5 / 2 * (rotation[:, 2, 1] - rotation[:, 1, 2]), (rotation.diagonal(0, 1, 2).sum(1) - 1) / 2
     factors = torch.stack([brightness, gain / brightness, saturation, 1 + torch.atan2(sine, cosine) / (2 * math.pi)])
     for factor in factors:

@@ -92,10 +92,43 @@ def test_cutpaste_pastes_a_patch_of_the_image_itself(images: Tensor, class_ids: 
     assert torch.equal(params.source, torch.arange(len(images)))
     sizes = made("cutpaste", images, class_ids, settings=CutPasteSettings(variant="scar"))[0].mask.flatten(1).sum(dim=1)
     assert int(sizes.max()) <= 16 * 25 * 2  # a scar is small; its turned rectangle a little larger
-    with pytest.raises(InputError, match="cutpaste: area_min"):
-        CutPasteSettings(area_min=0.5)
     with pytest.raises(InputError, match="too small for scars"):
         CutPaste(class_ids, 20, 20, CutPasteSettings(variant="scar"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "values"),
+    [
+        (CutPasteSettings, "variant", ["x"]),
+        (CutPasteSettings, "area_min", [0, 0.5]),
+        (CutPasteSettings, "area_max", [1]),
+        (CutPasteSettings, "aspect_min", [0, 1.1]),
+        (CutPasteSettings, "scar_width", [(0, 16), (16, 2)]),
+        (CutPasteSettings, "scar_height", [(0, 16), (16, 2)]),
+        (CutPasteSettings, "scar_turn", [-1, 91]),
+        (CutPasteSettings, "jitter", [-0.1, 0.6]),
+        (CutPasteSettings, "retries", [-1]),
+        (PerlinSettings, "scales", [0, 9]),
+        (PerlinSettings, "turn", [-1, 181]),
+        (PerlinSettings, "threshold", [0, 1]),
+        (PerlinSettings, "beta_max", [-0.1, 1]),
+        (PerlinSettings, "change", [-0.1, 1.1]),
+        (GridMaskSettings, "block", [0]),
+        (GridMaskSettings, "num_blocks", [0]),
+        (GridMaskSettings, "fill", [-1, 256]),
+        (GridMaskSettings, "retries", [-1]),
+    ],
+)
+def test_settings_that_do_not_fit(settings: Any, name: str, values: list[object]) -> None:
+    for value in values:
+        with pytest.raises(InputError, match=f": {name} is .* which does not fit"):
+            settings(**{name: value})
+
+
+def test_mask_needs_room_for_its_blocks(class_ids: Tensor) -> None:
+    GridMask(class_ids, 32, 47, GridMaskSettings(num_blocks=4))
+    with pytest.raises(InputError, match="num_blocks is 5, but images of 32 x 47 hold only 2 x 2 blocks of 16 px"):
+        GridMask(class_ids, 32, 47, GridMaskSettings(num_blocks=5))
 
 
 def test_mask_drops_whole_blocks(images: Tensor, class_ids: Tensor) -> None:
