@@ -862,11 +862,16 @@ def make_copy(folder: Path) -> Path:
     return folder
 
 
+def run_python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs python in a copy, with the copy's package, and leaves no compiled files that hide the next mistake."""
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+
+
 def run_tests(copy: Path, tests: list[str]) -> subprocess.CompletedProcess[str]:
     """Runs tests in a copy, with the copy's package."""
-    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    return run_python(copy, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests)
 
 
 def check_copy(copy: Path, mutants: list[Mutant]) -> None:
@@ -875,11 +880,7 @@ def check_copy(copy: Path, mutants: list[Mutant]) -> None:
     Raises:
         SystemExit: They don't, so a failure would say nothing.
     """
-    command = [sys.executable, "-c", "import tabzoo; print(tabzoo.__file__)"]
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    found = subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    found = run_python(copy, "-c", "import tabzoo; print(tabzoo.__file__)").stdout.strip()
     if not Path(found).is_relative_to(copy):
         raise SystemExit(f"the tests would import {found}, not the copy in {copy}")
     tests = sorted({test for mutant in mutants for test in mutant.tests.split()})
