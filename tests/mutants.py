@@ -848,6 +848,41 @@ MUTANTS = [
         new="~toy.mask * np.uint8(255)",
         tests="tests/data/test_toy.py::test_files_hold_the_images_and_masks",
     ),
+    Mutant(
+        name="overwrite_loses_the_old_run",
+        file="tabzoo/training/run_folder.py",
+        old="        if self._aside.is_dir():\n            self._put_back()\n        if self._made",
+        new="        if self._made",
+        tests="tests/training/test_run_folder.py::test_a_mistake_loses_nothing_of_the_old_run",
+    ),
+    Mutant(
+        name="overwrite_takes_its_inputs_away",
+        file="tabzoo/training/run_folder.py",
+        old="            self._check_inputs(held)\n",
+        new="",
+        tests="tests/training/test_run_folder.py::test_inputs_inside_what_would_go_are_refused",
+    ),
+    Mutant(
+        name="two_runs_in_one_folder",
+        file="tabzoo/data/locks.py",
+        old='                raise BlockingIOError(file.read(200).strip() or "another process") from None',
+        new="                break",
+        tests="tests/training/test_run_folder.py::test_a_second_run_is_told_who_writes",
+    ),
+    Mutant(
+        name="locks_are_opened_through_links",
+        file="tabzoo/data/locks.py",
+        old='os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)',
+        new="os.O_RDWR | os.O_CREAT | os.O_TRUNC",
+        tests="tests/training/test_run_folder.py::test_a_planted_link_does_not_empty_its_target",
+    ),
+    Mutant(
+        name="a_cut_connection_ends_the_run",
+        file="tabzoo/training/signals.py",
+        old='("SIGINT", "SIGTERM", "SIGHUP")',
+        new='("SIGINT", "SIGTERM")',
+        tests="tests/training/test_pretrain.py::test_a_stopped_run_goes_on_to_the_same_weights",
+    ),
 ]
 
 
@@ -900,11 +935,12 @@ def survives(copy: Path, mutant: Mutant) -> bool:
         done = run_tests(copy, mutant.tests.split())
     finally:
         path.write_text(text, encoding="utf-8")
-    if done.returncode not in (0, 1):  # 1: tests failed; the others: none ran
+    if done.returncode > 1:  # 1: tests failed; below 0: a signal ended them; the others: none ran
         raise SystemExit(f"{mutant.name}: its tests did not run:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
     failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    print(f"{mutant.name}: {failed[0] if failed else 'SURVIVED'} ({time.monotonic() - start:.0f} s)", flush=True)
-    return not failed
+    ended = failed[0] if failed else f"ended by signal {-done.returncode}" if done.returncode else "SURVIVED"
+    print(f"{mutant.name}: {ended} ({time.monotonic() - start:.0f} s)", flush=True)
+    return done.returncode == 0
 
 
 def main() -> int:

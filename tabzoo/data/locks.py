@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +15,7 @@ try:
 except ImportError:  # Windows has no such locks: as on a file system without them.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["lock", "remove_remains"]
+__all__ = ["hold", "lock", "remove_remains"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def lock(final: Path) -> Iterator[bool]:
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open(final.with_name(f".{final.name}.lock"), "w"))
+            file = stack.enter_context(_open(final.with_name(f".{final.name}.lock")))
             try:
                 _flock(file)
             except BlockingIOError:
@@ -38,6 +39,46 @@ def lock(final: Path) -> Iterator[bool]:
             logger.debug("no lock for %s: %s", final, error)
             locked = False
         yield locked
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Holds a lock file for as long as this process works on what it is about; it is removed at the end.
+
+    Where the file system or the platform has no locks, nobody is kept out.
+
+    Raises:
+        BlockingIOError: Another process holds it; the text names that process.
+    """
+    with ExitStack() as stack:
+        while True:
+            try:
+                file = stack.enter_context(_open(path))
+                _flock(file)
+            except BlockingIOError:
+                raise BlockingIOError(file.read(200).strip() or "another process") from None
+            except OSError as error:
+                logger.debug("no lock in %s: %s", path, error)
+                break
+            if _is_at(path, file):  # else its holder has removed it since it was opened
+                file.truncate()
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+                stack.callback(path.unlink, missing_ok=True)
+                break
+        yield
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: Path) -> IO[str]:
+    """Opens a lock file and leaves its content: not through a link, which might name any file."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+")
 
 
 def _flock(file: IO[str], *, wait: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import platform
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +10,14 @@ import torch
 from torch import nn
 
 import tabzoo
-from tabzoo.errors import InputError
 from tabzoo.folder import now, timm_config, write_folder, write_json
-from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.hub.folders import RECORD, WEIGHTS
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["CHECKPOINTS", "METRICS", "VALIDATION", "is_finished", "prepare_folder", "write_results", "write_run"]
+__all__ = ["CHECKPOINTS", "METRICS", "RUN", "VALIDATION", "is_finished", "write_results", "write_run"]
 
-CHECKPOINTS, METRICS, VALIDATION = "checkpoints", "metrics.jsonl", "validation.jsonl"
-_OURS = (
-    WEIGHTS,
-    CARD,
-    CHECKPOINTS,
-    METRICS,
-    VALIDATION,
-    CONFIG,
-    RECORD,
-    "recipe.yaml",
-    "run.json",
-    "text_features.safetensors",
-    "figures",
-    "toy_factory",
-    "toy_factory.half",
-    "benchmark",
-)
-
-
-def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes the folder, or sees that it may be written into; with `overwrite`, what a run wrote there is removed.
-
-    Raises:
-        InputError: It is a file, can't be made, or holds something and neither `resume` nor `overwrite` is set.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"--output {folder}: can't be used as a folder: {error.strerror}") from error
-    if overwrite:
-        for name in set(held) & set(_OURS):
-            shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-    elif held and not resume:
-        raise InputError(
-            f"--output {folder}: the folder is not empty ({', '.join(held[:3])}{' ...' if len(held) > 3 else ''}). "
-            f"Type --resume to go on with the run in it, --overwrite to replace that run, or name another folder."
-        )
+CHECKPOINTS, METRICS, VALIDATION, RUN = "checkpoints", "metrics.jsonl", "validation.jsonl", "run.json"
 
 
 def is_finished(folder: Path) -> bool:
@@ -66,10 +27,9 @@ def is_finished(folder: Path) -> bool:
 
 def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str, device: torch.device) -> None:
     """What is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
-    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    text.save(folder / "text_features.safetensors")
+    # First, since it marks the folder as a run's.
     write_json(
-        folder / "run.json",
+        folder / RUN,
         {
             "command": command,
             "data": str(Path(recipe.data).resolve()) if recipe.data else None,
@@ -84,6 +44,8 @@ def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str,
             },
         },
     )
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    text.save(folder / "text_features.safetensors")
 
 
 def write_results(

@@ -11,7 +11,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,8 +26,9 @@ from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, join_ranks
-from tabzoo.training.recipe import Recipe
+from tabzoo.training.recipe import FILE_FIELDS, Recipe
 from tabzoo.training.run import Run
+from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run
 from tabzoo.training.signals import StopRequest, stop_requests
 
@@ -124,34 +125,45 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
     folder = Path(command.output or f"runs/{recipe_name}")
     if recipe_name != _QUICKSTART and command.settings.data is None:
         raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
-    if not ranks.from_first(lambda: _prepare(command, folder)):
-        return 0
-    recipe = ranks.from_first(lambda: _with_data(command.settings, folder))
-    one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
-    run = build_run(recipe, folder, device, command, ranks, one_class=one_class)
-    if ranks.is_first:
-        output.write_run(folder, run.recipe, run.text, command=again(arguments), device=device)
-        _announce(run, recipe_name, recipe.digest())
-    with stop_requests() as stop:
-        asked = train(run, stop)
-    if ranks.is_first and asked:
-        print(
-            f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
-        )
-    elif ranks.is_first:
-        _finish(run, recipe_name, recipe.digest())
-        if command.settings.data is None and command.benchmark:
-            _benchmark(run)
+    with ExitStack() as stack:
+        run_folder = RunFolder(folder, resume=command.resume, overwrite=command.overwrite, inputs=_inputs(command))
+        if ranks.from_first(lambda: _is_finished(command, stack.enter_context(run_folder).folder)):
+            return 0
+        recipe = ranks.from_first(lambda: _with_data(command.settings, folder))
+        one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
+        run = build_run(recipe, folder, device, command, ranks, one_class=one_class)
+        if ranks.is_first:
+            output.write_run(folder, run.recipe, run.text, command=again(arguments), device=device)
+            run_folder.begun()
+            _announce(run, recipe_name, recipe.digest())
+        with stop_requests() as stop:
+            asked = train(run, stop)
+        if ranks.is_first and asked:
+            print(
+                f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
+            )
+        elif ranks.is_first:
+            try:
+                _finish(run, recipe_name, recipe.digest())
+                if command.settings.data is None and command.benchmark:
+                    _benchmark(run)
+            except KeyboardInterrupt:
+                _say(f"\nStopped after the last step; all steps are saved. To go on:\n  {_resuming(arguments)}")
+                return 128 + signal.SIGINT
     return 128 + asked if asked else 0
 
 
-def _prepare(command: Command, folder: Path) -> bool:
-    """Makes the output folder ready; false if the run in it is finished already."""
-    output.prepare_folder(folder, resume=command.resume, overwrite=command.overwrite)
+def _inputs(command: Command) -> dict[str, str | None]:
+    """The flags that may name files or folders, and their values."""
+    names = ("data", *FILE_FIELDS, "perlin_textures")
+    return {"recipe": command.recipe, **{name.replace("_", "-"): getattr(command.settings, name) for name in names}}
+
+
+def _is_finished(command: Command, folder: Path) -> bool:
     if command.resume and output.is_finished(folder):
         print(f"The run in {folder} is finished; nothing to do.")
-        return False
-    return True
+        return True
+    return False
 
 
 def _device(name: str) -> str:

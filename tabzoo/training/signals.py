@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current step, so that what is saved is a whole step."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step, so that what is saved is a whole step."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,16 +24,26 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within it SIGINT and SIGTERM are only noted; a second one acts at once, as it would outside."""
+    """Within it SIGINT, SIGTERM and SIGHUP are only noted; a second one acts at once, as it would outside.
+
+    What the process was told to ignore, as by nohup, it still ignores. After SIGHUP the terminal is gone: what is written to
+    it would be an error, and goes nowhere.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python delivers signals to the main thread alone
         return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
+    before = {int(number): signal.getsignal(number) for number in numbers if number}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def note(number: int, _: FrameType | None) -> None:
         request.signal = number
         signal.signal(number, before[number])
+        if number == getattr(signal, "SIGHUP", None):
+            for descriptor in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
     for number in before:
         signal.signal(number, note)

@@ -164,7 +164,7 @@ def stopped_after(step: int, monkeypatch: pytest.MonkeyPatch, number: int = sign
     monkeypatch.setattr(Run, "optimise", optimise)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_run_goes_on_to_the_same_weights(
     small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
@@ -397,7 +397,7 @@ def test_output_folder_in_use(small: Arguments, tmp_path: Path, capsys: pytest.C
     assert "not empty (thesis.txt)" in message
     assert "--resume" in message
     assert "--overwrite" in message
-    assert pretrain.main(small("--overwrite")) == 0
+    assert "holds no run of tabzoo" in refused(small("--overwrite"), capsys)
     assert mine.read_text() == "mine"
     assert "can't be used as a folder" in refused(small("--output", str(mine)), capsys)
 

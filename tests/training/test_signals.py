@@ -1,14 +1,18 @@
 """A first signal is noted, a second one acts, and afterwards all is as before."""
 
+import os
+import pty
 import signal
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
 from tabzoo.training.signals import StopRequest, stop_requests
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_is_noted_and_the_second_acts(number: signal.Signals) -> None:
     received: list[int] = []
     before = signal.signal(number, lambda number, _: received.append(number))
@@ -27,6 +31,34 @@ def test_the_first_is_noted_and_the_second_acts(number: signal.Signals) -> None:
         assert (stop.signal, len(received)) == (0, 3)
     finally:
         signal.signal(number, before)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As nohup does with SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_after_a_cut_connection_nothing_is_written_to_the_terminal() -> None:
+    """In a process of its own, on a terminal of its own that then goes away."""
+    process, terminal = pty.fork()
+    if process == 0:
+        code = 1
+        with suppress(BaseException), stop_requests() as stop:
+            os.write(1, b".")
+            while not stop.signal:
+                time.sleep(0.01)
+            os.write(1, b"Stopped")  # an error on a terminal that is gone
+            code = int(stop.signal != signal.SIGHUP)
+        os._exit(code)
+    assert os.read(terminal, 1) == b"."
+    os.close(terminal)  # sends SIGHUP
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 
 def test_another_thread_leaves_signals_alone() -> None:

@@ -1,0 +1,123 @@
+"""The output folder while a run is written: one process at a time, and an old run is kept until the new one has begun."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from tabzoo.data.locks import hold
+from tabzoo.errors import InputError
+from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.training.output import CHECKPOINTS, METRICS, RUN, VALIDATION
+
+__all__ = ["RunFolder"]
+
+_LOCK, _ASIDE = ".lock", ".replaced"
+_TOY = ("toy_factory", "toy_factory.half")
+# What a run writes, and --overwrite replaces; everything else in the folder is the user's.
+_OURS = (
+    *(WEIGHTS, CARD, CONFIG, RECORD, CHECKPOINTS, METRICS, VALIDATION, RUN, *_TOY),
+    *("recipe.yaml", "text_features.safetensors", "figures", "benchmark"),
+)
+
+
+class RunFolder:
+    """An output folder, as a context: made or checked, locked, and with an old run moved aside if it is to be replaced.
+
+    If the context ends before `begun` was called, everything is as it was before.
+
+    Args:
+        folder: The output folder.
+        resume: Go on with the run in it.
+        overwrite: Replace the run in it.
+        inputs: Flag to the files and folders that the new run reads, which must not be among what is replaced.
+    """
+
+    def __init__(self, folder: Path, *, resume: bool, overwrite: bool, inputs: Mapping[str, str | None]) -> None:
+        self.folder, self._resume, self._overwrite, self._inputs = folder, resume, overwrite, inputs
+        self._aside, self._begun = folder / _ASIDE, False
+
+    def __enter__(self) -> "RunFolder":
+        """Makes, locks and checks the folder.
+
+        Raises:
+            InputError: It is a file, can't be made, is in use by another process, or holds something that may not go.
+        """
+        self._made = not self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output {self.folder}: can't be used as a folder: {error.strerror}") from error
+        with ExitStack() as stack:
+            stack.callback(self._leave)
+            try:
+                stack.enter_context(hold(self.folder / _LOCK))
+            except BlockingIOError as error:
+                self._begun = True  # the folder is the other process's
+                raise InputError(
+                    f"--output {self.folder}: {error} writes into it. Wait for it to end, or name another folder."
+                ) from error
+            self._prepare()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def begun(self) -> None:
+        """Says that the new run is there: the old one goes."""
+        self._begun = True
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        if self._aside.is_dir():  # a start that was killed
+            if not (self.folder / RUN).exists():
+                self._put_back()
+            shutil.rmtree(self._aside, ignore_errors=True)
+        held = sorted({entry.name for entry in self.folder.iterdir()} - {_LOCK})
+        shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
+        if not held:
+            return
+        if not (self._resume or self._overwrite):
+            raise InputError(
+                f"--output {self.folder}: the folder is not empty ({shown}). Type --resume to go on with the run in it, "
+                f"--overwrite to replace that run, or name another folder."
+            )
+        if RUN not in held and set(held) - set(_TOY):
+            raise InputError(
+                f"--output {self.folder}: holds no run of tabzoo (no {RUN}) but {shown}. Name another folder, or move "
+                f"these files away."
+            )
+        if self._overwrite:
+            self._check_inputs(held)
+            self._aside.mkdir()
+            for name in set(held) & set(_OURS):
+                (self.folder / name).rename(self._aside / name)
+
+    def _check_inputs(self, held: list[str]) -> None:
+        going = [(self.folder / name).resolve() for name in held if name in _OURS]
+        for flag, value in self._inputs.items():
+            path = Path(value).resolve() if value else None
+            if path and path.exists() and any(path.is_relative_to(entry) for entry in going):
+                raise InputError(
+                    f"--{flag} {value}: is part of the run in {self.folder} that --overwrite replaces. Copy it elsewhere "
+                    f"first, or name another --output."
+                )
+
+    def _put_back(self) -> None:
+        for entry in self._aside.iterdir():
+            new = self.folder / entry.name
+            shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
+            entry.rename(new)
+        self._aside.rmdir()
+
+    def _leave(self) -> None:
+        if self._begun:
+            return
+        if self._aside.is_dir():
+            self._put_back()
+        if self._made and not any(self.folder.iterdir()):
+            self.folder.rmdir()
