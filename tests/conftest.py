@@ -80,15 +80,27 @@ def make_text_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
 
 
 @pytest.fixture
-def small(
-    toy: Path, make_text_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[str]]:
-    """The command line of a run of a second on the toy factory: timm's test_resnet, 48 images, 6 steps; no figures.
+def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave empty pictures: drawing takes longer than all else, and has tests of its own."""
+
+    def sketch(path: Path, *_: object) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    for module, names in (
+        ("training.figures", ("samples", "curves", "similarity")),
+        ("benchmark.report", ("roc", "sheet")),
+    ):
+        for name in names:
+            monkeypatch.setattr(f"tabzoo.{module}.draw_{name}", sketch)
+
+
+@pytest.fixture
+def small(toy: Path, make_text_file: Callable[..., Path], tmp_path: Path, sketches: None) -> Callable[..., list[str]]:
+    """The command line of a run of a second on the toy factory: timm's test_resnet, 48 images, 6 steps.
 
     More flags are appended, and win.
     """
-    for figure in ("samples", "curves", "similarity"):
-        monkeypatch.setattr(f"tabzoo.training.figures.draw_{figure}", lambda *_: None)
     classes = ("brushed_steel", "capsule", "hex_nut")
 
     def arguments(*more: str) -> list[str]:

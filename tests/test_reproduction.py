@@ -74,7 +74,7 @@ def run_command(connection: socket.socket) -> None:
 
 
 @pytest.fixture
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+def launch(tmp_path_factory: pytest.TempPathFactory, sketches: None) -> Launch:
     """Starts a script of the kit with some variables."""
 
     def start(script: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from tabzoo.benchmark import report
 from tabzoo.benchmark.methods import ImageBatches
 from tabzoo.benchmark.plan import Options
 from tabzoo.benchmark.results import Row, row_key
@@ -33,18 +32,6 @@ def options(toy: Path, tmp_path: Path) -> MakeOptions:
         return Options(**(values | changes))  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture
-def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs leave empty pictures: drawing takes ten times as long as all else, and is tested in test_pictures.py."""
-
-    def sketch(path: Path, *_: object) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-    for name in ("draw_roc", "draw_sheet"):
-        monkeypatch.setattr(report, name, sketch)
 
 
 class Batches(list[Tensor]):

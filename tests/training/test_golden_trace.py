@@ -85,9 +85,8 @@ def train(folder: Path) -> list[dict[str, float]]:
     return [{key: row[key] for key in COLUMNS} for row in read_rows(folder / "out" / "metrics.jsonl")]
 
 
-def test_the_first_steps_are_as_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for figure in ("samples", "curves", "similarity"):
-        monkeypatch.setattr(f"tabzoo.training.figures.draw_{figure}", lambda *_: None)
+@pytest.mark.usefixtures("sketches")
+def test_the_first_steps_are_as_written_down(tmp_path: Path) -> None:
     rows, expected = train(tmp_path), json.loads(TRACE.read_text())
     assert len(rows) == len(expected) == STEPS
     for step, (row, golden) in enumerate(zip(rows, expected, strict=True), start=1):
