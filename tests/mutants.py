@@ -883,6 +883,27 @@ MUTANTS = [
         new='("SIGINT", "SIGTERM")',
         tests="tests/training/test_pretrain.py::test_a_stopped_run_goes_on_to_the_same_weights",
     ),
+    Mutant(
+        name="a_label_0_0_is_a_defect",
+        file="tabzoo/data/manifest.py",
+        old="number = float(label)",
+        new="number = int(label)",
+        tests="tests/data/test_layouts.py::test_labels_of_a_manifest",
+    ),
+    Mutant(
+        name="old_weights_share_a_column_with_new_ones",
+        file="tabzoo/benchmark/results.py",
+        old="if (row.weights_sha256, row.data_sha256) == (weights[_weights_of(row)], images[_images_of(row)])",
+        new="if row.data_sha256 == images[_images_of(row)]",
+        tests="tests/benchmark/test_results.py::test_rows_of_other_weights_or_images_under_one_name_are_left_out",
+    ),
+    Mutant(
+        name="changed_weights_are_measured_under_their_record",
+        file="tabzoo/benchmark/backbones.py",
+        old="(found := Digest.of(weights).sha256) != expected",
+        new="(found := Digest.of(weights).sha256) != expected and not found",
+        tests="tests/benchmark/test_backbones.py::test_weights_that_were_changed_are_refused",
+    ),
 ]
 
 

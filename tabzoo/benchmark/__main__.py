@@ -14,7 +14,7 @@ from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, measure
 from tabzoo.benchmark.methods import METHODS, Budget
 from tabzoo.benchmark.methods.interface import flag_of
 from tabzoo.benchmark.plan import Options, choose_classes, choose_device
-from tabzoo.benchmark.results import RESULTS, read_rows
+from tabzoo.benchmark.results import RESULTS, current, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_markdown
 from tabzoo.cli import run_command
@@ -181,11 +181,9 @@ def _table(options: argparse.Namespace) -> int:
     rows = [row for folder in options.outputs for row in read_rows(Path(folder))]
     if not rows:
         raise InputError(f"{', '.join(options.outputs)}: no {RESULTS} with rows; give the output folder of a run")
-    rows = list({row.key: row for row in rows}.values())
-    print(
-        to_markdown(rows, against_paper=options.against == "paper", across_datasets=options.across == "datasets"),
-        end="",
-    )
+    rows, left_out = current({row.key: row for row in rows}.values())
+    against_paper, across_datasets = options.against == "paper", options.across == "datasets"
+    print(to_markdown(rows, against_paper=against_paper, across_datasets=across_datasets, left_out=left_out), end="")
     return 0
 
 

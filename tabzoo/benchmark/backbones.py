@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tabzoo.errors import InputError, did_you_mean
+from tabzoo.errors import InputError, WeightsError, did_you_mean
+from tabzoo.hub.files import Digest
+from tabzoo.hub.folders import WEIGHTS
 from tabzoo.training.recipe import SYNTHESES, load_recipe
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]
@@ -34,6 +36,7 @@ def find_backbones(names: Sequence[str]) -> list[Backbone]:
 
     Raises:
         InputError: A folder that is not there, or the same name twice.
+        WeightsError: Weights that differ from what the folder's tabzoo.json says.
     """
     if double := {name for name in names if names.count(name) > 1}:
         raise InputError(f"--backbone: {', '.join(sorted(double))} is given more than once")
@@ -67,9 +70,17 @@ def _find(name: str) -> Backbone:
         return Backbone(name, {}, (), name)
     record, recipe = folder / "tabzoo.json", folder / "recipe.yaml"
     try:
-        classes = json.loads(record.read_text(encoding="utf-8"))["training"]["classes"] if record.is_file() else {}
-    except (ValueError, KeyError, TypeError) as error:
+        content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"training": {"classes": {}}}
+        classes, expected = content["training"]["classes"], content.get("weights", {}).get("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{record}: not what a run of tabzoo writes: {error}") from error
+    weights = folder / WEIGHTS
+    # Weights that were changed would get the record's name, classes and kinds of anomalies.
+    if expected and weights.is_file() and (found := Digest.of(weights).sha256) != expected:
+        raise WeightsError(
+            f"--backbone {name}: {WEIGHTS} was changed: its SHA-256 is {found}, {record.name} says {expected}. Restore it, or "
+            f"remove {record.name} to measure the weights as they are."
+        )
     return Backbone(folder.resolve().name, classes, _syntheses(recipe), name)
 
 

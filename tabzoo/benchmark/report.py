@@ -11,7 +11,7 @@ from torch import Tensor
 from tabzoo.benchmark.figures import Panel, Pixels, draw_roc, draw_sheet
 from tabzoo.benchmark.images import ClassImages, Trial
 from tabzoo.benchmark.plan import Job, Plan
-from tabzoo.benchmark.results import REAL, Row, read_rows
+from tabzoo.benchmark.results import REAL, Row, current, read_rows
 from tabzoo.benchmark.summary import Group, group_rows
 from tabzoo.benchmark.table import to_csv, to_markdown
 
@@ -35,14 +35,16 @@ def keep_maps(folder: Path, key: str, trial: Trial, maps: Tensor) -> None:
 
 
 def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
-    """Writes table.md, table.csv and the pictures; the tables are of all rows in the folder, the pictures of this run's.
+    """Writes table.md, table.csv and the pictures; the tables are of the folder's rows with the weights and images of this
+    run, the pictures of this run's rows.
 
     Returns:
         The tables.
     """
     folder, order = plan.options.output, [backbone.name for backbone in plan.backbones]
-    rows, keys = read_rows(folder), {job.key for job in jobs}
-    table = to_markdown(rows, order=order)
+    keys = {job.key for job in jobs}
+    rows, left_out = current(read_rows(folder), keys)
+    table = to_markdown(rows, order=order, left_out=left_out)
     (folder / "table.md").write_text(table, encoding="utf-8")
     (folder / "table.csv").write_text(to_csv(rows, order=order), encoding="utf-8")
     images = {(job.method, job.images.name): job.images for job in jobs}

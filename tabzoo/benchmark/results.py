@@ -8,14 +8,15 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tabzoo.data.locks import lock
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, brief
 
-__all__ = ["METRICS", "ORACLE", "RESULTS", "REAL", "Row", "append_row", "read_rows", "row_key"]
+__all__ = ["METRICS", "ORACLE", "RESULTS", "REAL", "Row", "append_row", "current", "read_rows", "row_key"]
 
 RESULTS = "results.jsonl"
 REAL = "real"
@@ -100,13 +101,20 @@ def row_key(identity: dict[str, Any]) -> str:
 
 
 def append_row(folder: Path, row: Row) -> None:
-    """Appends a row; what a killed run left of its last line is cut off before. Several processes may share a folder."""
+    """Appends a row; what a killed run left of its last line is cut off before, a whole row without its end is kept.
+
+    Several processes may share a folder.
+    """
     path = folder / RESULTS
     with lock(path), path.open("ab+") as file:
         file.seek(0)
         content = file.read()
-        if not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+        if content and not content.endswith(b"\n"):
+            last = content.rfind(b"\n") + 1
+            if _is_torn(content[last:]):
+                file.truncate(last)
+            else:
+                file.write(b"\n")
         file.write(row.to_json().encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -122,17 +130,69 @@ def read_rows(folder: Path) -> list[Row]:
     if not path.is_file():
         return []
     rows = {}
-    *lines, _torn = path.read_text(encoding="utf-8").split("\n")
+    *lines, last = path.read_bytes().split(b"\n")
+    if not _is_torn(last):
+        lines.append(last)
     for number, line in enumerate(lines, start=1):
         try:
-            row = _parse(json.loads(line))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}, line {number}: no row of results ({error}). Take the line out.") from error
+            row = _parse(json.loads(line.decode()))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{path}, line {number}: not a row of results ({brief(error)}). Remove the line."
+            ) from error
         rows[row.key] = row
     return list(rows.values())
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a last line without its end is not a whole row either, as a killed run leaves it."""
+    try:
+        return not isinstance(json.loads(line.decode()), dict)
+    except (ValueError, RecursionError):
+        return True
+
+
+def current(rows: Iterable[Row], keys: Container[str] = ()) -> tuple[list[Row], int]:
+    """The rows that belong together: of each backbone those of one set of weights, of each class those of the same images.
+
+    A backbone that was trained again, and images that changed, keep their names; rows from before would share a column with
+    the new ones.
+
+    Args:
+        rows: In the order they were measured.
+        keys: Rows whose weights and images count; where there are none, those of the last row do.
+
+    Returns:
+        The rows, and how many others were left out.
+    """
+    ordered = sorted(rows, key=lambda row: row.key in keys)  # stable: the ones that count come last
+    weights = {_weights_of(row): row.weights_sha256 for row in ordered}
+    images = {_images_of(row): row.data_sha256 for row in ordered}
+    kept = [
+        row
+        for row in rows
+        if (row.weights_sha256, row.data_sha256) == (weights[_weights_of(row)], images[_images_of(row)])
+    ]
+    return kept, len(ordered) - len(kept)
+
+
+def _weights_of(row: Row) -> tuple[object, ...]:
+    # Weights are hashed as far as a method's layers need them; random ones are others for each seed.
+    seed = row.seed if row.backbone.split(":")[0] == "random" else None
+    return row.backbone, row.method, json.dumps(row.settings.get("layers")), seed
+
+
+def _images_of(row: Row) -> tuple[object, ...]:
+    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "pixels")]
+    return row.dataset, row.class_name, row.method, row.shots, row.test, json.dumps(decoded)
 
 
 def _parse(values: dict[str, Any]) -> Row:
     known = {entry.name for entry in dataclasses.fields(Row)}
     renamed = {"class_name" if key == "class" else key: value for key, value in values.items()}
-    return Row(**{key: value for key, value in renamed.items() if key in known})
+    row = Row(**{key: value for key, value in renamed.items() if key in known})
+    for name in (*METRICS, ORACLE):
+        value = getattr(row, name)
+        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+            raise ValueError(f"{name} is {value!r}; expected a number from 0 to 1, or null")
+    return row

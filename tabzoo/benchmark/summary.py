@@ -9,6 +9,7 @@ import numpy as np
 from tabzoo.benchmark.bootstrap import Array, auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES
 from tabzoo.benchmark.results import Row
+from tabzoo.scores import averages_by_seed
 
 __all__ = ["Cell", "Difference", "Group", "Line", "group_rows", "join_datasets", "summarise", "summarise_datasets"]
 
@@ -160,15 +161,15 @@ def _line(group: Group, name: str, classes: Sequence[str], metric: str) -> Line:
 
 
 def _cell(group: Group, backbone: str, classes: Sequence[str], metric: str) -> Cell | None:
-    rows = [group.of(backbone, name) for name in classes]
-    if not all(rows):
+    rows = {name: group.of(backbone, name) for name in classes}
+    if not all(rows.values()):
         return None
-    seeds = set.intersection(*(set(by_seed) for by_seed in rows))
-    values = [_mean([getattr(by_seed[seed], metric) for by_seed in rows]) for seed in sorted(seeds)]
-    defined = [value for value in values if value is not None]
-    transductive = any(row.transductive for by_seed in rows for row in by_seed.values())
-    sd = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-    return Cell(_mean(defined), sd, transductive)
+    averages = averages_by_seed(
+        {name: {seed: getattr(row, metric) for seed, row in by_seed.items()} for name, by_seed in rows.items()}
+    )
+    transductive = any(row.transductive for by_seed in rows.values() for row in by_seed.values())
+    sd = float(np.std(averages, ddof=1)) if len(averages) > 1 else None
+    return Cell(float(np.mean(averages)) if averages else None, sd, transductive)
 
 
 def _difference(group: Group, first: str, other: str, classes: Sequence[str], metric: str) -> Difference | None:
@@ -185,9 +186,3 @@ def _difference(group: Group, first: str, other: str, classes: Sequence[str], me
     known: list[Array] = [array for array in draws if array is not None]
     low, high = interval(np.mean(known, axis=0)) if known and len(known) == len(draws) else (None, None)
     return Difference(float(np.mean(means)), low, high)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None when there is no value, or one is undefined."""
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined and len(defined) == len(values) else None

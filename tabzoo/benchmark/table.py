@@ -29,7 +29,12 @@ _NO_COLUMNS: Mapping[str, Column] = {}
 
 
 def to_markdown(
-    rows: Iterable[Row], *, order: Sequence[str] = (), against_paper: bool = False, across_datasets: bool = False
+    rows: Iterable[Row],
+    *,
+    order: Sequence[str] = (),
+    against_paper: bool = False,
+    across_datasets: bool = False,
+    left_out: int = 0,
 ) -> str:
     """Every table, in per cent, and below them what one must know to read them.
 
@@ -38,6 +43,7 @@ def to_markdown(
         order: Names of backbones to put first; the first of all is what the others are compared with.
         against_paper: Put the numbers of the paper's Table 2 beside ours.
         across_datasets: One table over all data sets for each method and its settings, not one for each data set.
+        left_out: How many rows of other weights or images under the same names are not among `rows`; see `results.current`.
     """
     rows = list(rows)
     order = list(dict.fromkeys([*order, *(row.backbone for row in rows)]))  # the same in every table
@@ -46,7 +52,7 @@ def to_markdown(
         parts = [part for joined in join_datasets(groups) for part in _across_datasets(joined, order)]
     else:
         parts = [part for group in groups for part in _of_dataset(group, against_paper)]
-    return "\n\n".join([*parts, _notes(groups, against_paper)]) + "\n"
+    return "\n\n".join([*parts, _notes(groups, against_paper, left_out)]) + "\n"
 
 
 def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
@@ -195,7 +201,7 @@ def _grid(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
 
 
-def _notes(groups: Sequence[Group], against_paper: bool) -> str:
+def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
     notes = [
         "Mean ± standard deviation over seeds; an average is over the classes where the metric is defined for every backbone.",
         f"In brackets: 95 % interval of the difference, paired bootstrap over the test images ({DRAWS} draws, seeds kept). "
@@ -224,6 +230,10 @@ def _notes(groups: Sequence[Group], against_paper: bool) -> str:
         notes.append(
             "Oracle: the best meta-epoch by image AUROC on the test images, as the method's public code selects. It is "
             "chosen on test data: never to be compared with other methods' numbers."
+        )
+    if left_out:
+        notes.append(
+            f"Left out: {left_out} rows of other weights or images under the same names, measured before they were changed."
         )
     if against_paper:
         notes.append(

@@ -13,8 +13,9 @@ from tabzoo.errors import InputError
 
 __all__ = ["csv_rows", "read_manifest"]
 
-_GOOD_LABELS = frozenset({"", "good", "normal", "ok", "0", "false"})
-_ANOMALOUS_LABELS = frozenset({"1", "true"})
+_GOOD_LABELS = frozenset({"", "good", "normal", "ok", "false"})
+_ANOMALOUS_LABELS = frozenset({"true"})
+_NO_LABELS = frozenset({"none", "null", "na", "n/a", "unknown", "?"})
 _SPLITS = {"": TRAIN, "train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
 
 
@@ -37,7 +38,12 @@ def read_manifest(path: Path, layout: str) -> Samples:
         if image in lines:
             raise InputError(f"{path}, line {line}: {os.fsdecode(image)} is listed twice, first in line {lines[image]}")
         lines[image] = line
-        defect = GOOD if label.lower() in _GOOD_LABELS else "anomaly" if label.lower() in _ANOMALOUS_LABELS else label
+        try:
+            defect = _defect(label)
+        except ValueError:
+            raise InputError(
+                f"{path}, line {line}: label {label!r}; expected good, a kind of defect, or 0 (good) or 1 (defective)"
+            ) from None
         paths, masks = groups.setdefault((class_name, _SPLITS[split], defect), ([], []))
         paths.append(image)
         masks.append(_manifest_path(row.get("mask", "")))
@@ -47,6 +53,27 @@ def read_manifest(path: Path, layout: str) -> Samples:
         )
     arrays = [Group(*key, *(np.array(part, dtype=np.bytes_) for part in parts)) for key, parts in groups.items()]
     return assemble(path.parent, "manifest", arrays, ())
+
+
+def _defect(label: str) -> str:
+    """The kind of defect that a label names, or GOOD.
+
+    Raises:
+        ValueError: A number other than 0 and 1, or a word for a missing value.
+    """
+    if label.lower() in _GOOD_LABELS:
+        return GOOD
+    if label.lower() in _ANOMALOUS_LABELS:
+        return "anomaly"
+    try:
+        number = float(label)  # 0, 0.0 and 0e0 are one number, however a spreadsheet writes it
+    except ValueError:
+        if label.lower() in _NO_LABELS:
+            raise
+        return label
+    if number not in (0, 1):
+        raise ValueError(label)
+    return "anomaly" if number else GOOD
 
 
 def _manifest_path(text: str) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief
 from tabzoo.folder import load_line
+from tabzoo.scores import averages_by_seed
 
 __all__ = ["Result", "published_card", "read_results"]
 
@@ -26,7 +27,7 @@ class Result(NamedTuple):
         classes: How many classes were tested.
         seeds: How many seeds were used.
         transductive: Whether the backbone was pre-trained on the good images of some of these classes.
-        metrics: Key of `METRICS` to the mean over classes of the mean over seeds, in percent.
+        metrics: Key of `METRICS` to the mean over seeds of the average over classes, as in the benchmark's tables, in percent.
     """
 
     dataset: str
@@ -100,13 +101,15 @@ def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
         )
     metrics = {}
     for metric in METRICS:
-        by_class: dict[str, list[float]] = {}
+        scores: dict[str, dict[int, float | None]] = {}
         for row in rows:
-            if row[metric] is not None:  # undefined for a class without defects or masks
-                by_class.setdefault(row["class"], []).append(row[metric])
-        if by_class:
-            metrics[metric] = 100 * fmean(fmean(values) for values in by_class.values())
-    classes, seeds = ({row[name] for row in rows} for name in ("class", "seed"))
+            scores.setdefault(row["class"], {})[row["seed"]] = row[metric]
+        # Undefined for a class without defects or masks, which is left out.
+        defined = {name: by_seed for name, by_seed in scores.items() if set(by_seed.values()) != {None}}
+        if averages := averages_by_seed(defined):
+            metrics[metric] = 100 * fmean(averages)
+    classes = {row["class"] for row in rows}
+    seeds = set.intersection(*({row["seed"] for row in rows if row["class"] == name} for name in classes))
     transductive = any(row.get("transductive", False) for row in rows)
     return Result(*key, len(classes), len(seeds), transductive, metrics)
 

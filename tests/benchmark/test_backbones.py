@@ -1,12 +1,13 @@
 """What is known of a backbone from its folder."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tabzoo.benchmark.backbones import find_backbones, unseen_synthesis
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, WeightsError
 from tabzoo.training.recipe import Recipe
 
 
@@ -56,3 +57,19 @@ def test_synthetic_tests_are_of_a_kind_that_is_new_to_all(tmp_path: Path) -> Non
     everything = find_backbones([str(make_run(tmp_path / "c", synthesis="mix"))])
     with pytest.raises(InputError, match="every kind of anomaly"):
         unseen_synthesis(everything)
+
+
+def test_weights_that_were_changed_are_refused(make_folder: Callable[..., Path]) -> None:
+    """They would be measured under the name, classes and anomalies of the record."""
+    folder = make_folder("test_resnet.mine")
+    record = json.loads((folder / "tabzoo.json").read_text()) | {"training": {"classes": {"nut": 3}}}
+    (folder / "tabzoo.json").write_text(json.dumps(record))
+    assert find_backbones([str(folder)])[0].trained_on == {"nut": 3}
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"--backbone {folder}: model.safetensors was changed: its SHA-256 is"):
+        find_backbones([str(folder)])
+    (folder / "tabzoo.json").unlink()
+    assert find_backbones([str(folder)])[0].trained_on == {}

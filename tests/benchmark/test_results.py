@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tabzoo.benchmark.results import RESULTS, Row, append_row, read_rows, row_key
+from tabzoo.benchmark.results import RESULTS, Row, append_row, current, read_rows, row_key
 from tabzoo.errors import InputError
 
 MakeRow = Callable[..., Row]
@@ -56,10 +56,52 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, make_row: MakeRow) -> No
     append_row(tmp_path, make_row())
     with (tmp_path / RESULTS).open("a") as file:
         file.write('{"backbone": "random"}\n')
-    with pytest.raises(InputError, match=f"{RESULTS}, line 2: no row of results"):
+    with pytest.raises(InputError, match=f"{RESULTS}, line 2: not a row of results"):
         read_rows(tmp_path)
 
 
 def test_keys_follow_the_content_alone() -> None:
     assert row_key({"a": 1, "b": [2]}) == row_key({"b": [2], "a": 1})
     assert row_key({"a": 1}) != row_key({"a": 2})
+
+
+def test_a_whole_last_line_without_its_end_is_a_row(tmp_path: Path, make_row: MakeRow) -> None:
+    first, second, third = (make_row("random", name) for name in ("nut", "bolt", "screw"))
+    append_row(tmp_path, first)
+    with (tmp_path / RESULTS).open("a") as file:
+        file.write(second.to_json())  # an editor that ends no last line
+    assert read_rows(tmp_path) == [first, second]
+    append_row(tmp_path, third)
+    assert read_rows(tmp_path) == [first, second, third]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "93", "-0.1", '"0.9"', "[]"])
+@pytest.mark.parametrize("metric", ["image_auroc", "aupro", "oracle_image_auroc"])
+def test_metrics_are_numbers_from_0_to_1(tmp_path: Path, make_row: MakeRow, metric: str, value: str) -> None:
+    line = json.dumps(json.loads(make_row().to_json()) | {metric: "HERE"}).replace('"HERE"', value)
+    (tmp_path / RESULTS).write_text(f"{line}\n")
+    with pytest.raises(InputError, match=f"line 1: not a row of results .{metric} is .*expected a number from 0 to 1"):
+        read_rows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{}\n", "{}\n".encode("utf-16"), b"[" * 100_000 + b"\n", b"3\n", b"null\n"]
+)
+def test_lines_of_another_kind_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / RESULTS).write_bytes(content)
+    with pytest.raises(InputError, match="line 1: not a row of results"):
+        read_rows(tmp_path)
+
+
+def test_rows_of_other_weights_or_images_under_one_name_are_left_out(make_row: MakeRow) -> None:
+    """States come back: of images D1, D2, D1 the rows of D1 count again, though none was computed anew."""
+    d1, d2 = (make_row("mine", "nut", data_sha256=name) for name in ("D1", "D2"))
+    other = make_row("mine", "bolt")
+    assert current([d1, d2, other]) == ([d2, other], 1)  # the last state
+    assert current([d1, d2, other], {d1.key, other.key}) == ([d1, other], 1)  # the one that was asked for
+    w1 = [make_row("mine", name, seed, weights_sha256="W1") for name in ("nut", "bolt") for seed in (0, 1)]
+    w2 = make_row("mine", "nut", 0, weights_sha256="W2")
+    assert current([*w1, w2]) == ([w2], 4)  # never both under one name
+    assert current([*w1, w2], {row.key for row in w1}) == (w1, 1)
+    random = [make_row("random", "nut", seed, weights_sha256=f"R{seed}") for seed in (0, 1)]
+    assert current([*random, w2]) == ([*random, w2], 0)  # other weights for each seed

@@ -1,5 +1,6 @@
 """Every layout as a generated tree with its traps, and what is read from it."""
 
+import json
 import logging
 import os
 import random
@@ -623,6 +624,33 @@ def test_masks_of_a_manifest_follow_their_images(tmp_path: Path):
 def test_manifest_from_a_german_excel(tmp_path: Path):
     (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfPath;Class;Comment\r\na\\b\\1.png;Mutter;ja, gut\r\n")
     assert table(find_samples(tmp_path / "list.csv")) == [("Mutter", "train", "good", "a/b/1.png")]
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        *((label, "good") for label in ("0", "0.0", "0.00", "0e0", "-0.0", "False", "Good", "OK", "normal", "")),
+        *((label, "anomaly") for label in ("1", "1.0", "true")),
+        *((label, label) for label in ("scratch", "1a", "0 and 1", "type_0")),
+        *((label, None) for label in ("nan", "NaN", "None", "null", "n/a", "-1", "2", "0.3333", "inf", "1e400")),
+    ],
+)
+def test_labels_of_a_manifest(name: str, label: str, kind: str | None, tmp_path: Path):
+    """Numbers are numbers however a spreadsheet writes them; what is no label is told, and becomes no kind of defect."""
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    row = {"path": "a.png", "class": "nut", "split": "test", "label": label}
+    csv_text = f"path,class,split,label\na.png,nut,test,{label}\n"
+    (tmp_path / name).write_text(csv_text if name == "m.csv" else json.dumps(row) + "\n")
+    if kind is None:
+        with pytest.raises(
+            InputError, match=rf"{name}, line \d: label '{label}'; expected good, a kind of defect, or 0"
+        ):
+            find_samples(tmp_path / name)
+    else:
+        samples = find_samples(tmp_path / name)
+        assert samples.defects[samples.defect_ids[0]] == kind
+        assert samples.labels.tolist() == [int(kind != "good")]
 
 
 def test_jsonl_manifest(tmp_path: Path):

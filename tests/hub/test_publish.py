@@ -295,12 +295,12 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
     (result,) = index["results"]
     assert result["dataset"]["name"] == "mvtec"
     assert {metric["name"]: metric["value"] for metric in result["metrics"]} == {
-        "image AUROC of padim, all good images (%)": 85.0,  # (95 + 75) / 2
+        "image AUROC of padim, all good images (%)": 82.5,  # (90 + 75) / 2, of the seed that both classes have
         "pixel AUROC of padim, all good images (%)": 80.0,
         "image AUROC of regad, 4 good images (%)": 50.0,
         "pixel AUROC of regad, 4 good images (%)": 80.0,
     }
-    assert "| mvtec | padim | all good images | yes | 2 | 2 | 85.00 | 80.00 | - |" in body
+    assert "| mvtec | padim | all good images | yes | 2 | 1 | 82.50 | 80.00 | - |" in body
     assert f'timm.create_model("hf-hub:{REPOSITORY}@v3", pretrained=True, features_only=True)' in body
     assert "FOLDER" not in body
     assert (folder / "README.md").read_text() != package.files["README.md"].decode()
