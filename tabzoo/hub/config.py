@@ -13,6 +13,7 @@ import timm
 from timm.models import PretrainedCfg
 
 from tabzoo.errors import WeightsError, brief, did_you_mean
+from tabzoo.hub.files import open_regular
 
 __all__ = ["LARGEST_JSON", "architecture_facts", "read_config", "read_json"]
 
@@ -29,9 +30,8 @@ def read_json(path: Path) -> dict[str, Any]:
         WeightsError: Not there, too large, or no JSON object.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise WeightsError(f"{path}: larger than {LARGEST_JSON:,} bytes, which no such file is")
-        content = json.loads(path.read_bytes())
+        with open_regular(path, LARGEST_JSON) as (file, _):
+            content = json.loads(file.read())
     except OSError as error:
         raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,11 @@
 """A weights file that nobody trusts yet: its bytes against size and SHA-256, its content through safetensors alone."""
 
 import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +15,10 @@ from torch import Tensor
 
 from tabzoo.errors import WeightsError, brief
 
-__all__ = ["Digest", "read_tensors"]
+__all__ = ["LARGEST", "Digest", "open_regular", "read_tensors"]
+
+LARGEST = 32 << 30
+"""Bytes that a file of weights may have; those of the largest CNN have a few per cent of it."""
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 
@@ -28,9 +36,39 @@ class Digest(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "Digest":
-        """The digest of a file on the disk."""
-        with path.open("rb") as file:
-            return cls(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+        """The digest of a file on the disk.
+
+        Raises:
+            OSError: It can't be read.
+            WeightsError: It is no regular file, or larger than `LARGEST`.
+        """
+        with open_regular(path, LARGEST) as (file, size):
+            return cls(hashlib.file_digest(file, "sha256").hexdigest(), size)
+
+
+@contextmanager
+def open_regular(path: Path, limit: int) -> Iterator[tuple[BufferedReader, int]]:
+    """A regular file and its size. A pipe or a device in its place could block, or never end.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have.
+
+    Raises:
+        OSError: It can't be opened.
+        WeightsError: It is something else than a file, or too large.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError(f"{path}: not a regular file")
+        if status.st_size > limit:
+            raise WeightsError(f"{path}: {status.st_size:,} bytes; expected at most {limit:,}")
+        yield file, status.st_size
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to
 
 
 def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, Tensor], Digest]:
@@ -44,12 +82,12 @@ def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, 
         WeightsError: Not the expected file, not a whole safetensors file, or with values that no weight has.
     """
     try:
-        size = path.stat().st_size
-        if expected is not None and size != expected.size:
-            raise WeightsError(
-                f"{path}: not the file it should be: {size:,} bytes where {expected.size:,} are expected"
-            )
-        content = path.read_bytes()
+        with open_regular(path, LARGEST) as (file, size):
+            if expected is not None and size != expected.size:
+                raise WeightsError(
+                    f"{path}: not the file it should be: {size:,} bytes where {expected.size:,} are expected"
+                )
+            content = file.read()
     except OSError as error:
         raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
     digest = Digest(hashlib.sha256(content).hexdigest(), len(content))

@@ -29,7 +29,7 @@ _PUBLISHED = (
 """What goes to the Hub where it is there; no run.json with its paths, no checkpoints."""
 
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
-_ABSOLUTE = re.compile(r"""(?<![\w./:~<>*-])(/[\w.-]+/[\w.-]+|[A-Za-z]:\\\w+|file://)""")
+_ABSOLUTE = re.compile(r"""(?<![\w./:~<>*-])(/[\w.-]+/[\w.-]+|[A-Za-z]:[\\/]+\w+|\\\\\w+|file://)""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,12 @@ def pack(
         )
     if not re.fullmatch(r"[\w-][\w.-]*", version):
         raise InputError(f"--version {version}: expected letters, digits, dots, dashes, such as v2")
-    files = {name: (folder / name).read_bytes() for name in _PUBLISHED if (folder / name).is_file()}
+    there = [name for name in _PUBLISHED if (folder / name).is_file()]
+    if links := [name for name in there if (folder / name).resolve() != folder.resolve() / name]:
+        raise InputError(
+            f"{folder / links[0]}: a link, which might publish what lies elsewhere; put the file in its place"
+        )
+    files = {name: (folder / name).read_bytes() for name in there}
     files[CARD] = published_card(
         files[CARD].decode(errors="replace"),
         name=record.name,

@@ -1,9 +1,12 @@
 """Files that were cut, bent or made up."""
 
 import json
+import os
 import random
+import shutil
+import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from tabzoo.errors import TabzooError, WeightsError
 from tabzoo.hub.config import read_config
 from tabzoo.hub.files import Digest, read_tensors
 from tabzoo.hub.folders import read_record, verify
+from tabzoo.hub.store import installed
 
 FILES = 150
 
@@ -201,3 +205,56 @@ def test_a_record_holds_nothing_that_moves_a_cursor(
     (tmp_path / "tabzoo.json").write_text(json.dumps(record | change))
     with pytest.raises(WeightsError, match="expected ARCHITECTURE.TAG under name and one line of text under license"):
         read_record(tmp_path / "tabzoo.json")
+
+
+@pytest.fixture
+def _in_time() -> Iterator[None]:
+    """What waits for ever fails."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+IN_PLACE: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": Path.mkdir,
+    "sparse": _sparse,
+}
+
+
+@pytest.mark.usefixtures("_in_time")
+@pytest.mark.parametrize("kind", IN_PLACE)
+@pytest.mark.parametrize("name", ["tabzoo.json", "config.json", "model.safetensors"])
+def test_nothing_but_files_of_a_likely_size_is_read(
+    name: str, kind: str, make_folder: Callable[..., Path], home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither by `verify` and `create_model`, nor by the store, which every import reads."""
+    folder = make_folder("test_resnet.odd")
+    store = home / "weights" / "test_resnet.odd"
+    shutil.copytree(folder, store)
+    for place in (folder, store):
+        (place / name).unlink()
+        IN_PLACE[kind](place / name)
+    with pytest.raises(TabzooError):
+        verify(folder)
+    with pytest.raises(TabzooError):
+        tabzoo.create_model(str(folder))
+    with pytest.raises(TabzooError):
+        tabzoo.create_model("test_resnet.odd")
+    assert [entry.name for entry in installed()] == (["test_resnet.odd"] if (name, kind) == WHOLE else [])
+    assert (name, kind) == WHOLE or "the local store's entry test_resnet.odd can't be used" in caplog.text
+
+
+WHOLE = ("model.safetensors", "sparse")  # the store's list reads no weights

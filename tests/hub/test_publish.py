@@ -61,6 +61,12 @@ def folder(small_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def replace_by_link(path: Path) -> None:
+    """Moves a file or folder elsewhere and links to it."""
+    path.rename(path.parents[1] / "elsewhere")
+    path.symlink_to(path.parents[1] / "elsewhere")
+
+
 def held(hub: HubServer, revision: str) -> dict[str, bytes]:
     repository = hub.repositories[REPOSITORY]
     return repository.commits[repository.refs.get(revision, revision)]
@@ -239,7 +245,12 @@ def change_json(path: Path, **values: object) -> None:
         ),
         (lambda folder: change_json(folder / "tabzoo.json", data="/home/me/images"), "an absolute path, /home/me"),
         (lambda folder: (folder / "recipe.yaml").write_text(r"data: C:\images"), r"an absolute path, C:\\images"),
+        (lambda folder: (folder / "recipe.yaml").write_text("data: 'D:/images'"), "an absolute path, D:/images"),
+        (lambda folder: (folder / "recipe.yaml").write_text(r"data: \\nas\images"), r"an absolute path, \\\\nas"),
+        (lambda folder: change_json(folder / "tabzoo.json", data=r"\\nas\images"), r"an absolute path, \\\\"),
         (lambda folder: append(folder / "README.md", "Trained on /data/images.\n"), "an absolute path, /data/images"),
+        (lambda folder: replace_by_link(folder / "recipe.yaml"), "recipe.yaml: a link, which might publish what lies"),
+        (lambda folder: replace_by_link(folder / "figures"), "figures/curves.png: a link, which might publish"),
         (lambda folder: append(folder / "metrics.jsonl", '{"data": "file:///x"}\n'), "an absolute path, file://"),
         (lambda folder: (folder / "README.md").unlink(), "expected the card"),
         (lambda folder: (folder / "README.md").write_text(f"---\na: [\n---\n# {NAME}\n"), "metadata .* can't be read"),
