@@ -23,7 +23,7 @@ from tabzoo.training.synthesis import (
     Synthesis,
 )
 
-__all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs"]
+__all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs", "synthesis_settings"]
 
 
 SETTINGS = {"nsa": NsaSettings, "cutpaste": CutPasteSettings, "perlin": PerlinSettings, "mask": GridMaskSettings}
@@ -154,14 +154,9 @@ class PairMaker:
 
 
 def _synthesis(recipe: Recipe, class_ids: Tensor) -> Synthesis[Any]:
-    settings: Any = _settings(recipe, recipe.synthesis)
-    if recipe.synthesis == "mix":
-        of_each = {name: _settings(recipe, name) for name in SETTINGS}
-        settings = MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
+    settings = synthesis_settings(recipe)
     if recipe.perlin_textures is None:
         return SYNTHESES[recipe.synthesis](class_ids, recipe.crop, recipe.crop, settings)
-    if recipe.synthesis != "perlin":
-        raise InputError(f"perlin_textures: only --synthesis perlin uses textures; got --synthesis {recipe.synthesis}")
     return Perlin(class_ids, recipe.crop, recipe.crop, settings, textures=_textures(recipe))
 
 
@@ -170,6 +165,24 @@ def _textures(recipe: Recipe) -> Tensor:
     samples = find_samples(str(recipe.perlin_textures))
     images = open_images(samples, size=recipe.crop, cache_dir=recipe.cache_dir, workers=recipe.workers)
     return images.batch(torch.arange(len(images))).permute(0, 3, 1, 2).contiguous()
+
+
+def synthesis_settings(recipe: Recipe) -> Any:
+    """The settings of a recipe's way to make anomalies.
+
+    Raises:
+        InputError: One is out of range, or is another way's; the text names the flag.
+    """
+    if recipe.mix_weights and recipe.synthesis != "mix":
+        raise InputError(f"--mix-weights: only --synthesis mix uses weights; got --synthesis {recipe.synthesis}")
+    if recipe.perlin_textures is not None and recipe.synthesis != "perlin":
+        raise InputError(
+            f"--perlin-textures: only --synthesis perlin uses textures; got --synthesis {recipe.synthesis}"
+        )
+    if recipe.synthesis != "mix":
+        return _settings(recipe, recipe.synthesis)
+    of_each = {name: _settings(recipe, name) for name in SETTINGS}
+    return MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
 
 
 def _settings(recipe: Recipe, name: str) -> Any:

@@ -331,6 +331,16 @@ def _check_values(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if not least <= value < float("inf"):
             raise InputError(f"{name}: {value} given, expected at least {least}")
+    methods = [name for name in SYNTHESES if name != "mix"]
+    for name in recipe.mix_weights:
+        if name not in methods:
+            raise InputError(
+                f"mix_weights: {name!r} given, expected {', '.join(methods)}.{did_you_mean(name, methods)}"
+            )
+    if recipe.mix_weights and not (
+        min(recipe.mix_weights.values()) >= 0 < sum(recipe.mix_weights.values()) < float("inf")
+    ):
+        raise InputError(f"mix_weights: {recipe.mix_weights} given, expected numbers of at least 0, one above 0")
     if recipe.crop > recipe.resize:
         raise InputError(
             f"crop: {recipe.crop} given, but images are resized to {recipe.resize}; lower crop or raise resize"

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.data.layouts import Samples
-from tabzoo.errors import InputError, TrainingError
+from tabzoo.errors import InputError, TrainingError, did_you_mean
 from tabzoo.training.aligner import Aligner
 from tabzoo.training.checkpoint import save_checkpoint
 from tabzoo.training.metrics import append_row, cut_back
@@ -29,7 +29,7 @@ from tabzoo.training.sampling import epoch_samples
 from tabzoo.training.schedule import learning_rate_schedule
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["Run"]
+__all__ = ["Run", "optimizer_name"]
 
 _COLUMNS = ("loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal")
 _AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -332,12 +332,23 @@ class Run:
         )
 
 
-def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
+def optimizer_name(recipe: Recipe) -> str:
+    """timm's name of a recipe's optimizer.
+
+    Raises:
+        InputError: There is none of that name.
+    """
     # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
     name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
     known = [str(known) for known in timm.optim.list_optimizers()]
     if name not in known:
-        raise InputError(f"--optimizer {recipe.optimizer}: accepted are sgd and timm's {', '.join(known)}")
+        hint = did_you_mean(name, known)
+        raise InputError(f"--optimizer {recipe.optimizer}: expected sgd or one of timm's: {', '.join(known)}.{hint}")
+    return name
+
+
+def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
+    name = optimizer_name(recipe)
     more: dict[str, Any] = {"fused": True} if fused and name in _FUSED else {}
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     return timm.optim.create_optimizer_v2(

@@ -16,11 +16,11 @@ from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.command import Command
 from tabzoo.training.objective import ProjectionHeads
 from tabzoo.training.output import CHECKPOINTS
-from tabzoo.training.pairs import PairMaker
+from tabzoo.training.pairs import PairMaker, synthesis_settings
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.run import Run
+from tabzoo.training.run import Run, optimizer_name
 from tabzoo.training.sampling import hold_out
 from tabzoo.training.text import TextFeatures, obtain_text_features
 
@@ -42,6 +42,8 @@ def build_run(
         ranks: The processes that train together. The first one fetches texts and weights, for all.
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
+    synthesis_settings(recipe)
+    optimizer_name(recipe)
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
     if len(samples.classes) == 1 and recipe.objective == "tab":
         raise InputError(

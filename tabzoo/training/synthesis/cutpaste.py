@@ -22,7 +22,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.colour import GREY, colour_matrix, spread
 from tabzoo.training.synthesis.draws import integers, uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
 from tabzoo.training.synthesis.patches import dense, places, read, write
 from tabzoo.training.synthesis.retry import first_that_shows
 
@@ -57,21 +57,18 @@ class CutPasteSettings:
     """Further places, tried as long as nothing shows."""
 
     def __post_init__(self) -> None:
-        for name, fits in (
-            ("variant", self.variant in ("patch", "scar", "union")),
-            ("area_min", 0 < self.area_min <= self.area_max),
-            ("area_max", self.area_max < 1),
-            ("aspect_min", 0 < self.aspect_min <= 1),
-            ("scar_width", 1 <= self.scar_width[0] <= self.scar_width[1]),
-            ("scar_height", 1 <= self.scar_height[0] <= self.scar_height[1]),
-            ("scar_turn", 0 <= self.scar_turn <= 90),
-            ("jitter", 0 <= self.jitter <= 0.5),
-            ("retries", self.retries >= 0),
-        ):
-            if not fits:
-                raise InputError(
-                    f"cutpaste: {name} is {getattr(self, name)!r}, which does not fit; see CutPasteSettings"
-                )
+        checks = (
+            ("variant", self.variant in ("patch", "scar", "union"), "patch, scar or union"),
+            ("area_min", 0 < self.area_min <= self.area_max, f"above 0, at most area_max ({self.area_max})"),
+            ("area_max", self.area_max < 1, "below 1"),
+            ("aspect_min", 0 < self.aspect_min <= 1, "above 0, at most 1"),
+            ("scar_width", 1 <= self.scar_width[0] <= self.scar_width[1], "two numbers from 1, ascending"),
+            ("scar_height", 1 <= self.scar_height[0] <= self.scar_height[1], "two numbers from 1, ascending"),
+            ("scar_turn", 0 <= self.scar_turn <= 90, "0 to 90"),
+            ("jitter", 0 <= self.jitter <= 0.5, "0 to 0.5"),
+            ("retries", self.retries >= 0, "at least 0"),
+        )
+        check_settings("cutpaste", self, checks)
 
 
 @dataclass(frozen=True)

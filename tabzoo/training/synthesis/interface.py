@@ -1,5 +1,6 @@
 """What every kind of synthetic anomaly offers: draw the parameters on their own, then apply them to pixels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol, Self, TypeVar
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 
-__all__ = ["Params", "Synthesis", "Synthetic", "check_images"]
+__all__ = ["Params", "Synthesis", "Synthetic", "check_images", "check_settings"]
 
 
 class Synthetic(NamedTuple):
@@ -63,6 +64,20 @@ class Synthesis(Protocol[P]):
             source: uint8 [B, 3, H, W], the images named by `params.source`.
             params: On the device of the images.
         """
+
+
+def check_settings(method: str, settings: object, checks: Iterable[tuple[str, bool, str]]) -> None:
+    """Raises an InputError for the first setting that is out of range.
+
+    Args:
+        method: The method's name.
+        settings: Its settings.
+        checks: Name of a setting, whether its value is in range, and what is expected.
+    """
+    for name, fits, expected in checks:
+        if not fits:
+            flag = f"--{method}-{name.replace('_', '-')}"
+            raise InputError(f"{flag} {getattr(settings, name)!r}: expected {expected}")
 
 
 def check_images(normal: Tensor, source: Tensor, sides: tuple[int, int]) -> None:

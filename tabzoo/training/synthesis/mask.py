@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.draws import uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
 from tabzoo.training.synthesis.patches import dense, places, read, spots, write
 from tabzoo.training.synthesis.retry import first_that_shows
 
@@ -38,14 +38,13 @@ class GridMaskSettings:
     """Further sets of blocks, tried as long as nothing shows."""
 
     def __post_init__(self) -> None:
-        for name, fits in (
-            ("block", self.block >= 1),
-            ("num_blocks", self.num_blocks >= 1),
-            ("fill", 0 <= self.fill <= 255),
-            ("retries", self.retries >= 0),
-        ):
-            if not fits:
-                raise InputError(f"mask: {name} is {getattr(self, name)!r}, which does not fit; see GridMaskSettings")
+        checks = (
+            ("block", self.block >= 1, "at least 1"),
+            ("num_blocks", self.num_blocks >= 1, "at least 1"),
+            ("fill", 0 <= self.fill <= 255, "a level, 0 to 255"),
+            ("retries", self.retries >= 0, "at least 0"),
+        )
+        check_settings("mask", self, checks)
 
 
 @dataclass(frozen=True)

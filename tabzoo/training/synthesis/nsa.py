@@ -23,7 +23,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, uniforms
 from tabzoo.training.synthesis.foreground import acceptable, object_mask
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
 from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
 from tabzoo.training.synthesis.poisson import blend, clone_mask
 from tabzoo.training.synthesis.retry import first_that_shows
@@ -77,27 +77,26 @@ class NsaSettings:
     """Candidate places among which the first that meets the two shares is taken; the first of all if none does."""
 
     def __post_init__(self) -> None:
-        for name, given, fits in (
-            ("gamma_shape", self.gamma_shape, self.gamma_shape > 0),
-            ("gamma_scale", self.gamma_scale, self.gamma_scale > 0),
-            ("gamma_lower", self.gamma_lower, 0 <= self.gamma_lower < 0.5),
-            ("width_min", self.width_min, 0 < self.width_min < 0.5),
-            ("width_max", self.width_max, self.width_min <= self.width_max < 0.5),
-            ("resize_min", self.resize_min, self.resize_min > 0),
-            ("resize_max", self.resize_max, self.resize_max >= self.resize_min),
-            ("resize_std", self.resize_std, self.resize_std >= 0),
-            ("num_patches", self.num_patches, self.num_patches >= 1),
-            ("blend", self.blend, self.blend in ("mix", "normal", "mixed")),
-            ("mode", self.mode, self.mode in ("exact", "fast")),
-            ("retries", self.retries, self.retries >= 0),
-            ("background", self.background, self.background is None or 0 <= self.background <= 255),
-            ("background_threshold", self.background_threshold, self.background_threshold >= 0),
-            ("min_object", self.min_object, 0 <= self.min_object < 1),
-            ("min_overlap", self.min_overlap, 0 <= self.min_overlap < 1),
-            ("attempts", self.attempts, self.attempts >= 1),
-        ):
-            if not fits:
-                raise InputError(f"nsa: {name} is {given!r}, which does not fit; see NsaSettings for what it means")
+        checks = (
+            ("gamma_shape", self.gamma_shape > 0, "a number above 0"),
+            ("gamma_scale", self.gamma_scale > 0, "a number above 0"),
+            ("gamma_lower", 0 <= self.gamma_lower < 0.5, "0 to below 0.5"),
+            ("width_min", 0 < self.width_min < 0.5, "above 0 and below 0.5"),
+            ("width_max", self.width_min <= self.width_max < 0.5, f"--nsa-width-min ({self.width_min}) to below 0.5"),
+            ("resize_min", self.resize_min > 0, "a factor above 0"),
+            ("resize_max", self.resize_max >= self.resize_min, f"at least --nsa-resize-min ({self.resize_min})"),
+            ("resize_std", self.resize_std >= 0, "at least 0"),
+            ("num_patches", self.num_patches >= 1, "at least 1"),
+            ("blend", self.blend in ("mix", "normal", "mixed"), "mix, normal or mixed"),
+            ("mode", self.mode in ("exact", "fast"), "exact or fast"),
+            ("retries", self.retries >= 0, "at least 0"),
+            ("background", self.background is None or 0 <= self.background <= 255, "a grey level, 0 to 255"),
+            ("background_threshold", self.background_threshold >= 0, "at least 0 levels"),
+            ("min_object", 0 <= self.min_object < 1, "0 to below 1"),
+            ("min_overlap", 0 <= self.min_overlap < 1, "0 to below 1"),
+            ("attempts", self.attempts >= 1, "at least 1"),
+        )
+        check_settings("nsa", self, checks)
 
 
 @dataclass(frozen=True)

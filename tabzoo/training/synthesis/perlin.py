@@ -23,7 +23,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.training.synthesis.colour import colour_matrix, spread
 from tabzoo.training.synthesis.draws import ClassPool, integers, uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images
+from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
 from tabzoo.training.synthesis.patches import dense, read, write
 from tabzoo.training.synthesis.poisson import product_dtype
 
@@ -49,15 +49,14 @@ class PerlinSettings:
     """Probability of each of the texture's changes."""
 
     def __post_init__(self) -> None:
-        for name, fits in (
-            ("scales", 1 <= self.scales <= 8),
-            ("turn", 0 <= self.turn <= 180),
-            ("threshold", 0 < self.threshold < 1),
-            ("beta_max", 0 <= self.beta_max < 1),
-            ("change", 0 <= self.change <= 1),
-        ):
-            if not fits:
-                raise InputError(f"perlin: {name} is {getattr(self, name)!r}, which does not fit; see PerlinSettings")
+        checks = (
+            ("scales", 1 <= self.scales <= 8, "1 to 8"),
+            ("turn", 0 <= self.turn <= 180, "0 to 180"),
+            ("threshold", 0 < self.threshold < 1, "above 0 and below 1"),
+            ("beta_max", 0 <= self.beta_max < 1, "0 to below 1"),
+            ("change", 0 <= self.change <= 1, "0 to 1"),
+        )
+        check_settings("perlin", self, checks)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_cutpaste_pastes_a_patch_of_the_image_itself(images: Tensor, class_ids: 
 )
 def test_settings_that_do_not_fit(settings: Any, name: str, values: list[object]) -> None:
     for value in values:
-        with pytest.raises(InputError, match=f": {name} is .* which does not fit"):
+        with pytest.raises(InputError, match=f"^--[a-z]+-{name.replace('_', '-')} .*: expected "):
             settings(**{name: value})
 
 

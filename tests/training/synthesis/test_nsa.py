@@ -304,7 +304,7 @@ def test_a_mixed_clone_that_does_not_show_becomes_a_normal_one_if_it_may() -> No
     ],
 )
 def test_settings_that_do_not_fit(name: str, value: object) -> None:
-    with pytest.raises(InputError, match=f"nsa: {name} is"):
+    with pytest.raises(InputError, match=f"^--nsa-{name.replace('_', '-')} .*: expected "):
         NsaSettings(**{name: value})  # type: ignore[arg-type]
 
 
