@@ -110,9 +110,14 @@ def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> st
     training = provenance["training"]
     rows = "\n".join(f"| {key} | {value:.4f} |" for key, value in provenance["metrics"].items())
     classes = ", ".join(f"{word} ({training['classes'][name]})" for name, word in text.words.items())
-    images, epochs = training["images"], training["epochs"]
-    return f"""- Trained on {images} normal images (synthetic anomalies were made from them), {epochs} epochs,
-  {training["steps"]} steps. Classes: {classes}.
+    trained_on, epochs = training["images"] - training["held_out"], training["epochs"]
+    held_out = (
+        f"; {training['held_out']} more were held out and are counted with their classes"
+        if training["held_out"]
+        else ""
+    )
+    return f"""- Trained on {trained_on} normal images (synthetic anomalies were made from them), {epochs} epochs,
+  {training["steps"]} steps{held_out}. Classes: {classes}.
 - Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
 - Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.
 - A detector tested on these same classes has seen their normal images in pre-training: say so beside its numbers.

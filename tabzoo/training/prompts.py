@@ -6,14 +6,14 @@ are all normal states in all templates; its abnormal sentences likewise (TAB, su
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from tabzoo.errors import InputError
+from tabzoo.training.strict_yaml import read_yaml
 
 __all__ = ["BUILT_IN", "PromptSet", "load_prompts"]
 
@@ -66,8 +66,8 @@ def load_prompts(name: str) -> PromptSet:
     else:
         raise InputError(f"--prompts {name}: neither a built-in set ({', '.join(BUILT_IN)}) nor an existing YAML file")
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = read_yaml(text)
+    except ValueError as error:
         raise InputError(f"--prompts {name}: not valid YAML: {error}") from error
     return _parse(content, name)
 
@@ -87,7 +87,9 @@ def _parse(content: object, name: str) -> PromptSet:
     for key, place in keys.items():
         entries = content[key]
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, str) for entry in entries):
-            raise InputError(f"--prompts {name}: '{key}' must be a list of at least one sentence; got {entries!r}")
+            raise InputError(
+                f"--prompts {name}: '{key}' must be a list of at least one sentence; got {reprlib.repr(entries)}"
+            )
         for entry in entries:
             if place not in entry:
                 raise InputError(f"--prompts {name}: '{entry}' in '{key}' has no {place}; write it where the name goes")

@@ -7,6 +7,7 @@ defaults below hold) but may not name an unknown one.
 import dataclasses
 import hashlib
 import json
+import reprlib
 import typing
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,6 +18,7 @@ import yaml
 
 from tabzoo.compute import Amp
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.training.strict_yaml import read_yaml
 
 __all__ = ["SYNTHESES", "Recipe", "list_recipes", "load_recipe"]
 
@@ -248,8 +250,8 @@ def load_recipe(name: str) -> Recipe:
 
 def _parse(text: str, name: str) -> Recipe:
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        values = read_yaml(text) or {}
+    except ValueError as error:
         raise InputError(f"--recipe {name}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"--recipe {name}: expected 'field: value' lines; got a {type(values).__name__}")
@@ -289,7 +291,9 @@ def _check_types(recipe: Recipe) -> None:
         if not _fits(value, kind):
             choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
             expected = f"one of {', '.join(choices)}" if choices else _kind_name(kind)
-            raise InputError(f"{name}: {value!r} given, expected {expected}.{did_you_mean(value, choices or ())}")
+            raise InputError(
+                f"{name}: {reprlib.repr(value)} given, expected {expected}.{did_you_mean(value, choices or ())}"
+            )
         if kind is float:
             object.__setattr__(recipe, name, float(value))
 

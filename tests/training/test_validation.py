@@ -47,6 +47,9 @@ def test_held_out_rows_are_the_means_over_held_out_pairs(small: Arguments, tmp_p
         assert row[f"accuracy_{branch}"] == pytest.approx(right)
     assert row["loss"] == pytest.approx((row["loss_normal"] + row["loss_abnormal"]) / 2)
     assert (row["step"], row["epoch"]) == (5, 0)
+    card = (out / "README.md").read_text()
+    assert "Trained on 33 normal images" in card
+    assert "15 more were held out" in card
 
 
 @pytest.mark.parametrize(("batch_norm", "moved"), [("frozen", False), ("local", True)])
