@@ -23,7 +23,7 @@ from tabzoo.data.samples import Bytes
 __all__ = ["Files"]
 
 # To be raised when an entry's files change, or what `images.py` makes of an image.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,8 +94,9 @@ def read_image(
 def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArray[np.uint8]:
     """Reads a defect mask: 1 where any channel is not zero.
 
-    The level does not matter: masks hold 1, 255 or class ids. Fully transparent pixels count as background. In a JPEG,
-    where compression puts faint noise around every edge, a pixel counts from half brightness.
+    The level does not matter: masks hold 1, 255 or class ids. Fully transparent pixels count as background. In a file with
+    lossy compression (JPEG, TIFF with JPEG or WebP inside, lossy WebP), which puts faint noise around every edge, a pixel
+    counts from half brightness.
 
     Args:
         path: The mask file.
@@ -124,6 +125,7 @@ class _Decoded(NamedTuple):
     image: Image.Image  # Upright.
     form: str | None  # Of the file.
     bits: int  # In the file, of a grey TIFF's pixel; else 16.
+    lossy: bool  # Whether compression may have changed its levels.
 
 
 @contextmanager
@@ -141,7 +143,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
             image.load()
             # 258 is TIFF's BitsPerSample. Turning an image drops its tags and format.
             bits = getattr(image, "tag_v2", {}).get(258, (16,))
-            yield _Decoded(_upright(image), image.format, int(bits[0]))
+            yield _Decoded(_upright(image), image.format, int(bits[0]), _is_lossy(image, path))
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -153,6 +155,21 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
     except Exception as error:
         # On broken files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError and more.
         raise ImageError(shown, f"can't be decoded: {_reason(error)}") from error
+
+
+def _is_lossy(image: Image.Image, path: str | os.PathLike[str]) -> bool:
+    if image.format == "TIFF":
+        return image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
+    if image.format != "WEBP":
+        return image.format in ("JPEG", "MPO")
+    with open(path, "rb") as file:  # RIFF: chunks of a name, a length and as many bytes, padded to an even number
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            if head[:4] in (b"VP8 ", b"VP8L"):
+                return head[:4] == b"VP8 "
+            length = int.from_bytes(head[4:], "little")
+            file.seek(length + length % 2, os.SEEK_CUR)
+    return True
 
 
 def _problem(path: str | os.PathLike[str]) -> str | None:
@@ -280,7 +297,7 @@ def _foreground(decoded: _Decoded) -> NDArray[np.uint8]:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         return np.asarray(np.nan_to_num(values, nan=0.0) != 0, dtype=np.uint8)
-    level = 127 if decoded.form in ("JPEG", "MPO") else 0
+    level = 127 if decoded.lossy else 0
     if image.mode in ("1", "L"):
         return np.asarray(np.asarray(image.convert("L")) > level, dtype=np.uint8)
     # By colour and not by palette index: an image editor may save white as index 0.

@@ -1,5 +1,6 @@
 """The card of published weights: the run's own card, with what the Hub shows and searches, and measured results."""
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -84,6 +85,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         ) from error
     if lacking:
         raise InputError(f"--results {path}: rows lack {', '.join(lacking)}; expected the benchmark's results.jsonl")
+    for row, metric in itertools.product(rows, METRICS):
+        if (value := row[metric]) is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+            raise InputError(f"--results {path}: {metric} is {value!r}; expected a number from 0 to 1, or null")
     return rows
 
 

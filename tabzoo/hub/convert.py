@@ -14,6 +14,7 @@ from pathlib import Path
 import timm
 import torch
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 import tabzoo
 from tabzoo.errors import InputError, brief
@@ -123,9 +124,23 @@ def _read(checkpoint: Path) -> dict[str, Tensor]:
         return dict(_leaves(torch.load(checkpoint, map_location="cpu", weights_only=True), ""))
     except Exception as error:  # unpickling raises many types
         raise InputError(
-            f"{checkpoint}: can't be read as tensors without running code: {brief(error)}. Expected a state dict saved "
-            f"by torch.save; from a whole model, save model.state_dict() where you trust its code."
+            f"{checkpoint}: can't be read as tensors without running code: {_cause(checkpoint, error)}"
         ) from error
+
+
+def _cause(checkpoint: Path, error: Exception) -> str:
+    """What is in the way, and what to do."""
+    try:
+        foreign = get_unsafe_globals_in_checkpoint(checkpoint)
+    except Exception:  # no checkpoint at all
+        foreign = []
+    if not foreign:
+        return f"{brief(error)}. Expected a state dict saved by torch.save."
+    key = 'torch.load(FILE, weights_only=False)["state_dict"]'
+    return (
+        f"it holds {', '.join(sorted(foreign)[:3])}. Save its tensors alone where you trust the file, such as "
+        f"torch.save({key}, NEW), or model.state_dict() of a whole model."
+    )
 
 
 def _leaves(content: object, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -161,7 +162,12 @@ def _without(key: str) -> Callable[[State], State]:
         (lambda _: {"weight": torch.ones(2)}, "expected one ResNet .* found the names weight"),
         (lambda _: [1, 2], "found the names none"),
         (lambda state: {"teacher": state, "student": state}, r"2 of them, under student\., teacher\."),
-        (lambda _: torch.nn.Linear(2, 2), r"without running code.* save model\.state_dict\(\)"),
+        (lambda _: torch.nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear\..* or model\.state_dict\(\)"),
+        (
+            lambda _: {"state_dict": {}, "args": argparse.Namespace(lr=1)},
+            r"it holds argparse\.Namespace\. Save its tensors alone",
+        ),
+        (lambda _: {"state_dict": {}, "best": np.float64(0.9)}, r"it holds numpy[^\x1b]*Save its tensors alone"),
     ],
 )
 def test_what_is_no_such_resnet_is_refused_with_its_keys(

@@ -377,3 +377,10 @@ def test_the_printed_entry_is_that_of_published_weights(
     monkeypatch.setenv("TABZOO_HOME", str(tmp_path / "home"))
     model = tabzoo.create_model(NAME, cache_dir=tmp_path / "cache")
     assert_equal(model, folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 93, "0.9"])
+def test_results_are_numbers_from_0_to_1(value: object, tmp_path: Path) -> None:
+    measured = rows(tmp_path / "results.jsonl", [{"image_auroc": value}])
+    with pytest.raises(InputError, match="image_auroc is .*expected a number from 0 to 1"):
+        read_results([measured], [NAME])
