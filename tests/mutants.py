@@ -851,8 +851,8 @@ MUTANTS = [
     Mutant(
         name="overwrite_loses_the_old_run",
         file="tabzoo/training/run_folder.py",
-        old="        if self._aside.is_dir():\n            self._put_back()\n        if self._made",
-        new="        if self._made",
+        old="        if self._aside.is_dir():\n            self._put_back()\n        for folder in self._made",
+        new="        for folder in self._made",
         tests="tests/training/test_run_folder.py::test_a_mistake_loses_nothing_of_the_old_run",
     ),
     Mutant(

@@ -17,6 +17,9 @@ except ImportError:  # Windows has no such locks: as on a file system without th
 
 __all__ = ["hold", "lock", "remove_remains"]
 
+# Of a file system or a platform without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,6 +52,7 @@ def hold(path: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: Another process holds it; the text names that process.
+        OSError: It can't be opened: a link, or another user's.
     """
     with ExitStack() as stack:
         while True:
@@ -58,7 +62,10 @@ def hold(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 raise BlockingIOError(file.read(200).strip() or "another process") from None
             except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
                 logger.debug("no lock in %s: %s", path, error)
+                stack.callback(path.unlink, missing_ok=True)
                 break
             if _is_at(path, file):  # else its holder has removed it since it was opened
                 file.truncate()

@@ -66,6 +66,8 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    if os.name == "nt":  # no folder can be opened there
+        return
     # The name, too, is on the disk only once the folder is.
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:

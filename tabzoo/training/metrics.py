@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tabzoo.errors import InputError, brief
+
 __all__ = ["append_row", "cut_back", "read_rows"]
 
 
@@ -15,20 +17,41 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Drops the rows of steps after `step`."""
-    if path.is_file():
+    """Drops the rows of steps after `step`, and what is left of a last line that was cut off.
+
+    Raises:
+        InputError: As for `read_rows`; the file stays as it is.
+    """
+    if path.exists():
         kept = [row for row in read_rows(path) if row["step"] <= step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        temporary.replace(path)
 
 
 def read_rows(path: Path) -> Sequence[dict[str, Any]]:
-    """Rows of a JSONL file, none if there is no such file; a last line that was cut off is left out."""
-    if not path.is_file():
+    """Rows of a JSONL file, none if there is no such file; a last line that was cut off is left out.
+
+    Raises:
+        InputError: Another line is not a row, or the file can't be read.
+    """
+    if not path.exists():
         return []
+    try:
+        *lines, last = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate([*lines, last], start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line.decode())
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise ValueError("expected a JSON object with a step")
+        except (ValueError, RecursionError) as error:
+            if number > len(lines):
+                break
+            raise InputError(
+                f"{path}, line {number}: not a row of metrics: {brief(error)}. Remove the line."
+            ) from error
+        rows.append(row)
     return rows

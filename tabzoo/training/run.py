@@ -249,10 +249,12 @@ class Run:
         self._check_same(state, allow_recipe_change)
         try:
             self.aligner.load_state_dict(state["modules"])
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
+            if state["recipe"]["optimizer"] == self.recipe.optimizer:  # another one starts anew
+                self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         except (RuntimeError, ValueError) as error:
             raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {error}") from error
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # of a run in float16
+            self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.scheduler = self._schedule()
         self._clock = (time.perf_counter(), self.step)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -44,7 +44,7 @@ class RunFolder:
         Raises:
             InputError: It is a file, can't be made, is in use by another process, or holds something that may not go.
         """
-        self._made = not self.folder.exists()
+        self._made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,6 +58,8 @@ class RunFolder:
                 raise InputError(
                     f"--output {self.folder}: {error} writes into it. Wait for it to end, or name another folder."
                 ) from error
+            except OSError as error:
+                raise InputError(f"--output {self.folder}: can't be written into: {_LOCK}: {error.strerror}") from error
             self._prepare()
             self._stack = stack.pop_all()
         return self
@@ -119,5 +121,6 @@ class RunFolder:
             return
         if self._aside.is_dir():
             self._put_back()
-        if self._made and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        for folder in self._made:
+            with suppress(OSError):  # something lies in it
+                folder.rmdir()

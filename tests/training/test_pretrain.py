@@ -224,6 +224,11 @@ def test_a_changed_recipe_goes_on_when_allowed(
     assert pretrain.main(small("--schedule", "constant", "--resume", "--lr", "0.01", "--allow-recipe-change")) == 0
     rates = [row["lr"] for row in read_rows(tmp_path / "out" / "metrics.jsonl")]
     assert rates == [0.05, 0.05] + [0.01] * (len(rates) - 2)
+    for changed in (["--optimizer", "adamw", "--lr", "0.001"], ["--amp", "fp16"]):
+        with monkeypatch.context() as patch:
+            stopped_after(2, patch)
+            pretrain.main(small("--overwrite"))
+        assert pretrain.main(small("--resume", "--allow-recipe-change", *changed)) == 0
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
         pretrain.main(small("--overwrite"))

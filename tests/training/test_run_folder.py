@@ -97,7 +97,8 @@ def test_a_folder_that_is_no_run_is_left_alone(
 
 def test_refused_runs_leave_no_folder(small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(small("--data", "no/such/folder"), capsys)
-    assert not (tmp_path / "out").exists()
+    refused(small("--data", "no/such/folder", "--output", str(tmp_path / "a" / "b" / "c")), capsys)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
     refused(small("--data", "no/such/folder"), capsys)
     assert list((tmp_path / "out").iterdir()) == []  # the user's own empty folder stays
@@ -139,6 +140,7 @@ def test_without_locks_runs_start(small: Arguments, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(locks, "fcntl", None)  # as on Windows
     assert pretrain.main(small("--epochs", "1")) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert not (tmp_path / "out" / ".lock").exists()
 
 
 def test_a_planted_link_does_not_empty_its_target(
@@ -148,8 +150,7 @@ def test_a_planted_link_does_not_empty_its_target(
     precious.write_text("precious")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").symlink_to(precious)
-    with locks.hold(tmp_path / "out" / ".lock"):
-        pass
+    assert "can't be written into: .lock" in refused(small("--resume"), capsys)
     (tmp_path / ".entry.lock").symlink_to(precious)
     with locks.lock(tmp_path / "entry") as locked:
         assert not locked
