@@ -1,6 +1,7 @@
 """Shared fixtures, and the markers that need something the machine may lack."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def pytest_configure() -> None:
     # On a busy machine, threads that wait for each other turn a second of small tensors into a minute.
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
     torch.set_num_threads(int(threads))
+    # A script that starts the tests in the background has them ignore Ctrl-C, and a run goes on ignoring what it was told to.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
