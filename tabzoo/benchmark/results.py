@@ -16,7 +16,18 @@ from typing import Any
 from tabzoo.data.locks import lock
 from tabzoo.errors import InputError, brief
 
-__all__ = ["EMPTY_MASKS", "METRICS", "ORACLE", "RESULTS", "REAL", "Row", "append_row", "current", "read_rows", "row_key"]
+__all__ = [
+    "EMPTY_MASKS",
+    "METRICS",
+    "ORACLE",
+    "RESULTS",
+    "REAL",
+    "Row",
+    "append_row",
+    "current",
+    "read_rows",
+    "row_key",
+]
 
 RESULTS = "results.jsonl"
 REAL = "real"

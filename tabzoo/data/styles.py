@@ -140,9 +140,11 @@ def _groups(
     if not labels:
         group = _without_masks(class_name, split, defect, images)
         return [replace(group, masks=_match_masks(images, truth, reading.notes))] if truth else [group]
-    beside = f"{os.fsdecode(folder.path) or 'the folder itself'}: read as masks of the images beside them"
-    reading.notes.append(f"{beside}: {counted(list(map(os.fsdecode, labels)), 'file')}")
-    masks = _match_masks(images, replace(folder, images=_array(labels)), reading.notes)
+    masks = _match_masks(images, replace(folder, images=_array(labels)), [])
+    reading.notes.append(
+        f"{os.fsdecode(folder.path) or 'the folder itself'}: read as masks of the images beside them: "
+        f"{counted(list(map(os.fsdecode, labels)), 'file')}; {int((masks == b'').sum())} images without one are {defect}"
+    )
     if truth:
         masks = np.where(from_truth := _match_masks(images, truth, reading.notes), from_truth, masks)
     group = Group(class_name, split, defect, images.image_paths(), masks)
