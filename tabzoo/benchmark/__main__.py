@@ -173,7 +173,10 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"stopped; finished rows are in {options.output}, and the same command goes on", file=sys.stderr)
         return 130
-    print(f"Made in {options.output}: {RESULTS}, table.md, table.csv, maps/, roc/")
+    made = [
+        name for name in (RESULTS, "table.md", "table.csv", "maps/", "roc/") if (Path(options.output) / name).exists()
+    ]
+    print(f"Made in {options.output}: {', '.join(made)}")
     return 0
 
 

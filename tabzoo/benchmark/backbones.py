@@ -1,13 +1,13 @@
 """What is known of a backbone beside its weights: what it was trained on, and with which synthetic anomalies."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tabzoo.errors import InputError, WeightsError, did_you_mean
+from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
+from tabzoo.hub.config import read_json
 from tabzoo.hub.files import Digest
-from tabzoo.hub.folders import WEIGHTS
+from tabzoo.hub.folders import RECORD, WEIGHTS
 from tabzoo.training.recipe import SYNTHESES, load_recipe
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]
@@ -68,12 +68,17 @@ def _find(name: str) -> Backbone:
             siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
             raise InputError(f"--backbone {name}: no such folder.{did_you_mean(folder.name, siblings)}")
         return Backbone(name, {}, (), name)
-    record, recipe = folder / "tabzoo.json", folder / "recipe.yaml"
-    try:
-        content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {"training": {"classes": {}}}
-        classes, expected = content["training"]["classes"], content.get("weights", {}).get("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{record}: not what a run of tabzoo writes: {error}") from error
+    record, recipe = folder / RECORD, folder / "recipe.yaml"
+    classes: dict[str, int] = {}
+    expected = None
+    if record.is_file():
+        try:
+            content = read_json(record)
+            classes, expected = content["training"]["classes"], content.get("weights", {}).get("sha256")
+            if not all(isinstance(count, int) for count in classes.values()):
+                raise ValueError("training.classes: expected numbers of images")
+        except (WeightsError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{record}: not what a run of tabzoo writes: {brief(error)}") from error
     weights = folder / WEIGHTS
     # Weights that were changed would get the record's name, classes and kinds of anomalies.
     if expected and weights.is_file() and (found := Digest.of(weights).sha256) != expected:

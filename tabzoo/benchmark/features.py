@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,36 @@ from torch import Tensor, nn
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.training.backbone import cached_weights, check_name
 
-__all__ = ["FeatureExtractor", "build_extractor", "try_out"]
+__all__ = ["FeatureExtractor", "build_extractor", "is_random", "try_out"]
 
 _RANDOM = "random"
 _RANDOM_ARCHITECTURE = "resnet18"
+_RESNETS = frozenset(
+    [
+        *(
+            "resnet10t",
+            "resnet14t",
+            "resnet18",
+            "resnet18d",
+            "resnet26",
+            "resnet26d",
+            "resnet26t",
+            "resnet34",
+            "resnet34d",
+        ),
+        *(
+            "resnet50",
+            "resnet50d",
+            "resnet50t",
+            "resnet101",
+            "resnet101d",
+            "resnet152",
+            "resnet152d",
+            "wide_resnet50_2",
+        ),
+        *("wide_resnet101_2", "test_resnet"),
+    ]
+)
 _NOBODYS_SEED = 0xBAC4B04E
 """Draws what no run started from, so that weights that training hardly moved are not taken for missing."""
 
@@ -71,6 +98,17 @@ class FeatureExtractor(nn.Module):
         """Stays in evaluation mode, so that a method that is trained around it leaves its batch-norm as it is."""
         return super().train(False)
 
+    def structure(self) -> str:
+        """Hash of what is computed with the weights: the kind of each module and its settings, such as a stride."""
+        return _structure(self.body)
+
+    def is_plain_resnet(self) -> bool:
+        """Whether this is a ResNet as timm makes it by name, whose weights tell its structure."""
+        architecture = getattr(self.body, "pretrained_cfg", {}).get("architecture")
+        if architecture not in _RESNETS:
+            return False
+        return self.structure() == _structure_of(architecture, tuple(self.body.feature_info.out_indices))  # type: ignore[union-attr, arg-type]
+
     def sha256(self) -> str:
         """Hash of the weights that the layers need, by name, whatever file they came from."""
         digest = hashlib.sha256()
@@ -104,7 +142,7 @@ def build_extractor(
         InputError: No such model, folder or layer, or a model that gives no feature maps.
         WeightsError: The weights can't be fetched or don't fit the model.
     """
-    pretrained = name.split(":", 1)[0] != _RANDOM
+    pretrained = not is_random(name)
     if pretrained:
         seed = _NOBODYS_SEED
     model = _folder(name) if pretrained else name.partition(":")[2] or _RANDOM_ARCHITECTURE
@@ -123,6 +161,11 @@ def build_extractor(
     return FeatureExtractor(body, names, amp=amp, channels_last=channels_last).to(device)
 
 
+def is_random(name: str) -> bool:
+    """Whether a backbone's weights are drawn from the seed."""
+    return name.split(":", 1)[0] == _RANDOM
+
+
 def try_out(extractor: FeatureExtractor, name: str, side: int) -> None:
     """Sees that a backbone takes images of this side, and gives maps [B, C, h, w].
 
@@ -137,6 +180,17 @@ def try_out(extractor: FeatureExtractor, name: str, side: int) -> None:
         ) from error
     if any(value.ndim != 4 or value.shape[1] != extractor.channels[layer] for layer, value in maps.items()):
         raise InputError(f"--backbone {name}: gives no maps with channels first. Choose a CNN of timm.")
+
+
+def _structure(body: nn.Module) -> str:
+    modules = (f"{name} {type(module).__name__} {module.extra_repr()}\n" for name, module in body.named_modules())
+    return hashlib.sha256("".join(modules).encode()).hexdigest()
+
+
+@lru_cache
+def _structure_of(architecture: str, indices: tuple[int, ...]) -> str:
+    with torch.device("meta"):
+        return _structure(timm.create_model(architecture, features_only=True, num_classes=0, out_indices=indices))
 
 
 def _folder(name: str) -> str:

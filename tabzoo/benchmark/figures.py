@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import Group
+from tabzoo.writing import new_file
 
 __all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
 
@@ -109,5 +111,7 @@ def roc(good: Sequence[float], anomalous: Sequence[float]) -> tuple[list[float],
 
 
 def _write(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name with "$" is no formula
+    with new_file(path) as file:
+        figure.savefig(file, dpi=120)

@@ -7,13 +7,33 @@ were pre-trained on the good images of these same classes, RegAD's on the Indust
 
 from typing import NamedTuple
 
-__all__ = ["OBJECTS", "OBJECT_AVERAGE", "OVERALL", "TEXTURES", "TEXTURE_AVERAGE", "Published", "published"]
+from tabzoo.benchmark.results import REAL, Row
+
+__all__ = [
+    "IMAGES",
+    "OBJECTS",
+    "OBJECT_AVERAGE",
+    "OVERALL",
+    "TEXTURES",
+    "TEXTURE_AVERAGE",
+    "Published",
+    "is_mvtec",
+    "published",
+]
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 OBJECTS = (
     *("bottle", "cable", "capsule", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"),
 )
 TEXTURE_AVERAGE, OBJECT_AVERAGE, OVERALL = "texture average", "object average", "average"
+
+IMAGES = {
+    **{"carpet": (280, 28, 89), "grid": (264, 21, 57), "leather": (245, 32, 92), "tile": (230, 33, 84)},
+    **{"wood": (247, 19, 60), "bottle": (209, 20, 63), "cable": (224, 58, 92), "capsule": (219, 23, 109)},
+    **{"hazelnut": (391, 40, 70), "metal_nut": (220, 22, 93), "pill": (267, 26, 141), "screw": (320, 41, 119)},
+    **{"toothbrush": (60, 12, 30), "transistor": (213, 60, 40), "zipper": (240, 32, 119)},
+}
+"""Good training, good test and anomalous test images of each class (Bergmann et al., MVTec AD, CVPR 2019, Table 1)."""
 
 # PaDiM, RD4AD, SimpleNet, RegAD with 4 shots, RegAD with 8: ImageNet and TAB of each.
 _TABLE_2 = """
@@ -63,3 +83,10 @@ def published(method: str, shots: int | None) -> dict[str, Published]:
         numbers = [float(cell) for cell in cells[-2 * len(_COLUMNS) :]]
         table[" ".join(cells[: -2 * len(_COLUMNS)])] = Published(*numbers[column : column + 2])
     return table
+
+
+def is_mvtec(row: Row) -> bool:
+    """Whether a row is of a class of MVTec AD, judged by the class's name and its numbers of images, and of real defects."""
+    train, good, anomalous = IMAGES.get(row.class_name, (None, None, None))
+    same = (row.images.get("good"), row.images.get("anomalous")) == (good, anomalous) and row.test == REAL
+    return same and (row.shots is not None or row.images.get("fitted") == train)

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesis
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor, try_out
+from tabzoo.benchmark.features import FeatureExtractor, build_extractor, is_random, try_out
 from tabzoo.benchmark.images import ClassImages
 from tabzoo.benchmark.methods import METHODS, Budget, Method
 from tabzoo.benchmark.results import REAL, row_key
@@ -20,12 +21,14 @@ from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import find_samples
-from tabzoo.data.samples import TEST, Samples
+from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError, did_you_mean
 
 __all__ = ["Job", "Options", "Plan", "choose_classes", "choose_device"]
 
 _LARGEST = 2**31 - 1
+_EXTRACTORS = 32
+"""Feature extractors that are kept; methods share those of equal layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +124,32 @@ class Plan:
         # Defective images of a train split are neither fitted to nor tested on.
         self._all = found.select((found.split == TEST) | (found.defect_ids == 0))
         self._samples = samples = choose_classes(self._all, options.classes)
+        self._check_samples()
         self.test = REAL if options.test == REAL else f"synthetic:{unseen_synthesis(self.backbones)}"
         self.dataset = samples.root.name
         self._opened: dict[tuple[int, Resampling, bool], Images] = {}
+        self._extractor = lru_cache(_EXTRACTORS)(self._build_extractor)
+
+    def _check_samples(self) -> None:
+        """Refuses images that nothing can be measured on, before anything is fitted."""
+        samples, data = self._samples, self.options.data
+        normals = (samples.split == TRAIN) & (samples.defect_ids == 0)
+        if not normals.any():
+            raise InputError(
+                f"--data {data}: no good training images in {', '.join(samples.classes)}; expected CLASS/train/good/*.png"
+            )
+        tested = samples.labels[samples.split == TEST]
+        if self.options.test == REAL and not tested.any():
+            what = "only good images" if len(tested) else "nothing"
+            raise InputError(
+                f"--data {data}: {what} to test on in {', '.join(samples.classes)}. Add images of defects, "
+                f"CLASS/test/KIND/*.png, or type --test synthetic to test on synthetic anomalies"
+            )
+        if self.options.test == REAL and tested.all() and not (samples.masks[samples.split == TEST] != b"").any():
+            raise InputError(
+                f"--data {data}: only defects to test on in {', '.join(samples.classes)}, without masks. Add good images, "
+                f"CLASS/test/good/*.png"
+            )
 
     def jobs(self) -> Iterator[Job]:
         """The rows, those with the same extractor after each other.
@@ -139,28 +165,27 @@ class Plan:
             images = {of_class: of_class.digest(mask_files=full) for of_class in self.images(name)}
             targets = [of_class for of_class in images if of_class.name in self._samples.classes]
             several = self.options.shots or METHODS[name].shots or (None,)
-            for (backbone, seed, settings, weights, statistics), shots in itertools.product(built, several):
+            for (backbone, seed, settings, weights, more), shots in itertools.product(built, several):
                 for of_class in targets:
                     of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
                     others = self._others(name, of_class, list(images), shots or 0) if METHODS[name].few_shot else ()
                     data = _digest_of([images[one] for one in (of_class, *others)])
-                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test, *statistics)
+                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test, *more)
                     key = row_key({"decides": decides})
                     yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data, others)
 
     def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Method]:
         """A backbone's extractor for a method, and the method on it."""
         spec = METHODS[method]
-        extractor = build_extractor(
-            backbone.source,
-            layers=spec.layers,
-            seed=seed,
-            device=self.device,
-            amp=self.amp.amp == "bf16",
-            channels_last=self.amp.amp == "bf16",  # interleaved pixels pay off with bfloat16
-        )
+        extractor = self._extractor(backbone.source, tuple(spec.layers), seed if is_random(backbone.source) else 0)
         given = self.options.settings.get(method, {})
         return extractor, spec.build(extractor, seed, spec.configure(method, budget=self.options.budget, given=given))
+
+    def _build_extractor(self, source: str, layers: tuple[str, ...], seed: int) -> FeatureExtractor:
+        bfloat16 = self.amp.amp == "bf16"  # with which interleaved pixels pay off
+        return build_extractor(
+            source, layers=layers, seed=seed, device=self.device, amp=bfloat16, channels_last=bfloat16
+        )
 
     def images(self, method: str) -> list[ClassImages]:
         """The images of each class, at the sizes of a method; of a few-shot method also those that are not tested.
@@ -216,8 +241,10 @@ class Plan:
 
     def _identify(
         self, backbone: Backbone, seed: int, name: str
-    ) -> tuple[Backbone, int, dict[str, Any], str, tuple[tuple[float, ...], ...]]:
-        """A backbone and a seed; settings of a method on it, the hash of its weights, statistics that are not ImageNet's."""
+    ) -> tuple[Backbone, int, dict[str, Any], str, tuple[object, ...]]:
+        """A backbone and a seed; settings of a method on it, the hash of its weights, and what else its maps follow from:
+        statistics that are not ImageNet's, and an architecture that is not a plain ResNet.
+        """
         resize, crop = self._sizes(name)
         extractor, method = self.build(backbone, name, seed)
         try_out(extractor, backbone.name, crop)
@@ -228,7 +255,10 @@ class Plan:
         # ImageNet's mean and standard deviation are left out: rows were keyed without any before.
         imagenet = (extractor.mean, extractor.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         statistics = (extractor.mean, extractor.std) if METHODS[name].normalised and not imagenet else ()
-        return backbone, seed, settings, extractor.sha256(), statistics
+        # Weights can fit several architectures (efficientnet_b0's are tf_efficientnet_b0's); timm's plain ResNets were keyed
+        # without.
+        structure = () if extractor.is_plain_resnet() else (extractor.structure(),)
+        return backbone, seed, settings, extractor.sha256(), (*statistics, *structure)
 
 
 def _digest_of(digests: Sequence[str]) -> str:

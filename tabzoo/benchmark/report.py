@@ -14,6 +14,8 @@ from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.results import REAL, Row, current, read_rows
 from tabzoo.benchmark.summary import Group, group_rows
 from tabzoo.benchmark.table import to_csv, to_markdown
+from tabzoo.plain import for_path
+from tabzoo.writing import new_file
 
 __all__ = ["MAPS", "keep_maps", "write_report"]
 
@@ -29,9 +31,8 @@ def keep_maps(folder: Path, key: str, trial: Trial, maps: Tensor) -> None:
     shown = maps[_shown(trial)]
     low, high = shown.amin(), shown.flatten().quantile(_BRIGHTEST)  # one hot spot should not leave all else dark
     levels = (255 * (shown - low) / (high - low).clamp(min=1e-12)).clamp(max=255).round().byte()
-    path = folder / MAPS / _KEPT / f"{key}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(list(levels.numpy()), axis=1)).save(path)
+    with new_file(folder / MAPS / _KEPT / f"{key}.png") as file:
+        Image.fromarray(np.concatenate(list(levels.numpy()), axis=1)).save(file)
 
 
 def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
@@ -45,11 +46,12 @@ def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
     keys = {job.key for job in jobs}
     rows, left_out = current(read_rows(folder), keys)
     table = to_markdown(rows, order=order, left_out=left_out)
-    (folder / "table.md").write_text(table, encoding="utf-8")
-    (folder / "table.csv").write_text(to_csv(rows, order=order), encoding="utf-8")
+    for name, text in (("table.md", table), ("table.csv", to_csv(rows, order=order))):
+        with new_file(folder / name) as file:
+            file.write_text(text, encoding="utf-8")
     images = {(job.method, job.images.name): job.images for job in jobs}
     for group in group_rows(rows, order=order):
-        if keys.isdisjoint(row.key for by_seed in group.rows.values() for row in by_seed.values()):
+        if keys.isdisjoint(row.key for row in group.all_rows()):
             continue
         draw_roc(folder / "roc" / f"{_name(group.first)}.png", group)
         for class_name in group.classes:
@@ -60,7 +62,7 @@ def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
 
 def _name(row: Row) -> str:
     parts = [row.method, *([f"{row.shots}shots"] if row.shots else []), *([] if row.test == REAL else ["synthetic"])]
-    return "-".join(parts)
+    return for_path("-".join(parts))
 
 
 def _draw_sheet(plan: Plan, group: Group, images: ClassImages) -> None:
@@ -76,7 +78,7 @@ def _draw_sheet(plan: Plan, group: Group, images: ClassImages) -> None:
     shown = _shown(trial)
     if panels:
         draw_sheet(
-            folder / _name(group.first) / f"{images.name}.png",
+            folder / _name(group.first) / f"{for_path(images.name)}.png",
             f"{_name(group.first)} on {plan.dataset}, {images.name}, seed {seed}; each backbone's maps on a scale of their own",
             trial.pixels(shown).cpu().numpy(),
             trial.masks[shown].byte().cpu().numpy() if trial.has_mask.any() else None,

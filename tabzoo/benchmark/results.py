@@ -15,6 +15,7 @@ from typing import Any
 
 from tabzoo.data.locks import lock
 from tabzoo.errors import InputError, brief
+from tabzoo.writing import told
 
 __all__ = [
     "EMPTY_MASKS",
@@ -120,18 +121,24 @@ def append_row(folder: Path, row: Row) -> None:
     Several processes may share a folder.
     """
     path = folder / RESULTS
-    with lock(path), path.open("ab+") as file:
+    with told(path), lock(path), path.open("ab+", buffering=0) as file:
         file.seek(0)
         content = file.read()
+        line = row.to_json().encode() + b"\n"
+        whole = len(content)
         if content and not content.endswith(b"\n"):
             last = content.rfind(b"\n") + 1
             if _is_torn(content[last:]):
-                file.truncate(last)
+                file.truncate(whole := last)
             else:
-                file.write(b"\n")
-        file.write(row.to_json().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+                line = b"\n" + line
+        try:
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(whole)  # no half row
+            raise
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -6,6 +6,7 @@ digested into its key (`results.row_key`), and rows that are there already are n
 
 import itertools
 import sys
+from contextlib import suppress
 from datetime import datetime
 
 from tqdm import tqdm
@@ -34,11 +35,21 @@ def run(options: Options, *, progress: bool = True) -> str:
         InputError: Options that do not fit, or an output folder that can't be used.
         WeightsError: A backbone's weights can't be fetched.
     """
-    folder = options.output
+    made = [folder for folder in (options.output, *options.output.parents) if not folder.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--output {folder}: can't be used as a folder: {error.strerror}") from error
+        raise InputError(f"--output {options.output}: can't be used as a folder: {error.strerror}") from error
+    try:
+        return _run(options, progress=progress)
+    finally:
+        for folder in made:
+            with suppress(OSError):  # there are rows in it
+                folder.rmdir()
+
+
+def _run(options: Options, *, progress: bool) -> str:
+    folder = options.output
     plan = Plan(options)
     if plan.amp.reason:
         print(plan.amp.reason, file=sys.stderr)

@@ -72,13 +72,12 @@ class Group:
     @property
     def with_oracle(self) -> list[str]:
         """Names of the backbones of which some rows have a best meta-epoch on test."""
-        having = {
-            row.backbone
-            for by_seed in self.rows.values()
-            for row in by_seed.values()
-            if row.oracle_image_auroc is not None
-        }
+        having = {row.backbone for row in self.all_rows() if row.oracle_image_auroc is not None}
         return [name for name in self.backbones if name in having]
+
+    def all_rows(self) -> list[Row]:
+        """The rows, of all backbones, classes and seeds."""
+        return [row for by_seed in self.rows.values() for row in by_seed.values()]
 
     def of(self, backbone: str, class_name: str) -> dict[int, Row]:
         """Seed to row."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from tabzoo.benchmark.bootstrap import DRAWS
-from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, published
+from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, is_mvtec, published
 from tabzoo.benchmark.results import EMPTY_MASKS, METRICS, ORACLE, REAL, Row
 from tabzoo.benchmark.summary import (
     Cell,
@@ -18,12 +18,13 @@ from tabzoo.benchmark.summary import (
     summarise,
     summarise_datasets,
 )
+from tabzoo.plain import for_table, for_terminal
 
 __all__ = ["to_csv", "to_markdown"]
 
 _SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 _SQUASHED = "Images are squashed to a square."
-_AVERAGED = {TEXTURE_AVERAGE: len(TEXTURES), OBJECT_AVERAGE: len(OBJECTS), OVERALL: len(TEXTURES) + len(OBJECTS)}
+_AVERAGED = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS, OVERALL: (*TEXTURES, *OBJECTS)}
 Column = Callable[[Line], str]
 _NO_COLUMNS: Mapping[str, Column] = {}
 
@@ -55,6 +56,11 @@ def to_markdown(
     return "\n\n".join([*parts, _notes(groups, against_paper, left_out)]) + "\n"
 
 
+def _plain(text: str) -> str:
+    """A text cell that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
     """Long form: a line for each table, metric, class or average, and backbone; values in [0, 1], empty if undefined."""
     file = io.StringIO()
@@ -64,7 +70,11 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
     )
     for group in group_rows(rows, order=order):
         row, seeds = group.first, " ".join(map(str, group.seeds))
-        common = (row.dataset, row.test, row.shots or "all", row.method, seeds, _settings(row))
+        common = (
+            *map(_plain, (row.dataset, row.test)),
+            row.shots or "all",
+            *map(_plain, (row.method, seeds, _settings(row))),
+        )
         for metric in (*METRICS, ORACLE) if group.with_oracle else METRICS:
             for line in summarise(group, metric):
                 for backbone, cell, difference in zip(
@@ -72,26 +82,32 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
                 ):
                     if cell:
                         numbers = (cell.mean, cell.sd, *(difference or (None, None, None)))
-                        writer.writerow((*common, metric, line.name, backbone, *numbers, cell.transductive))
+                        names = map(_plain, (line.name, backbone))
+                        writer.writerow((*common, metric, *names, *numbers, cell.transductive))
     return file.getvalue()
 
 
 def _of_dataset(group: Group, against_paper: bool) -> list[str]:
     row = group.first
-    beside = _oracles(group) | (_published(row) if against_paper else {})
+    beside = _oracles(group) | (_published(group) if against_paper else {})
     tables = [
         _table(metric, "class", summarise(group, metric), group.backbones, beside if metric == "image_auroc" else {})
         for metric in _SHOWN
     ]
-    about = f"Seeds {_seeds(group)}; {_settings(row)}. {_SQUASHED}\n\n{_images(group)}"
-    return [_title(row, f"on {row.dataset}"), about, *filter(None, tables)]
+    about = map(for_terminal, (f"Seeds {_seeds(group)}; {_settings(row)}. {_SQUASHED}", _images(group)))
+    return [_title(row, f"on {row.dataset}"), *about, *filter(None, tables)]
 
 
 def _across_datasets(groups: Sequence[Group], order: Sequence[str]) -> list[str]:
     row, backbones = groups[0].first, [name for name in order if any(name in group.backbones for group in groups)]
     tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in _SHOWN]
-    about = [f"- {group.first.dataset}, seeds {_seeds(group)}. {_images(group)}" for group in groups]
-    return [_title(row, "across data sets"), f"{_settings(row)}. {_SQUASHED}", "\n".join(about), *filter(None, tables)]
+    about = [for_terminal(f"- {group.first.dataset}, seeds {_seeds(group)}. {_images(group)}") for group in groups]
+    return [
+        _title(row, "across data sets"),
+        for_terminal(f"{_settings(row)}. {_SQUASHED}"),
+        "\n".join(about),
+        *filter(None, tables),
+    ]
 
 
 def _title(row: Row, where: str) -> str:
@@ -102,7 +118,7 @@ def _title(row: Row, where: str) -> str:
         lines.append(f"**PROXY: {kind} anomalies made of held-out good images, no real defects.**")
     if steps := row.settings.get("steps"):
         lines.append(f"**SHORT: each training ends after {steps} steps, not as its authors' does.**")
-    return "\n\n".join(lines)
+    return "\n\n".join(map(for_terminal, lines))
 
 
 def _seeds(group: Group) -> str:
@@ -110,7 +126,7 @@ def _seeds(group: Group) -> str:
 
 
 def _images(group: Group) -> str:
-    rows = {row.class_name: row.images for by_seed in group.rows.values() for row in by_seed.values()}
+    rows = {row.class_name: row.images for row in group.all_rows()}
     counts = (f"{name} {rows[name]['good']} + {rows[name]['anomalous']}" for name in group.classes)
     return f"Tested on (good + anomalous images): {', '.join(counts)}."
 
@@ -175,19 +191,23 @@ def _difference(difference: Difference | None) -> str:
     return f"{100 * difference.mean:+.1f}{within}"
 
 
-def _published(row: Row) -> dict[str, Column]:
-    table = published(row.method, row.shots)
+def _published(group: Group) -> dict[str, Column]:
+    """Columns of the paper's numbers, where any class is one of MVTec AD."""
+    table = published(group.first.method, group.first.shots)
+    same = {row.class_name for row in group.all_rows() if is_mvtec(row)}
 
     def column(field: str, line: Line) -> str:
         """Averages stand beside those of the same classes alone."""
-        same = line.name in table and line.over in (None, _AVERAGED.get(line.name))
-        return f"{getattr(table[line.name], field):.2f}" if same else "-"
+        classes = {line.name} if line.over is None else set(_AVERAGED.get(line.name, ()))
+        known = classes and classes <= same and line.over in (None, len(classes))
+        return f"{getattr(table[line.name], field):.2f}" if known else "-"
 
-    names = {"imagenet": "paper: ImageNet", "tab": "paper: TAB"} if table else {}
+    names = {"imagenet": "paper: ImageNet", "tab": "paper: TAB"} if table and same else {}
     return {name: partial(column, field) for field, name in names.items()}
 
 
 def _grid(cells: Sequence[Sequence[str]]) -> str:
+    cells = [list(map(for_table, line)) for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     # The first column holds names and is read from the left, the others hold numbers.
     aligned = [
@@ -216,7 +236,7 @@ def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
         notes.append(
             f"Few-shot: means over {_list(map(str, sorted(draws)))} draws of the given images; maps are of the first."
         )
-    rows = [row for group in groups for by_seed in group.rows.values() for row in by_seed.values()]
+    rows = [row for group in groups for row in group.all_rows()]
     for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
         seen = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)
         notes.append(f"t: transductive, {backbone} was pre-trained on the good images of {seen}.")
@@ -250,7 +270,12 @@ def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
             "Paper: Table 2 of arXiv 2312.09480, image AUROC on MVTec AD, ResNet-18. Its TAB column is transductive, "
             "but for RegAD's, whose weights come from the Industrial dataset."
         )
-    return "\n".join(f"- {note}" for note in notes)
+        others = _list(f"{row.class_name} of {row.dataset}" for row in rows if not is_mvtec(row))
+        if others:
+            notes.append(
+                f"Not beside the paper's numbers, since name and numbers of images are not MVTec AD's: {others}."
+            )
+    return "\n".join(f"- {for_terminal(note)}" for note in notes)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -88,10 +88,11 @@ def test_amp_is_a_value_or_asks_the_device(
 def test_table_of_several_folders(
     tmp_path: Path, make_row: Callable[..., Row], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    screws = {"fitted": 320, "good": 41, "anomalous": 119}
     for name in ("random", "mine"):
         (tmp_path / name).mkdir()
-        append_row(tmp_path / name, make_row(name, "screw"))
-    append_row(tmp_path / "mine", make_row("random", "screw"))  # a row that both folders hold
+        append_row(tmp_path / name, make_row(name, "screw", images=screws))
+    append_row(tmp_path / "mine", make_row("random", "screw", images=screws))  # a row that both folders hold
     assert main(["table", str(tmp_path / "random"), str(tmp_path / "mine"), "--against", "paper"]) == 0
     printed = capsys.readouterr().out
     assert "mine - random" in printed

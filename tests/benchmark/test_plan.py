@@ -6,14 +6,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import timm
+import torch
 from PIL import Image
 from timm.models import save_for_hf
 
+from tabzoo.benchmark import plan as plan_module
+from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, MethodSpec
 from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.results import row_key
@@ -208,7 +212,7 @@ def test_labels_change_the_key(options: MakeOptions, data: Path) -> None:
     good, defects, *others = sorted((data / "capsule" / "test").iterdir(), key=lambda folder: folder.name != "good")
     for folder in (good, *others):
         shutil.rmtree(folder)
-    chosen = options(data=str(data), classes=["capsule"])
+    chosen = options(data=str(data), classes=["capsule", "hex_nut"])
     before = key(chosen)
     defects.rename(good)
     assert key(chosen) != before
@@ -273,3 +277,61 @@ def test_statistics_of_the_backbone_change_the_key_where_they_are_used(options: 
         found.append([key(one) for one in chosen])
     padim, regad = ({of_method[i] for of_method in found} for i in range(2))
     assert (len(padim), len(regad)) == (3, 1)  # RegAD sees images in [0, 1]
+
+
+# -------------------------------------------------------------------------------------------------------- architectures
+
+
+@pytest.mark.parametrize("method", ["padim", "rd4ad"])
+def test_architectures_that_share_their_weights_have_keys_of_their_own(
+    method: str, options: MakeOptions, tmp_path: Path
+) -> None:
+    """A folder may ask for other activations with the same tensors, and families share names and shapes."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=0)
+    found = []
+    for name, arguments in (("plain", {}), ("gelu", {"act_layer": "gelu"}), ("silu", {"act_layer": "silu"})):
+        save_for_hf(model, tmp_path / name, safe_serialization=True, model_args=arguments)
+        found.append(
+            key(options(method=[method], backbone=[str(tmp_path / name)], classes=["capsule"], resize=64, crop=64))
+        )
+    assert len(set(found)) == 3
+    # A plain ResNet's key holds its weights alone, as before architectures were looked at.
+    state = tmp_path / "plain"
+    assert build_extractor(str(state), layers=("layer1",)).is_plain_resnet()
+    assert not build_extractor(str(tmp_path / "silu"), layers=("layer1",)).is_plain_resnet()
+
+
+def test_twins_among_families_have_keys_of_their_own(options: MakeOptions) -> None:
+    twins = [f"random:{name}" for name in ("mobilenetv3_small_050", "tf_mobilenetv3_small_minimal_100")]
+    assert not any(build_extractor(name, layers=("1",)).is_plain_resnet() for name in twins)
+    extractors = [
+        build_extractor(f"random:{name}", layers=("1",)) for name in ("efficientnet_b0", "tf_efficientnet_b0")
+    ]
+    assert extractors[0].sha256() == extractors[1].sha256()
+    assert len({key(options(backbone=[f"random:{name}"])) for name in ("efficientnet_b0", "tf_efficientnet_b0")}) == 2
+
+
+def test_each_backbone_is_built_once(options: MakeOptions, monkeypatch: pytest.MonkeyPatch, weights: Path) -> None:
+    """For all methods with the same layers, seeds and classes; random weights for each seed."""
+    built: list[tuple[str, tuple[str, ...], int]] = []
+    build = plan_module.build_extractor
+
+    def counting(name: str, *, layers: tuple[str, ...], seed: int, **more: Any) -> FeatureExtractor:
+        built.append((name, layers, seed))
+        return build(name, layers=layers, seed=seed, **more)
+
+    monkeypatch.setattr(plan_module, "build_extractor", counting)
+    chosen = options(
+        backbone=["random:test_resnet", str(weights)],
+        method=["padim", "simplenet", "patchcore"],
+        seeds=[0, 1],
+        resize=64,
+        crop=64,
+    )
+    plan = Plan(chosen)
+    for job in plan.jobs():
+        plan.build(job.backbone, job.method, job.seed)
+    assert len(built) == len(set(built))
+    layers = {METHODS[name].layers for name in chosen.method}
+    assert len(built) == 3 * len(layers)

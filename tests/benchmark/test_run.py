@@ -217,6 +217,39 @@ def thinned(toy: Path, tmp_path: Path) -> Path:
     return data
 
 
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        (["test", "ground_truth"], "nothing to test on in capsule. Add images of defects.* or type --test synthetic"),
+        (
+            ["test/scratch", "test/dent", "test/crack", "ground_truth"],
+            "only good images to test on in capsule.*synthetic",
+        ),
+        (["test/good", "ground_truth"], "only defects to test on in capsule, without masks"),
+        (["train"], "no good training images in capsule; expected CLASS/train/good"),
+    ],
+)
+def test_what_can_not_be_measured_is_refused_before_anything_is_fitted(
+    gone: list[str],
+    message: str,
+    options: Callable[..., Options],
+    toy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = shutil.copytree(toy, tmp_path / "data")
+    for name in gone:
+        shutil.rmtree(data / "capsule" / name, ignore_errors=True)
+    for kind in (data / "capsule" / "test").glob("*") if "test/scratch" in gone else ():
+        if kind.name != "good":
+            shutil.rmtree(kind)
+    monkeypatch.setattr(Plan, "build", None)
+    monkeypatch.setattr(Plan, "images", None)
+    with pytest.raises(InputError, match=message):
+        run(options(data=str(data), classes=["capsule"]), progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_undefined_says_why(options: Callable[..., Options], thinned: Path, tmp_path: Path) -> None:
     shutil.rmtree(thinned / "hex_nut" / "train")
     table = run(options(data=str(thinned)), progress=False)
