@@ -85,13 +85,14 @@ def find(name: str) -> Entry | None:
         raise WeightsError(f"{error}. Type `tabzoo uninstall {name}`, then install it again.") from error
 
 
-def install(name: str, source: Path) -> Entry:
+def install(name: str, source: Path, *, state_dict: str | None = None) -> Entry:
     """Puts weights into the store, once every tensor is seen to load.
 
     Args:
         name: timm name with tag: one of tabzoo's, or one of your own.
         source: A weights folder, as a run, `tabzoo download` and `tabzoo convert` leave it; or a checkpoint of the
             authors, converted on the way.
+        state_dict: Which of several state dicts in a checkpoint.
 
     Raises:
         InputError: A name that can't be taken, or nothing usable at the source.
@@ -103,11 +104,14 @@ def install(name: str, source: Path) -> Entry:
         raise InputError(f"{name} is installed already. Type `tabzoo uninstall {name}` first to replace it.")
     if not source.exists():
         raise InputError(f"{source}: no such file or folder. Give a weights folder or a checkpoint to install from.")
+    checkpoint = source.is_file() and source.name != WEIGHTS
+    if state_dict is not None and not checkpoint:
+        raise InputError(f"{source}: a weights folder, of which --state-dict can't choose; leave it out")
     with whole_folder(final) as temporary:
-        if source.is_file() and source.name != WEIGHTS:
-            from tabzoo.hub.convert import convert
+        if checkpoint:
+            from tabzoo.hub.convert import convert_into
 
-            convert(source, temporary, name=name)
+            convert_into(source, temporary, name=name, state_dict=state_dict)
         else:
             copy_folder(source.parent if source.is_file() else source, temporary)
         # The copy is what counts: it is read, checked, and loaded into the model once.
@@ -130,10 +134,13 @@ def uninstall(name: str) -> None:
     if name not in names:
         raise InputError(f"{name} is not installed.{did_you_mean(name, names)}")
     path = _entries() / name
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"{path}: can't be removed: {error.strerror}") from error
 
 
 def check_name(name: str) -> None:
