@@ -103,7 +103,7 @@ def write_folder(
     try:
         save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
     except SafetensorError as error:  # which tells of the system's error in its text alone
-        code = re.search(r"code: (\d+)", str(error))
+        code = re.search(r"(?:os error|code:) (\d+)", str(error))
         number = int(code[1]) if code else errno.EIO
         raise OSError(number, os.strerror(number), str(folder / WEIGHTS)) from error
     write_json(folder / CONFIG, config)

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import logging
 import sys
 import typing
 from collections.abc import Sequence
@@ -29,7 +28,6 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     return run_command(_parser(), argv)
 
 

@@ -1,5 +1,6 @@
 """A weights file that nobody trusts yet: its bytes against size and SHA-256, its content through safetensors alone."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from tabzoo.errors import WeightsError, brief
 
-__all__ = ["LARGEST", "Digest", "open_regular", "read_tensors"]
+__all__ = ["LARGEST", "Digest", "full_disk", "open_regular", "read_tensors"]
 
 LARGEST = 32 << 30
 """Bytes that a file of weights may have; those of the largest CNN have a few per cent of it."""
@@ -91,6 +92,12 @@ def open_regular(path: Path, limit: int) -> Iterator[tuple[BufferedReader, int]]
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to
+
+
+def full_disk(error: BaseException) -> str | None:
+    """What keeps a file from being written, in the system's words; None for any other error, such as the network's."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in codes else None
 
 
 def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, Tensor], Digest]:

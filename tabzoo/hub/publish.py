@@ -17,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
+from tabzoo.hub.files import full_disk
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS, Record, verify
 from tabzoo.hub.reach import endpoint, silence_of
 
@@ -214,8 +215,11 @@ def _told(repository: str) -> Iterator[None]:
     except (
         Exception
     ) as error:  # requests' or httpx's own, by the version of huggingface_hub, and ValueError of the card
+        cause = brief(error)
+        if full := full_disk(error):  # what is read back lies there
+            cause = f"{tempfile.gettempdir()} can't be written to: {full}. Another folder: TMPDIR"
         raise WeightsError(
-            f"{repository}: the upload broke off: {brief(error)}. No version is tagged; the same command goes on."
+            f"{repository}: the upload broke off: {cause}. No version is tagged; the same command goes on."
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Publishing to a Hub on this machine, and reading back."""
 
 import argparse
+import errno
 import json
 import multiprocessing
 import os
@@ -384,3 +385,15 @@ def test_results_are_numbers_from_0_to_1(value: object, tmp_path: Path) -> None:
     measured = rows(tmp_path / "results.jsonl", [{"image_auroc": value}])
     with pytest.raises(InputError, match="image_auroc is .*expected a number from 0 to 1"):
         read_results([measured], [NAME])
+
+
+def test_no_room_to_read_back(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tabzoo.hub.publish.hf_hub_download", full)
+    with pytest.raises(
+        WeightsError, match=r"/\S+ can't be written to: No space left on device\..* No version is tagged"
+    ):
+        publish(pack(folder, REPOSITORY))
+    assert "v1" not in hub.repositories[REPOSITORY].refs
