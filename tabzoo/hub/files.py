@@ -51,16 +51,16 @@ class Digest(NamedTuple):
             if state in _DIGESTS:
                 return _DIGESTS[state]
             digest = cls(hashlib.file_digest(file, "sha256").hexdigest(), size)
-            # The clock of file systems has ticks: of a file written just now, the next change may go unseen.
-            if _state(file) == state and time.time_ns() - max(state[-2:]) > _TICK:
+            # A file system's clock has ticks, of seconds on a few: of a file changed just now, the next change may go unseen.
+            changed = state[-1]
+            tick = 20_000_000 if changed % 1_000_000_000 else 2_000_000_000
+            if _state(file) == state and time.time_ns() - changed > tick:
                 _DIGESTS[state] = digest
             return digest
 
 
 _DIGESTS: dict[tuple[int, ...], Digest] = {}
 """By `_state`: of files that were read in this process."""
-
-_TICK = 2_000_000_000  # nanoseconds, those of FAT
 
 
 def _state(file: BufferedReader) -> tuple[int, ...]:

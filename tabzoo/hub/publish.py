@@ -20,6 +20,7 @@ from tabzoo.hub.card import published_card, read_results
 from tabzoo.hub.files import full_disk
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS, Record, verify
 from tabzoo.hub.reach import endpoint, silence_of
+from tabzoo.plain import for_lines
 
 __all__ = ["Package", "add_command", "pack", "publish"]
 
@@ -262,7 +263,7 @@ def _run(options: argparse.Namespace) -> int:
     for name, content in package.files.items():
         print(f"  {name:30}{len(content):>12,} bytes")
     if options.dry_run:
-        print(f"\n{package.files[CARD].decode()}\nNothing was sent. Without --dry-run, this is published.")
+        print(f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published.")
         return 0
     commit = publish(package, private=options.private)
     print(f"Published and read back, byte by byte. For tabzoo's table (tabzoo/models.py):\n{_entry(package, commit)}")

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file
 from server import Fault, HubServer
+from small import rows
 from torch import nn
 from uploads import TOKEN, UploadHandler
 
@@ -276,13 +277,6 @@ def test_names_and_versions(folder: Path, tmp_path: Path) -> None:
 
 
 # --- the card
-
-
-def rows(path: Path, values: Sequence[dict[str, Any]]) -> Path:
-    base = {"backbone": NAME, "method": "padim", "dataset": "mvtec", "class": "bottle", "seed": 0, "shots": None}
-    metrics = {"image_auroc": 0.9, "pixel_auroc": 0.8, "aupro": None}
-    path.write_text("".join(json.dumps({**base, **metrics, **value}) + "\n" for value in values))
-    return path
 
 
 def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
