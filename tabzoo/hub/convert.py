@@ -20,7 +20,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 import tabzoo
 from tabzoo.errors import InputError, brief
 from tabzoo.folder import load_line, timm_config, write_folder
-from tabzoo.hub.copies import check_new, whole_folder
+from tabzoo.hub.copies import whole_folder
 from tabzoo.hub.files import Digest
 from tabzoo.hub.store import check_name
 from tabzoo.models import find_weights
@@ -72,7 +72,6 @@ def convert(
             used.
     """
     _architecture(name)
-    check_new(folder)
     with whole_folder(folder) as temporary:
         convert_into(checkpoint, temporary, name=name, license=license, state_dict=state_dict)
     return folder
