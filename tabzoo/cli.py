@@ -6,11 +6,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tabzoo.errors import TabzooError
 from tabzoo.plain import PlainFormatter, for_lines
 
-__all__ = ["log_to_terminal", "main", "run_command", "say"]
+__all__ = ["Parser", "log_to_terminal", "main", "run_command", "say"]
 
 # Imported when asked for: training takes seconds to import.
 _MODULES = {
@@ -51,6 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = command in ("-h", "--help")
     print(_USAGE, end="", file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages show what was typed as `say` does; its subcommands' parsers are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tells of a mistake and exits with code 2."""
+        super().error(for_lines(message))
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

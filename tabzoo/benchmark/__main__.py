@@ -16,7 +16,7 @@ from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.results import RESULTS, current, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_markdown
-from tabzoo.cli import run_command
+from tabzoo.cli import Parser, run_command
 from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tabzoo.benchmark", description="Measure what tabzoo makes.")
+    parser = Parser(prog="python -m tabzoo.benchmark", description="Measure what tabzoo makes.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="measure backbones with anomaly detectors on a folder of images"))
     table = commands.add_parser("table", help="the tables of finished runs, put together")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabzoo.cli import run_command
+from tabzoo.cli import Parser, run_command
 from tabzoo.hub import convert, listing, publish, store
 from tabzoo.hub.folders import verify
 from tabzoo.hub.load import download
@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m tabzoo.hub", description="Get, check and keep weights.")
+    parser: argparse.ArgumentParser = Parser(prog="python -m tabzoo.hub", description="Get, check and keep weights.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (listing.add_command, _add_commands, convert.add_command, publish.add_command):
         add_command(commands)

@@ -82,6 +82,8 @@ def convert_into(
 ) -> None:
     """As `convert`, into an existing folder."""
     architecture = _architecture(name)
+    if license is not None and not re.fullmatch(r"[\w.+()-][\w.+() -]{,199}", license):
+        raise InputError(f"--license {license[:100]!r}: expected a licence's short name, such as cc-by-nc-sa-4.0")
     model = timm.create_model(architecture, pretrained=False, num_classes=0)
     tensors = _read(checkpoint)
     root = _root(checkpoint, tensors, state_dict)
@@ -216,11 +218,15 @@ def _root(checkpoint: Path, tensors: Mapping[str, Tensor], choice: str | None) -
     fit = fit or [root for root in roots if root.startswith(prefix)]
     if len(fit) == 1:
         return fit[0]
-    names = ", ".join(shlex.quote(root.removesuffix(".")) for root in sorted(fit or roots)[:_SHOWN])
+    names = [shlex.quote(for_terminal(root.removesuffix("."))) for root in sorted(fit or roots)]
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    if fit or choice is None:
+        raise InputError(
+            f"{checkpoint}: holds {len(names)} ResNets{f' under {choice}' if choice else ''}: {shown}. Choose one with "
+            f"--state-dict KEY, such as --state-dict {names[0]}"
+        )
     raise InputError(
-        f"{checkpoint}: holds {len(roots)} ResNets{'' if choice is None else f', {len(fit)} of them under {choice!r}'}: "
-        f"{names}{', ...' if len(fit or roots) > _SHOWN else ''}. Choose one with --state-dict KEY, such as --state-dict "
-        f"{names.split(', ')[0]}"
+        f"{checkpoint}: holds no ResNet under {choice!r}; expected one of {shown}, such as --state-dict {names[0]}"
     )
 
 
@@ -276,4 +282,4 @@ def _kind(tensor: Tensor) -> tuple[object, ...]:
 
 def _some(keys: Iterable[str]) -> str:
     names = sorted(keys)
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return ", ".join(map(for_terminal, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")

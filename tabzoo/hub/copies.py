@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.plain import for_path
 
-__all__ = ["check_new", "copy_folder", "whole_folder"]
+__all__ = ["about", "check_new", "copy_folder", "whole_folder"]
 
 _COPIED = (WEIGHTS, CONFIG, RECORD, CARD, "recipe.yaml")
 
@@ -63,6 +63,15 @@ def whole_folder(final: Path) -> Iterator[Path]:
         raise _not_made(final, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def about(source: Path, copy: Path) -> Iterator[None]:
+    """Has errors of a copy name the source, which is there also later."""
+    try:
+        yield
+    except (InputError, WeightsError) as error:
+        raise type(error)(str(error).replace(str(copy), str(source))) from error
 
 
 def _not_made(final: Path, error: OSError) -> InputError:

@@ -141,13 +141,12 @@ class Repository:
         except HfHubHTTPError as error:
             raise self._refusal(filename, error) from error
         except Exception as error:  # the network's errors by huggingface_hub's version, the disk's, xet's
-            if cause := full_disk(error):
-                cache = self.cache_dir or constants.HF_HUB_CACHE
-                raise WeightsError(
-                    f"{self}: {filename} can't be written to {cache}: {cause}. Another folder: --cache-dir, or HF_HOME"
-                ) from error
+            cause, way_out = brief(error), "Try again"
+            if full := full_disk(error):
+                cause = f"{self.cache_dir or constants.HF_HUB_CACHE} can't be written to: {full}"
+                way_out = "Make room there or name another folder: --cache-dir, or HF_HOME"
             raise WeightsError(
-                f"{self}: {filename} did not arrive whole: {brief(error)}. Try again; what has arrived is kept."
+                f"{self}: {filename} did not arrive whole: {cause}. {way_out}; what has arrived is kept."
             ) from error
         return Path(path)
 

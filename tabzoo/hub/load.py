@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from tabzoo.hub.copies import check_new, copy_folder, whole_folder
+from tabzoo.hub.copies import about, check_new, copy_folder, whole_folder
 from tabzoo.hub.folders import verify
 from tabzoo.hub.proof import build
 from tabzoo.hub.sources import find_source
@@ -72,7 +72,7 @@ def download(
     """
     check_new(Path(to))
     found = find_source(source, organisation=organisation, cache_dir=_path(cache_dir), whole=True)
-    with whole_folder(Path(to)) as temporary:
+    with whole_folder(Path(to)) as temporary, about(found.weights.parent, temporary):
         copy_folder(found.weights.parent, temporary)
         verify(temporary)
     return Path(to)

@@ -17,6 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
+from tabzoo.hub.fetch import COMMIT
 from tabzoo.hub.files import full_disk
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS, Record, verify
 from tabzoo.hub.reach import endpoint, silence_of
@@ -78,8 +79,11 @@ def pack(
             f"--repo {repository}: expected ORGANISATION/{record.name}, since the record calls the weights so; to publish "
             f'under another name, change "name" in {folder / RECORD}'
         )
-    if not re.fullmatch(r"[\w-][\w.-]*", version):
-        raise InputError(f"--version {version}: expected letters, digits, dots, dashes, such as v2")
+    tag = re.fullmatch(r"\w(\.?[\w-]+)*", version)  # what git takes
+    if not tag or version == "main" or COMMIT.fullmatch(version) or version.endswith(".lock"):
+        raise InputError(
+            f"--version {version}: expected letters, digits, dots, dashes, no branch or commit, such as v2"
+        )
     there = [name for name in _PUBLISHED if (folder / name).is_file()]
     if links := [name for name in there if (folder / name).resolve() != folder.resolve() / name]:
         raise InputError(

@@ -113,11 +113,11 @@ def find_source(
     if prefix in ("hf-hub", "hf_hub"):
         return _from_hub(rest, cache_dir, whole)
     if prefix == "local-dir":
-        return _from_folder(Path(rest))
+        return _from_folder(Path(rest), recorded=whole)
     is_name = isinstance(source, str) and (organisation is not None or text in list_models() or not Path(text).exists())
     if is_name:
         return named_source(text, organisation=organisation, cache_dir=cache_dir, whole=whole)
-    return _from_folder(Path(text))
+    return _from_folder(Path(text), recorded=whole)
 
 
 def named_source(
@@ -196,12 +196,12 @@ def _from_hub(address: str, cache_dir: Path | None, whole: bool) -> Source:
     return Source.of(folder, name=folder.record.name, origin=f"{match['id']}@{commit}")
 
 
-def _from_folder(path: Path) -> Source:
+def _from_folder(path: Path, *, recorded: bool) -> Source:
     if path.is_file() and path.name != WEIGHTS:
         raise InputError(
             f"{path}: expected a folder of weights or the {WEIGHTS} in it. A checkpoint of torch.save: `tabzoo convert`. Any "
             f'other file: timm.create_model(ARCHITECTURE, pretrained=True, pretrained_cfg_overlay={{"file": FILE}})'
         )
-    folder = read_folder(path.parent if path.is_file() else path, recorded=False)
+    folder = read_folder(path.parent if path.is_file() else path, recorded=recorded)
     name = folder.record.name if folder.record else str(folder.config.architecture)
     return Source.of(folder, name=name, origin=str(folder.path))

@@ -200,7 +200,13 @@ def test_one_of_several_state_dicts_is_chosen(
     )
     with pytest.raises(InputError, match=listed):
         convert(checkpoint, tmp_path / "out", name=NAME)
-    for wrong, found in (("state", "holds 4 ResNets, 0 of them"), ("model", "2 of them under 'model': model.student")):
+    for wrong, found in (
+        (
+            "state",
+            r"holds no ResNet under 'state'; expected one of model\.student, .*such as --state-dict model\.student",
+        ),
+        ("model", r"holds 2 ResNets under model: model\.student, model\.teacher\. Choose"),
+    ):
         with pytest.raises(InputError, match=found):
             convert(checkpoint, tmp_path / "out", name=NAME, state_dict=wrong)
     assert list(tmp_path.iterdir()) == [checkpoint]
@@ -275,6 +281,9 @@ def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path],
     ):
         with pytest.raises(InputError, match=reason):
             convert(arguments[0], arguments[1], name=arguments[2])
+    for license in ("", "mit\nno", "mit: no", "x" * 201):
+        with pytest.raises(InputError, match="--license '.*': expected a licence's short name"):
+            convert(checkpoint, out, name=NAME, license=license)
     assert checkpoint.is_file()
     assert [entry.name for entry in (tmp_path / "used").iterdir()] == ["thesis.txt"]
 

@@ -115,7 +115,7 @@ def test_the_hubs_cache(
     command = ["download", f"hf-hub:org/name@{commit}", "--to", str(tmp_path / "out"), "--cache-dir", str(cache)]
     assert cli.main(command) == 2
     message = capsys.readouterr().err
-    assert f"tabzoo.json can't be written to {cache}: {os.strerror(code)}" in message
+    assert f"tabzoo.json did not arrive whole: {cache} can't be written to: {os.strerror(code)}. Make room" in message
     assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

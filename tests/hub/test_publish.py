@@ -270,8 +270,9 @@ def test_names_and_versions(folder: Path, tmp_path: Path) -> None:
     for repository in ("org/resnet18.other", NAME, f"org/team/{NAME}", f"/{NAME}"):
         with pytest.raises(InputError, match="expected ORGANISATION/test_resnet.tab_here"):
             pack(folder, repository)
-    with pytest.raises(InputError, match="--version a b"):
-        pack(folder, REPOSITORY, version="a b")
+    for version in ("a b", "", "main", "0" * 40, "v1..2", "v1.", "-v1", "v1.lock"):
+        with pytest.raises(InputError, match=f"--version {version}: expected"):
+            pack(folder, REPOSITORY, version=version)
     with pytest.raises(InputError, match="expected a weights folder"):
         pack(tmp_path / "none", REPOSITORY)
 
