@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -80,6 +81,9 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
         say(f"error: {error}")
         _close_output()
         return 2
+    except KeyboardInterrupt:
+        say("\nStopped.")
+        return 128 + signal.SIGINT
 
 
 def say(message: str) -> None:

@@ -9,6 +9,7 @@ import argparse
 import logging
 import re
 import shlex
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -153,6 +154,7 @@ def _read(checkpoint: Path) -> dict[str, Tensor]:
     """All tensors in the file, those of nested tables under dotted names."""
     if not checkpoint.is_file():
         raise InputError(f"{checkpoint}: there is no such file; expected a checkpoint saved by torch.save")
+    _check_unpacked(checkpoint)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises many types
@@ -160,6 +162,20 @@ def _read(checkpoint: Path) -> dict[str, Tensor]:
             f"{checkpoint}: can't be read as tensors without running code: {_cause(checkpoint, error)}"
         ) from error
     return _tensors(checkpoint, content)
+
+
+def _check_unpacked(checkpoint: Path) -> None:
+    """Sees that a file does not unpack to far more than it is; torch.save does not compress, but torch.load unpacks."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return  # of another form, or none, as torch.load is going to say
+    size = checkpoint.stat().st_size
+    if unpacked > 10 * size:
+        raise InputError(
+            f"{checkpoint}: {size:,} bytes that unpack to {unpacked:,}; expected a file as torch.save writes it"
+        )
 
 
 def _tensors(checkpoint: Path, content: object) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for path in temporary.iterdir():
-            with path.open("rb") as file:
+            with path.open("rb+") as file:
                 os.fsync(file.fileno())  # some disks, such as those of a network, tell only now that they are full
         os.replace(temporary, place)  # takes the place of an empty folder too
     except OSError as error:

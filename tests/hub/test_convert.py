@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,15 @@ def test_small_files_that_hold_too_much_are_refused(
     with pytest.raises(InputError, match=reason) as caught:
         convert(saved(change), tmp_path / "out", name=NAME)
     assert len(str(caught.value)) < 1000
+
+
+def test_a_compressed_file_does_not_fill_the_memory(saved: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = saved(lambda state: {"more": torch.zeros(10**6)})
+    with zipfile.ZipFile(checkpoint) as plain, zipfile.ZipFile(tmp_path / "packed.pt", "w") as packed:
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=r"packed\.pt: [\d,]+ bytes that unpack to 4,0\d\d,\d\d\d"):
+        convert(tmp_path / "packed.pt", tmp_path / "out", name=NAME)
 
 
 def test_tables_in_tables_are_looked_at_to_a_depth(saved: Callable[..., Path], tmp_path: Path) -> None:

@@ -137,6 +137,18 @@ def test_output_that_can_not_be_written_is_an_error(monkeypatch: pytest.MonkeyPa
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
 
 
+def test_stopping_leaves_nothing(
+    small_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfileobj", stop)
+    assert cli.main(["install", "test_resnet.stopped", str(small_folder)]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+    assert list((home / "weights").iterdir()) == []
+
+
 def test_folders_in_use_are_refused_before_anything_is_read(
     small_folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
