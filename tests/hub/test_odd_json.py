@@ -98,7 +98,8 @@ def put(table: Any, place: tuple[Any, ...], value: object) -> Any:
     return changed
 
 
-VALUES = (None, True, -1, 10**4000, 1e999, "", f"{CLEAR}\ud800\n| x |", "x" * 10**5, [], [[]], {}, {CLEAR: [None]})
+ODD_TEXT = (f"{CLEAR}\ud800\n| x |", {CLEAR: [None]})
+VALUES = (None, True, -1, 10**4000, 1e999, "", "x" * 10**5, [], [[]], {}, *ODD_TEXT)
 
 
 @pytest.mark.parametrize("name", ["tabzoo.json", "config.json", "installed.json"])
@@ -113,7 +114,8 @@ def test_any_value_in_any_place_is_an_error_or_harmless(
     for place, value in itertools.product(places(whole), VALUES):
         text = json.dumps(put(whole, place, value)).replace("Infinity", "1e999")
         path.write_text(text)
-        for command in (["list"], ["list", "--json"], ["info", NAME]):
+        info = [] if name == "config.json" else [["info", NAME]]  # which tells nothing of it
+        for command in (["list"], *info, *([["list", "--json"]] if value in ODD_TEXT else [])):
             assert main(command) == 0, (place, value)
             shown = capsys.readouterr().out
             assert shown.replace("\n", "").isprintable(), (place, value)
