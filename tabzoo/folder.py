@@ -4,13 +4,15 @@
 weights, licence, where they come from), `README.md` a model card.
 """
 
-import dataclasses
 import datetime
-import json
+import errno
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import PretrainedCfg
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 import tabzoo
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.plain import plain_json
 
 __all__ = ["load_line", "now", "timm_config", "write_folder", "write_json"]
 
@@ -91,10 +94,18 @@ def write_folder(
         provenance: For the record: where the weights come from.
         made_by: The card's first sentence goes on with this, after "A backbone for industrial visual inspection, ".
         facts: The rest of the card, Markdown.
+
+    Raises:
+        OSError: A file can't be written; it names the file.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
     # One metadata entry alone: several are written in any order, and equal weights should make equal files.
-    save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    try:
+        save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    except SafetensorError as error:  # which tells of the system's error in its text alone
+        code = re.search(r"(?:os error|code:) (\d+)", str(error))
+        number = int(code[1]) if code else errno.EIO
+        raise OSError(number, os.strerror(number), str(folder / WEIGHTS)) from error
     write_json(folder / CONFIG, config)
     license = config["pretrained_cfg"]["license"]
     record = {
@@ -135,8 +146,15 @@ def now() -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a file that is whole or not there."""
+    """Writes a file that is whole or not there.
+
+    Raises:
+        OSError: It can't be written.
+    """
     temporary = path.with_suffix(".tmp")
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=dataclasses.asdict)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(plain_json(content) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,9 +1,12 @@
 """Text from outside (names of files, classes and tensors, values of fields) made safe for terminals, tables and paths."""
 
+import dataclasses
 import hashlib
+import json
+import logging
 import re
 
-__all__ = ["for_lines", "for_path", "for_table", "for_terminal"]
+__all__ = ["PlainFormatter", "for_lines", "for_path", "for_table", "for_terminal", "plain_json"]
 
 # C0, DEL and C1 controls, marks that turn the direction of text, line and paragraph separators, lone surrogates.
 _UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
@@ -23,6 +26,20 @@ def for_terminal(text: str) -> str:
 def for_lines(text: str) -> str:
     """As `for_terminal`, for a message of several lines: line ends stay."""
     return "\n".join(map(for_terminal, text.split("\n")))
+
+
+class PlainFormatter(logging.Formatter):
+    """Log messages as `for_lines` has them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record in plain text."""
+        return for_lines(super().format(record))
+
+
+def plain_json(content: object) -> str:
+    r"""Indented JSON for people, which keeps letters of any script and has everything that is no letter as `\u202e`."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=dataclasses.asdict)
+    return "\n".join(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
 
 
 def for_table(text: str) -> str:

@@ -676,8 +676,8 @@ MUTANTS = [
     Mutant(
         name="what_rots_in_the_store_is_loaded",
         file="tabzoo/hub/sources.py",
-        old="    if found != folder.digest:",
-        new="    if False:",
+        old="        if self.digest is not None and found != self.digest:",
+        new="        if False:",
         tests="tests/hub/test_store.py::test_weights_that_rot_are_found_out_at_loading",
     ),
     Mutant(
@@ -693,6 +693,34 @@ MUTANTS = [
         old="weights_only=True",
         new="weights_only=False",
         tests="tests/hub/test_convert.py::test_what_is_no_such_resnet_is_refused_with_its_keys",
+    ),
+    Mutant(
+        name="values_are_looked_at_before_shapes",
+        file="tabzoo/hub/convert.py",
+        old="if key not in other_kind | other_shape",
+        new="if key not in other_kind",
+        tests="tests/hub/test_convert.py::test_small_files_that_hold_too_much_are_refused",
+    ),
+    Mutant(
+        name="a_full_disk_is_a_traceback",
+        file="tabzoo/hub/copies.py",
+        old="    except OSError as error:\n        raise _not_made(final, error) from error\n    finally:",
+        new="    finally:",
+        tests="tests/hub/test_full_disk.py::test_install_and_download",
+    ),
+    Mutant(
+        name="messages_steer_the_terminal",
+        file="tabzoo/cli.py",
+        old="print(for_lines(message)",
+        new="print(message",
+        tests="tests/hub/test_odd_json.py::test_no_command_prints_what_steers_a_terminal",
+    ),
+    Mutant(
+        name="a_changed_file_keeps_its_digest",
+        file="tabzoo/hub/files.py",
+        old="status.st_mtime_ns, status.st_ctime_ns",
+        new="status.st_mtime_ns, 1",
+        tests="tests/hub/test_load.py::test_a_file_is_hashed_once_in_a_process",
     ),
     Mutant(
         name="normalisation_is_left_at_imagenets",

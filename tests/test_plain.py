@@ -1,5 +1,7 @@
 """Text from outside: nothing of it steers a terminal, breaks a table or leaves a folder."""
 
+import json
+import logging
 import re
 import unicodedata
 from pathlib import Path
@@ -8,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabzoo.plain import for_lines, for_path, for_table, for_terminal
+from tabzoo.cli import log_to_terminal
+from tabzoo.plain import for_lines, for_path, for_table, for_terminal, plain_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 
@@ -92,3 +95,18 @@ def test_names_become_single_components_and_stay_distinct(one: str, two: str) ->
     assert (for_path(two) == first) == (one == two)
     # What another name was changed to is itself a name that may come from outside.
     assert (for_path(first) == first) == (first == one)
+
+
+def test_log_messages_are_plain_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log_to_terminal(logging.WARNING)
+    logging.getLogger("tabzoo.test").warning("%s:\n  is odd", "\x1b[2J")
+    assert capsys.readouterr().err == "\\x1b[2J:\n  is odd\n"
+
+
+def test_json_for_people_is_json() -> None:
+    content = {"Größe\u202e": ["\x1b\x9b\ud800\n", 1.5, None]}
+    shown = plain_json(content)
+    assert json.loads(shown) == content
+    assert "Größe" in shown
+    assert shown.replace("\n", "").isprintable()

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import importlib.util
 import json
-import logging
 import sys
 import typing
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.results import RESULTS, current, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_markdown
-from tabzoo.cli import run_command
+from tabzoo.cli import Parser, run_command
 from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
@@ -29,12 +28,11 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     return run_command(_parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tabzoo.benchmark", description="Measure what tabzoo makes.")
+    parser = Parser(prog="python -m tabzoo.benchmark", description="Measure what tabzoo makes.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="measure backbones with anomaly detectors on a folder of images"))
     table = commands.add_parser("table", help="the tables of finished runs, put together")

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from tabzoo.cli import run_command
+from tabzoo.cli import Parser, run_command
 from tabzoo.data.check import Report, check_samples, compare
 from tabzoo.data.industrial import INDUSTRIAL, manifest
 from tabzoo.data.layouts import LAYOUTS, find_samples
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tabzoo.data", description="Look at folders of images.")
+    parser = Parser(prog="python -m tabzoo.data", description="Look at folders of images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="what is in a folder, what is wrong with it, and what to type next")
     check.add_argument("data", metavar="DIR", help="folder of images, or a manifest (.csv, .jsonl)")

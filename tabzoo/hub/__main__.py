@@ -1,22 +1,22 @@
 """`python -m tabzoo.hub list|info|download|verify|install|uninstall|convert|publish`, also as `tabzoo list` and so on."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabzoo.cli import run_command
+from tabzoo.cli import Parser, run_command
 from tabzoo.hub import convert, listing, publish, store
 from tabzoo.hub.folders import verify
 from tabzoo.hub.load import download
+from tabzoo.plain import for_terminal, plain_json
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m tabzoo.hub", description="Get, check and keep weights.")
+    parser: argparse.ArgumentParser = Parser(prog="python -m tabzoo.hub", description="Get, check and keep weights.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (listing.add_command, _add_commands, convert.add_command, publish.add_command):
         add_command(commands)
@@ -41,6 +41,7 @@ def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     installing.add_argument(
         "source", type=Path, metavar="FROM", help="a run's output, a downloaded folder, or a checkpoint of the authors"
     )
+    convert.add_choice(installing)
     installing.set_defaults(run=_install)
     removing = commands.add_parser("uninstall", help="take installed weights away")
     removing.add_argument("name", metavar="NAME")
@@ -48,7 +49,9 @@ def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _download(options: argparse.Namespace) -> int:
-    folder = download(options.source, options.to, organisation=options.org, cache_dir=options.cache_dir)
+    folder = for_terminal(
+        str(download(options.source, options.to, organisation=options.org, cache_dir=options.cache_dir))
+    )
     print(f"Made {folder}. On the machine without network:")
     print(f'  timm.create_model("local-dir:{folder}", pretrained=True)')
     print(f"  tabzoo install NAME {folder}")
@@ -60,9 +63,9 @@ def _verify(options: argparse.Namespace) -> int:
     record = folder.record if folder else None
     if options.json:
         known = {"path": str(options.path), **digest._asdict(), "record": record.content if record else None}
-        print(json.dumps(known, indent=2, ensure_ascii=False))
+        print(plain_json(known))
         return 0
-    print(f"{options.path}: SHA-256 {digest.sha256}, {digest.size:,} bytes")
+    print(f"{for_terminal(str(options.path))}: SHA-256 {digest.sha256}, {digest.size:,} bytes")
     if record:
         print(f"as its record says: {record.name}, licence {record.license}")
     else:
@@ -71,8 +74,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
-    entry = store.install(options.name, options.source)
-    print(f"Installed {entry.name} in {entry.folder.path}. From now on:")
+    entry = store.install(options.name, options.source, state_dict=options.state_dict)
+    print(f"Installed {entry.name} in {for_terminal(str(entry.folder.path))}. From now on:")
     print("  import tabzoo, timm")
     print(f'  timm.create_model("{entry.name}", pretrained=True)')
     return 0
@@ -80,7 +83,7 @@ def _install(options: argparse.Namespace) -> int:
 
 def _uninstall(options: argparse.Namespace) -> int:
     store.uninstall(options.name)
-    print(f"{options.name} is taken away.")
+    print(f"{for_terminal(options.name)} is taken away.")
     return 0
 
 

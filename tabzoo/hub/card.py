@@ -9,11 +9,26 @@ from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief
 from tabzoo.folder import load_line
+from tabzoo.hub.files import open_regular
+from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores import averages_by_seed
 
 __all__ = ["Result", "published_card", "read_results"]
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
+
+_LARGEST = 1 << 30  # bytes of a results.jsonl
+_FIELDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("backbone", "class", "dataset", "method"), (str,)),
+    "seed": (int,),
+    "shots": (int, type(None)),
+}
+_MORE_FIELDS: dict[str, tuple[type, ...]] = {
+    "key": (str,),
+    "test": (str,),
+    "settings": (dict,),
+    "transductive": (bool,),
+}
 
 _Key = tuple[str, str, int | None]  # dataset, method, shots
 
@@ -72,28 +87,33 @@ def read_results(paths: Iterable[Path], backbones: Sequence[str]) -> list[Result
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open_regular(path, _LARGEST) as (file, _):
+            lines = file.read().decode().split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
-        needed = {"backbone", "class", "dataset", "method", "seed", "shots", *METRICS}
-        lacking = sorted({key for row in rows for key in needed - row.keys()})
-        rows = list(
-            {row.get("key", number): row for number, row in enumerate(rows)}.values()
-        )  # of one key the last counts
-    except (OSError, ValueError, AttributeError) as error:
+        lacking = sorted({key for row in rows for key in {*_FIELDS, *METRICS} - row.keys()})
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"--results {path}: expected the benchmark's results.jsonl, one JSON object a line: {brief(error)}"
         ) from error
     if lacking:
         raise InputError(f"--results {path}: rows lack {', '.join(lacking)}; expected the benchmark's results.jsonl")
+    for row, (field, types) in itertools.product(rows, (_FIELDS | _MORE_FIELDS).items()):
+        if field in row and type(row[field]) not in types:
+            expected = " or ".join(kind.__name__ for kind in types)
+            raise InputError(f"--results {path}: {field} is {_shown(row[field])}; expected {expected}")
     for row, metric in itertools.product(rows, METRICS):
-        if (value := row[metric]) is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
-            raise InputError(f"--results {path}: {metric} is {value!r}; expected a number from 0 to 1, or null")
-    return rows
+        if (value := row[metric]) is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+            raise InputError(f"--results {path}: {metric} is {_shown(value)}; expected a number from 0 to 1, or null")
+    return list({row.get("key", number): row for number, row in enumerate(rows)}.values())  # of one key the last counts
+
+
+def _shown(value: Any) -> str:
+    return brief(ValueError(json.dumps(value)))
 
 
 def _method(row: dict[str, Any]) -> str:
     steps = row.get("settings", {}).get("steps")
-    return f"{row['method']}, {steps} steps" if steps else str(row["method"])
+    return f"{row['method']}, {steps} steps" if steps and isinstance(steps, int) else str(row["method"])
 
 
 def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
@@ -115,7 +135,8 @@ def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
     classes = {row["class"] for row in rows}
     seeds = set.intersection(*({row["seed"] for row in rows if row["class"] == name} for name in classes))
     transductive = any(row.get("transductive", False) for row in rows)
-    return Result(*key, len(classes), len(seeds), transductive, metrics)
+    dataset, method, shots = key
+    return Result(for_terminal(dataset), for_terminal(method), shots, len(classes), len(seeds), transductive, metrics)
 
 
 def published_card(
@@ -136,11 +157,6 @@ def published_card(
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    try:
-        card = ModelCard(text)
-        given = card.data.to_dict()
-    except Exception as error:  # of YAML, and ValueError
-        raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
     values = [
         EvalResult(
             task_type="anomaly-detection",
@@ -155,20 +171,24 @@ def published_card(
         for metric, value in result.metrics.items()
     ]
     stated: dict[str, Any] = {"library_name": "timm", "license": license}
-    stated |= {"datasets": list(datasets)} if datasets else {}
+    stated |= {"datasets": list(map(for_terminal, datasets))} if datasets else {}
     stated |= {"model_name": name, "eval_results": values} if values else {}
-    card.data = ModelCardData(**{**given, **stated})
+    try:
+        card = ModelCard(text)
+        metadata = ModelCardData(**{**card.data.to_dict(), **stated}).to_yaml()
+    except Exception as error:  # of YAML, ValueError, and TypeError of names that are no text
+        raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
     lines = card.text.strip().splitlines()
     body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)
-    return f"---\n{card.data.to_yaml()}\n---\n{body}\n{_table(results)}"
+    return f"---\n{metadata}\n---\n{body}\n{_table(results)}"
 
 
 def _table(results: Sequence[Result]) -> str:
     if not results:
         return ""
     rows = "\n".join(
-        f"| {result.dataset} | {result.method} | {result.given} | {'yes' if result.transductive else 'no'} | "
-        f"{result.classes} | {result.seeds} | "
+        f"| {for_table(result.dataset)} | {for_table(result.method)} | {result.given} | "
+        f"{'yes' if result.transductive else 'no'} | {result.classes} | {result.seeds} | "
         + " | ".join(f"{result.metrics[key]:.2f}" if key in result.metrics else "-" for key in METRICS)
         + " |"
         for result in results

@@ -4,10 +4,9 @@ timm itself builds what such a file asks for, whatever its size, so one from els
 """
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import timm
 from timm.models import PretrainedCfg
@@ -21,6 +20,7 @@ LARGEST_JSON = 1_000_000
 """Bytes that a config.json or tabzoo.json may have; real ones have a few thousand."""
 
 _LARGEST_SIDE = 4096
+_DEEPEST = 20
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -31,14 +31,33 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with open_regular(path, LARGEST_JSON) as (file, _):
-            content = json.loads(file.read())
+            content = json.loads(file.read().decode(), parse_constant=_refuse)  # given bytes, it would guess UTF-16 too
     except OSError as error:
         raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: not JSON: {brief(error)}") from error
+        raise WeightsError(f"{path}: not JSON in UTF-8: {brief(error)}") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a JSON object")
+    if _is_deep(content):
+        raise WeightsError(f"{path}: nested deeper than {_DEEPEST} levels, which no such file is")
     return content
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def _is_deep(content: object) -> bool:
+    """Whether tables and lists lie in each other beyond what can be shown and written again."""
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(entry, dict | list) for entry in level)
 
 
 def read_config(path: Path) -> PretrainedCfg:
@@ -50,8 +69,9 @@ def read_config(path: Path) -> PretrainedCfg:
     content = read_json(path)
     architecture, given = content.get("architecture"), content.get("pretrained_cfg")
     if not isinstance(architecture, str) or not timm.is_model(architecture) or "." in architecture:
-        hint = did_you_mean(architecture, timm.list_models())
-        raise WeightsError(f"{path}: timm {timm.__version__} has no architecture {architecture!r}.{hint}")
+        shown = str(architecture)[:100]
+        hint = did_you_mean(shown, timm.list_models())
+        raise WeightsError(f"{path}: timm {timm.__version__} has no architecture {shown!r}.{hint}")
     if not isinstance(given, dict):
         raise WeightsError(f"{path}: expected a JSON object under pretrained_cfg")
     if not _harmless(content.get("model_args", {})):
@@ -90,9 +110,7 @@ def _one_of(*accepted: str) -> Callable[[Any], bool]:
 
 
 def _number(value: Any, low: float, high: float) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and low < value <= high
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value <= high
 
 
 def _numbers(count: int, low: float, high: float) -> Callable[[Any], bool]:

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 
 from tabzoo.errors import WeightsError, brief
 from tabzoo.hub.config import LARGEST_JSON
-from tabzoo.hub.files import Digest
+from tabzoo.hub.files import Digest, full_disk
 from tabzoo.hub.folders import CONFIG, RECORD, WEIGHTS, Folder, read_folder, read_record
 from tabzoo.hub.reach import REACH_SECONDS, endpoint, silence_of, within
 
@@ -141,8 +141,12 @@ class Repository:
         except HfHubHTTPError as error:
             raise self._refusal(filename, error) from error
         except Exception as error:  # the network's errors by huggingface_hub's version, the disk's, xet's
+            cause, way_out = brief(error), "Try again"
+            if full := full_disk(error):
+                cause = f"{self.cache_dir or constants.HF_HUB_CACHE} can't be written to: {full}"
+                way_out = "Make room there or name another folder: --cache-dir, or HF_HOME"
             raise WeightsError(
-                f"{self}: {filename} did not arrive whole: {brief(error)}. Try again; what has arrived is kept."
+                f"{self}: {filename} did not arrive whole: {cause}. {way_out}; what has arrived is kept."
             ) from error
         return Path(path)
 

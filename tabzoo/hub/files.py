@@ -1,8 +1,10 @@
 """A weights file that nobody trusts yet: its bytes against size and SHA-256, its content through safetensors alone."""
 
+import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -15,10 +17,12 @@ from torch import Tensor
 
 from tabzoo.errors import WeightsError, brief
 
-__all__ = ["LARGEST", "Digest", "open_regular", "read_tensors"]
+__all__ = ["LARGEST", "Digest", "full_disk", "open_regular", "read_tensors"]
 
 LARGEST = 32 << 30
 """Bytes that a file of weights may have; those of the largest CNN have a few per cent of it."""
+
+_LONGEST_NAME = 300
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 
@@ -36,14 +40,33 @@ class Digest(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "Digest":
-        """The digest of a file on the disk.
+        """The digest of a file on the disk; one that has not changed since is not read again.
 
         Raises:
             OSError: It can't be read.
             WeightsError: It is no regular file, or larger than `LARGEST`.
         """
         with open_regular(path, LARGEST) as (file, size):
-            return cls(hashlib.file_digest(file, "sha256").hexdigest(), size)
+            state = _state(file)
+            if state in _DIGESTS:
+                return _DIGESTS[state]
+            digest = cls(hashlib.file_digest(file, "sha256").hexdigest(), size)
+            # A file system's clock has ticks, of seconds on a few: of a file changed just now, the next change may go unseen.
+            changed = state[-1]
+            tick = 20_000_000 if changed % 1_000_000_000 else 2_000_000_000
+            if _state(file) == state and time.time_ns() - changed > tick:
+                _DIGESTS[state] = digest
+            return digest
+
+
+_DIGESTS: dict[tuple[int, ...], Digest] = {}
+"""By `_state`: of files that were read in this process."""
+
+
+def _state(file: BufferedReader) -> tuple[int, ...]:
+    """What a change of a file's content changes."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextmanager
@@ -69,6 +92,12 @@ def open_regular(path: Path, limit: int) -> Iterator[tuple[BufferedReader, int]]
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to
+
+
+def full_disk(error: BaseException) -> str | None:
+    """What keeps a file from being written, in the system's words; None for any other error, such as the network's."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in codes else None
 
 
 def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, Tensor], Digest]:
@@ -100,10 +129,15 @@ def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, 
     if not tensors:
         raise WeightsError(f"{path}: holds no tensors")
     for key, tensor in tensors.items():
+        if len(key) > _LONGEST_NAME or not key.isprintable():
+            raise WeightsError(
+                f"{path}: a tensor has the name {key[:40]!r}...; expected a line of plain text, and not a long one"
+            )
         if tensor.dtype not in _DTYPES:
             raise WeightsError(f"{path}: {key} is of type {tensor.dtype}, which no weights of tabzoo are")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise WeightsError(f"{path}: {key} holds values that are no finite numbers")
+        # Models hold single precision, beyond which double precision may go.
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise WeightsError(f"{path}: {key} holds values that are no finite numbers in single precision")
     return tensors, digest
 
 

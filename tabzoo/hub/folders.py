@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.config import read_config, read_json
-from tabzoo.hub.files import Digest, read_tensors
+from tabzoo.hub.files import LARGEST, Digest, read_tensors
 
 __all__ = [
     "CARD",
@@ -112,6 +112,7 @@ def read_record(path: Path) -> Record:
         or not NAME.fullmatch(name)
         or not isinstance(license, str)
         or not license.isprintable()
+        or len(license) > 200
     ):
         raise WeightsError(f"{path}: expected ARCHITECTURE.TAG under name and one line of text under license")
     weights = weights if isinstance(weights, dict) else {}
@@ -122,6 +123,7 @@ def read_record(path: Path) -> Record:
         or not isinstance(sha256, str)
         or not re.fullmatch("[0-9a-f]{64}", sha256)
         or not isinstance(size, int)
+        or not 0 < size <= LARGEST
     ):
         raise WeightsError(
             f'{path}: expected "weights": {{"file": "{WEIGHTS}", "sha256": 64 hexadecimal digits, "size": bytes}}'

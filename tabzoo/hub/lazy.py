@@ -17,7 +17,7 @@ class LazyPath(os.PathLike[str]):
     def __fspath__(self) -> str:
         from tabzoo.hub.sources import named_source
 
-        return str(named_source(self.name).weights)
+        return str(named_source(self.name).checked())
 
     def __str__(self) -> str:
         # timm reads a file whose name ends so with safetensors, any other with torch.load.

@@ -1,13 +1,13 @@
 """What tabzoo knows of weights, as rows for people and for machines."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
 from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store
 from tabzoo.models import find_weights, list_models
+from tabzoo.plain import for_terminal, plain_json
 
 __all__ = ["add_command", "describe"]
 
@@ -57,7 +57,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _list(options: argparse.Namespace) -> int:
     rows = [describe(name) for name in list_models()]
     if options.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(plain_json(rows))
         return 0
     for row in rows:
         print(f"{row['name']:32}{row['state']:20}{row['license']}")
@@ -67,11 +67,11 @@ def _list(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     known = describe(options.name)
     if options.json:
-        print(json.dumps(known, indent=2, ensure_ascii=False))
+        print(plain_json(known))
         return 0
     for key, value in known.items():
         for line in _lines(value):
-            print(f"{key.replace('_', ' '):16}{line}")
+            print(f"{key.replace('_', ' '):16}{for_terminal(line)}")
     return 0
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from tabzoo.hub.copies import copy_folder, whole_folder
-from tabzoo.hub.files import read_tensors
+from tabzoo.hub.copies import about, check_new, copy_folder, whole_folder
 from tabzoo.hub.folders import verify
 from tabzoo.hub.proof import build
 from tabzoo.hub.sources import find_source
@@ -46,7 +45,7 @@ def create_model(
         random: nn.Module = timm.create_model(os.fspath(source), pretrained=False, **timm_kwargs)
         return random
     found = find_source(source, organisation=organisation, cache_dir=_path(cache_dir))
-    tensors, digest = read_tensors(found.weights, found.digest)
+    tensors, digest = found.read()
     model = build(found.config, found.weights, tensors, **timm_kwargs)
     _log.info("%s from %s, SHA-256 %s, licence %s", found.name, found.origin, digest.sha256, found.license)
     return model
@@ -71,8 +70,9 @@ def download(
         InputError: There is nothing of this name, or the folder can't be made.
         WeightsError: The weights can't be had or are not the right ones.
     """
+    check_new(Path(to))
     found = find_source(source, organisation=organisation, cache_dir=_path(cache_dir), whole=True)
-    with whole_folder(Path(to)) as temporary:
+    with whole_folder(Path(to)) as temporary, about(found.weights.parent, temporary):
         copy_folder(found.weights.parent, temporary)
         verify(temporary)
     return Path(to)

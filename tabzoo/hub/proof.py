@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 def build(config: PretrainedCfg, weights: Path, tensors: Mapping[str, Tensor], **timm_kwargs: Any) -> nn.Module:
-    """The model that timm makes of a weights file.
+    """The model that timm makes of the tensors of a weights file, which is not read again.
 
     Args:
         config: Of the weights.
@@ -32,7 +32,7 @@ def build(config: PretrainedCfg, weights: Path, tensors: Mapping[str, Tensor], *
     Raises:
         WeightsError: The file does not fit the architecture, or something of it is not in the model.
     """
-    overlay = {**(timm_kwargs.pop("pretrained_cfg_overlay", None) or {}), "file": str(weights)}
+    overlay = {**(timm_kwargs.pop("pretrained_cfg_overlay", None) or {}), "state_dict": dict(tensors)}
     try:
         model: nn.Module = timm.create_model(
             str(config.architecture),
@@ -43,6 +43,10 @@ def build(config: PretrainedCfg, weights: Path, tensors: Mapping[str, Tensor], *
         )
     except (KeyError, RuntimeError) as error:  # load_state_dict's, and timm's for a first layer that is not there
         raise WeightsError(f"{weights}: does not fit {config.architecture}: {_one_line(error)}") from error
+    for module in model.modules():  # wrappers of features_only and what is in them
+        for kept in (vars(module).get("pretrained_cfg"), vars(module).get("default_cfg")):
+            if isinstance(kept, dict) and kept.pop("state_dict", None):
+                kept["file"] = str(weights)
     faults = _faults(model, config, tensors, features_only=bool(timm_kwargs.get("features_only")))
     if faults:
         raise WeightsError(f"{weights}: not all of it arrived in {config.architecture}: {'; '.join(faults)}")

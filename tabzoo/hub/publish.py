@@ -17,8 +17,11 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
+from tabzoo.hub.fetch import COMMIT
+from tabzoo.hub.files import full_disk
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS, Record, verify
 from tabzoo.hub.reach import endpoint, silence_of
+from tabzoo.plain import for_lines
 
 __all__ = ["Package", "add_command", "pack", "publish"]
 
@@ -76,8 +79,11 @@ def pack(
             f"--repo {repository}: expected ORGANISATION/{record.name}, since the record calls the weights so; to publish "
             f'under another name, change "name" in {folder / RECORD}'
         )
-    if not re.fullmatch(r"[\w-][\w.-]*", version):
-        raise InputError(f"--version {version}: expected letters, digits, dots, dashes, such as v2")
+    tag = re.fullmatch(r"\w(\.?[\w-]+)*", version)  # what git takes
+    if not tag or version == "main" or COMMIT.fullmatch(version) or version.endswith(".lock"):
+        raise InputError(
+            f"--version {version}: expected letters, digits, dots, dashes, no branch or commit, such as v2"
+        )
     there = [name for name in _PUBLISHED if (folder / name).is_file()]
     if links := [name for name in there if (folder / name).resolve() != folder.resolve() / name]:
         raise InputError(
@@ -214,8 +220,11 @@ def _told(repository: str) -> Iterator[None]:
     except (
         Exception
     ) as error:  # requests' or httpx's own, by the version of huggingface_hub, and ValueError of the card
+        cause = brief(error)
+        if full := full_disk(error):  # what is read back lies there
+            cause = f"{tempfile.gettempdir()} can't be written to: {full}. Another folder: TMPDIR"
         raise WeightsError(
-            f"{repository}: the upload broke off: {brief(error)}. No version is tagged; the same command goes on."
+            f"{repository}: the upload broke off: {cause}. No version is tagged; the same command goes on."
         ) from error
 
 
@@ -258,7 +267,7 @@ def _run(options: argparse.Namespace) -> int:
     for name, content in package.files.items():
         print(f"  {name:30}{len(content):>12,} bytes")
     if options.dry_run:
-        print(f"\n{package.files[CARD].decode()}\nNothing was sent. Without --dry-run, this is published.")
+        print(f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published.")
         return 0
     commit = publish(package, private=options.private)
     print(f"Published and read back, byte by byte. For tabzoo's table (tabzoo/models.py):\n{_entry(package, commit)}")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from timm.models import PretrainedCfg
+from torch import Tensor
 
 from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store
 from tabzoo.hub.fetch import Repository
-from tabzoo.hub.files import Digest
+from tabzoo.hub.files import Digest, read_tensors
 from tabzoo.hub.folders import CARD, RECORD, WEIGHTS, Folder, read_folder
 from tabzoo.models import Weights, find_weights, list_models, pretrained_cfg
 
@@ -35,6 +36,7 @@ class Source:
         license: Of the weights.
         origin: Where they are from, for people.
         config: How timm is to use them.
+        remedy: What to do where they are not as they must be, as the end of a message.
     """
 
     name: str
@@ -43,9 +45,37 @@ class Source:
     license: str
     origin: str
     config: PretrainedCfg
+    remedy: str = ""
+
+    def read(self) -> tuple[dict[str, Tensor], Digest]:
+        """The tensors and their file's digest.
+
+        Raises:
+            WeightsError: They are not what they must be.
+        """
+        try:
+            return read_tensors(self.weights, self.digest)
+        except WeightsError as error:
+            raise WeightsError(f"{error}{self.remedy}") from error
+
+    def checked(self) -> Path:
+        """The file, whose bytes are seen to be the right ones.
+
+        Raises:
+            WeightsError: They are not.
+        """
+        try:
+            found = Digest.of(self.weights)
+        except OSError as error:
+            raise WeightsError(f"{self.weights}: can't be read: {error.strerror}{self.remedy}") from error
+        if self.digest is not None and found != self.digest:
+            raise WeightsError(
+                f"{self.weights}: not the file it should be: SHA-256 {found.sha256}, expected {self.digest.sha256}{self.remedy}"
+            )
+        return self.weights
 
     @classmethod
-    def of(cls, folder: Folder, *, name: str, origin: str) -> "Source":
+    def of(cls, folder: Folder, *, name: str, origin: str, remedy: str = "") -> "Source":
         """A weights folder as a source."""
         license = folder.record.license if folder.record else folder.config.license or "unspecified"
         return cls(
@@ -55,6 +85,7 @@ class Source:
             license=license,
             origin=origin,
             config=folder.config,
+            remedy=remedy,
         )
 
 
@@ -82,11 +113,11 @@ def find_source(
     if prefix in ("hf-hub", "hf_hub"):
         return _from_hub(rest, cache_dir, whole)
     if prefix == "local-dir":
-        return _from_folder(Path(rest))
+        return _from_folder(Path(rest), recorded=whole)
     is_name = isinstance(source, str) and (organisation is not None or text in list_models() or not Path(text).exists())
     if is_name:
         return named_source(text, organisation=organisation, cache_dir=cache_dir, whole=whole)
-    return _from_folder(Path(text))
+    return _from_folder(Path(text), recorded=whole)
 
 
 def named_source(
@@ -108,14 +139,12 @@ def named_source(
 
 
 def _from_store(entry: store.Entry) -> Source:
-    folder = entry.folder
-    found = Digest.of(folder.weights)
-    if found != folder.digest:
-        raise WeightsError(
-            f"{entry.name}: {folder.weights} is not what was installed: SHA-256 {found.sha256}. Type `tabzoo uninstall "
-            f"{entry.name}`, then install it again."
-        )
-    return Source.of(folder, name=entry.name, origin=f"the local store ({folder.path})")
+    return Source.of(
+        entry.folder,
+        name=entry.name,
+        origin=f"the local store ({entry.folder.path})",
+        remedy=f". Type `tabzoo uninstall {entry.name}`, then install it again.",
+    )
 
 
 def _published(weights: Weights, cache_dir: Path | None, whole: bool) -> Source:
@@ -167,12 +196,12 @@ def _from_hub(address: str, cache_dir: Path | None, whole: bool) -> Source:
     return Source.of(folder, name=folder.record.name, origin=f"{match['id']}@{commit}")
 
 
-def _from_folder(path: Path) -> Source:
+def _from_folder(path: Path, *, recorded: bool) -> Source:
     if path.is_file() and path.name != WEIGHTS:
         raise InputError(
             f"{path}: expected a folder of weights or the {WEIGHTS} in it. A checkpoint of torch.save: `tabzoo convert`. Any "
             f'other file: timm.create_model(ARCHITECTURE, pretrained=True, pretrained_cfg_overlay={{"file": FILE}})'
         )
-    folder = read_folder(path.parent if path.is_file() else path, recorded=False)
+    folder = read_folder(path.parent if path.is_file() else path, recorded=recorded)
     name = folder.record.name if folder.record else str(folder.config.architecture)
     return Source.of(folder, name=name, origin=str(folder.path))

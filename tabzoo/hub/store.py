@@ -16,10 +16,11 @@ import timm
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.folder import now, write_json
 from tabzoo.hub.config import read_json
-from tabzoo.hub.copies import copy_folder, whole_folder
+from tabzoo.hub.copies import about, copy_folder, whole_folder
 from tabzoo.hub.folders import NAME, WEIGHTS, Folder, read_folder, verify
 from tabzoo.hub.lazy import LazyPath
 from tabzoo.hub.proof import build
+from tabzoo.plain import for_terminal
 
 __all__ = ["Entry", "check_name", "find", "home", "install", "installed", "is_timms", "uninstall"]
 
@@ -66,9 +67,8 @@ def installed() -> Iterator[Entry]:
         try:
             yield _read(name)
         except Exception as error:  # whatever lies there must not keep tabzoo from being imported
-            _warn_once(
-                f"the local store's entry {name} can't be used: {brief(error)}. `tabzoo uninstall {name}` removes it"
-            )
+            shown, cause = for_terminal(name), for_terminal(brief(error))
+            _warn_once(f"the local store's entry {shown} can't be used: {cause}. `tabzoo uninstall {shown}` removes it")
 
 
 def find(name: str) -> Entry | None:
@@ -85,13 +85,14 @@ def find(name: str) -> Entry | None:
         raise WeightsError(f"{error}. Type `tabzoo uninstall {name}`, then install it again.") from error
 
 
-def install(name: str, source: Path) -> Entry:
+def install(name: str, source: Path, *, state_dict: str | None = None) -> Entry:
     """Puts weights into the store, once every tensor is seen to load.
 
     Args:
         name: timm name with tag: one of tabzoo's, or one of your own.
         source: A weights folder, as a run, `tabzoo download` and `tabzoo convert` leave it; or a checkpoint of the
             authors, converted on the way.
+        state_dict: Which of several state dicts in a checkpoint.
 
     Raises:
         InputError: A name that can't be taken, or nothing usable at the source.
@@ -99,17 +100,21 @@ def install(name: str, source: Path) -> Entry:
     """
     check_name(name)
     final = _entries() / name
-    if final.exists():
+    if os.path.lexists(final):
         raise InputError(f"{name} is installed already. Type `tabzoo uninstall {name}` first to replace it.")
     if not source.exists():
         raise InputError(f"{source}: no such file or folder. Give a weights folder or a checkpoint to install from.")
-    with whole_folder(final) as temporary:
-        if source.is_file() and source.name != WEIGHTS:
-            from tabzoo.hub.convert import convert
+    checkpoint = source.is_file() and source.name != WEIGHTS
+    if state_dict is not None and not checkpoint:
+        raise InputError(f"{source}: a weights folder, of which --state-dict can't choose; leave it out")
+    place = source.parent if source.is_file() and not checkpoint else source
+    with whole_folder(final) as temporary, about(place, temporary):
+        if checkpoint:
+            from tabzoo.hub.convert import convert_into
 
-            convert(source, temporary, name=name)
+            convert_into(source, temporary, name=name, state_dict=state_dict)
         else:
-            copy_folder(source.parent if source.is_file() else source, temporary)
+            copy_folder(place, temporary)
         # The copy is what counts: it is read, checked, and loaded into the model once.
         tensors, _, folder = verify(temporary)
         assert folder is not None
@@ -130,10 +135,13 @@ def uninstall(name: str) -> None:
     if name not in names:
         raise InputError(f"{name} is not installed.{did_you_mean(name, names)}")
     path = _entries() / name
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"{path}: can't be removed: {error.strerror}") from error
 
 
 def check_name(name: str) -> None:

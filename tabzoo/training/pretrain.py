@@ -19,6 +19,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from tabzoo.cli import log_to_terminal, say
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError, TabzooError, brief
@@ -79,7 +80,7 @@ def _progress(run: Run) -> "tqdm[NoReturn]":
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
     # What the first of several processes warns of, the others would too.
-    logging.basicConfig(level=logging.WARNING if _rank() == 0 else logging.ERROR, format="%(message)s")
+    log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
     arguments, ranks = list(sys.argv[1:] if argv is None else argv), Ranks()
     try:
         command = parse(arguments)
@@ -113,7 +114,7 @@ def _resuming(arguments: Sequence[str]) -> str:
 
 
 def _say(message: str) -> None:
-    print(f"process {_rank()}: {message}" if _rank() else message, file=sys.stderr)
+    say(f"process {_rank()}: {message}" if _rank() else message)
 
 
 def _rank() -> int:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tabzoo.cli import run_command
 from tabzoo.errors import InputError
+from tabzoo.hub import store
 from tabzoo.hub.convert import ARCHITECTURES, add_command, convert
 from tabzoo.hub.folders import verify
 
@@ -161,7 +163,14 @@ def _without(key: str) -> Callable[[State], State]:
         (lambda _: torchvision.models.resnet34().state_dict(), r"unknown: layer1\.2\.bn1\.bias"),
         (lambda _: {"weight": torch.ones(2)}, "expected one ResNet .* found the names weight"),
         (lambda _: [1, 2], "found the names none"),
-        (lambda state: {"teacher": state, "student": state}, r"2 of them, under student\., teacher\."),
+        (
+            lambda state: state | {"bn1.bias": torch.full((64,), 1e300, dtype=torch.float64)},
+            "1 too large for single precision: bn1.bias",
+        ),
+        (
+            lambda state: state | {"bn1.num_batches_tracked": torch.tensor(1j)},
+            r"1 not numbers: bn1\.num_batches_tracked",
+        ),
         (lambda _: torch.nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear\..* or model\.state_dict\(\)"),
         (
             lambda _: {"state_dict": {}, "args": argparse.Namespace(lr=1)},
@@ -176,6 +185,93 @@ def test_what_is_no_such_resnet_is_refused_with_its_keys(
     with pytest.raises(InputError, match=reason):
         convert(saved(change), tmp_path / "out", name=NAME)
     assert not (tmp_path / "out").exists()
+
+
+def _ema(state: State) -> dict[str, object]:
+    ema = {f"module.{key}": value + 1 for key, value in state.items()}
+    return {"epoch": 3, "state_dict": state, "state_dict_ema": ema, "model": {"teacher": state, "student": state}}
+
+
+def test_one_of_several_state_dicts_is_chosen(
+    theirs: torchvision.models.ResNet, saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = saved(_ema)
+    listed = (
+        r"holds 4 ResNets: model\.student, model\.teacher, state_dict, state_dict_ema\.module\. Choose one with --state"
+    )
+    with pytest.raises(InputError, match=listed):
+        convert(checkpoint, tmp_path / "out", name=NAME)
+    for wrong, found in (
+        (
+            "state",
+            r"holds no ResNet under 'state'; expected one of model\.student, .*such as --state-dict model\.student",
+        ),
+        ("model", r"holds 2 ResNets under model: model\.student, model\.teacher\. Choose"),
+    ):
+        with pytest.raises(InputError, match=found):
+            convert(checkpoint, tmp_path / "out", name=NAME, state_dict=wrong)
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    for choice, more in (("state_dict", 0), ("state_dict_ema.module.", 1)):
+        folder = convert(checkpoint, tmp_path / choice, name=NAME, state_dict=choice)
+        assert torch.equal(load_file(folder / "model.safetensors")["conv1.weight"], theirs.conv1.weight + more)
+        assert json.loads((folder / "tabzoo.json").read_text())["converted_from"]["state_dict"] == choice
+    entry = store.install("resnet18.ema", checkpoint, state_dict="state_dict_ema")
+    assert torch.equal(load_file(entry.folder.weights)["conv1.weight"], theirs.conv1.weight + 1)
+    with pytest.raises(InputError, match="--state-dict can't choose"):
+        store.install("resnet18.more", entry.folder.path, state_dict="state_dict_ema")
+
+
+def test_a_resnet_beside_another_below_it(
+    theirs: torchvision.models.ResNet, saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The one at the top has no prefix to name it by."""
+    checkpoint = saved(lambda state: {**state, "ema": {key: value + 1 for key, value in state.items()}})
+    with pytest.raises(InputError, match="holds 2 ResNets: '', ema"):
+        convert(checkpoint, tmp_path / "out", name=NAME)
+    for choice, more in (("", 0), ("ema", 1)):
+        folder = convert(checkpoint, tmp_path / f"out{choice}", name=NAME, state_dict=choice)
+        assert torch.equal(load_file(folder / "model.safetensors")["conv1.weight"], theirs.conv1.weight + more)
+
+
+def _nested(state: State) -> dict[str, object]:
+    """2 ** 40 paths to one tensor."""
+    table: dict[str, object] = {"weight": torch.ones(1)}
+    for _ in range(40):
+        table = {"x": table, "y": table}
+    return {"state_dict": state, "more": table}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        # 10 ** 13 elements, 4 bytes of storage
+        (lambda state: {**state, "bn1.bias": torch.ones(1).expand(10**13)}, r"1 of another shape: bn1\.bias"),
+        (
+            lambda _: dict.fromkeys("abc", dict.fromkeys(range(10**5))),
+            "more than 200,000 entries",
+        ),
+        (lambda _: {"x" * 10**6: torch.ones(1)}, "a name of 1,000,000 characters"),
+    ],
+)
+def test_small_files_that_hold_too_much_are_refused(
+    change: Callable[[State], object], reason: str, saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        convert(saved(change), tmp_path / "out", name=NAME)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_compressed_file_does_not_fill_the_memory(saved: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = saved(lambda state: {"more": torch.zeros(10**6)})
+    with zipfile.ZipFile(checkpoint) as plain, zipfile.ZipFile(tmp_path / "packed.pt", "w") as packed:
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=r"packed\.pt: [\d,]+ bytes that unpack to 4,0\d\d,\d\d\d"):
+        convert(tmp_path / "packed.pt", tmp_path / "out", name=NAME)
+
+
+def test_tables_in_tables_are_looked_at_to_a_depth(saved: Callable[..., Path], tmp_path: Path) -> None:
+    assert verify(convert(saved(_nested), tmp_path / "out", name=NAME)).folder
 
 
 def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path], tmp_path: Path) -> None:
@@ -195,6 +291,9 @@ def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path],
     ):
         with pytest.raises(InputError, match=reason):
             convert(arguments[0], arguments[1], name=arguments[2])
+    for license in ("", "mit\nno", "mit: no", "x" * 201):
+        with pytest.raises(InputError, match="--license '.*': expected a licence's short name"):
+            convert(checkpoint, out, name=NAME, license=license)
     assert checkpoint.is_file()
     assert [entry.name for entry in (tmp_path / "used").iterdir()] == ["thesis.txt"]
 

@@ -1,13 +1,17 @@
 """Loading: where weights may come from, and the proof that all of them arrive."""
 
 import dataclasses
+import hashlib
 import json
 import logging
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +22,8 @@ from torch import Tensor, nn
 import tabzoo
 from tabzoo import models
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub import files, store
+from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import read_folder
 from tabzoo.hub.proof import build
 from tabzoo.models import Weights
@@ -174,11 +180,18 @@ def test_a_model_that_differs_from_its_file_is_an_error(small_folder: Path, monk
     folder = read_folder(small_folder)
     tensors = load_file(folder.weights)
     build(folder.config, folder.weights, tensors)
-    tensors["layer3.0.conv1.weight"][0, 0, 0, 0] += 1
+    make, changed = timm.create_model, "layer3.0.conv1.weight"
+
+    def bent(*arguments: Any, **options: Any) -> nn.Module:
+        model = make(*arguments, **options)
+        with torch.no_grad():
+            model.get_parameter(changed).view(-1)[0] += 1
+        return model
+
+    monkeypatch.setattr(timm, "create_model", bent)
     with pytest.raises(WeightsError, match=r"1 tensors differ \(layer3\.0\.conv1\.weight\)"):
         build(folder.config, folder.weights, tensors)
-    tensors = load_file(folder.weights)
-    tensors["conv1.0.weight"] *= 1.01  # seen through the change of channels too
+    changed = "conv1.0.weight"  # seen through the change of channels too
     with pytest.raises(WeightsError, match="1 tensors differ"):
         build(folder.config, folder.weights, tensors, in_chans=1)
 
@@ -237,3 +250,58 @@ def test_releases_are_pinned() -> None:
             models.Release(**(good | changes))  # type: ignore[arg-type]
     assert not any(weights.published for weights in models.WEIGHTS if weights.name.startswith("resnet18.tab_"))
     assert dataclasses.asdict(models.WEIGHTS[0])["release"] is None
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is opened as weights: by us, and by timm through safetensors."""
+    opened: list[str] = []
+    our_digest, our_read, their_load = hashlib.file_digest, files.read_tensors, safetensors.torch.load_file
+
+    def digest(*arguments: Any) -> Any:
+        opened.append("hash")
+        return our_digest(*arguments)
+
+    def read(path: Path, expected: Digest | None = None) -> Any:
+        opened.append("read")
+        return our_read(path, expected)
+
+    def load(*arguments: Any, **options: Any) -> Any:
+        opened.append("timm")
+        return their_load(*arguments, **options)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    monkeypatch.setattr("tabzoo.hub.sources.read_tensors", read)
+    monkeypatch.setattr(safetensors.torch, "load_file", load)
+    return opened
+
+
+def test_a_file_is_hashed_once_in_a_process(readings: list[str], make_folder: Callable[..., Path]) -> None:
+    entry = store.install("test_resnet.counted", make_folder("test_resnet.counted", seed=11))
+    models.register()
+    weights = entry.folder.weights
+    os.utime(weights, ns=(0, 0))
+    first = weights.read_bytes()
+    readings.clear()
+    for _ in range(2):
+        tabzoo.create_model("test_resnet.counted")
+    assert readings == ["read", "read"]  # what is loaded is what was hashed: no reading after that
+    time.sleep(0.05)  # a file that was changed a moment ago is hashed anew
+    readings.clear()
+    for _ in range(2):
+        timm.create_model("test_resnet.counted", pretrained=True)
+    assert readings == ["hash", "timm", "timm"]
+    weights.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+    os.utime(weights, ns=(0, 0))  # size and time are as before
+    for load in (tabzoo.create_model, lambda name: timm.create_model(name, pretrained=True)):
+        with pytest.raises(WeightsError, match=r"SHA-256 .* Type `tabzoo uninstall test_resnet\.counted`"):
+            load("test_resnet.counted")
+
+
+def test_a_model_keeps_no_second_copy_of_its_weights(small_folder: Path) -> None:
+    for options in ({}, {"features_only": True}, {"features_only": True, "feature_cls": "hook"}):
+        model = tabzoo.create_model(small_folder, **options)  # type: ignore[arg-type]
+        configs = [module.pretrained_cfg for module in model.modules() if hasattr(module, "pretrained_cfg")]
+        assert configs
+        assert {config["file"] for config in configs} == {str(small_folder / "model.safetensors")}
+        assert not any("state_dict" in config for config in configs)

@@ -1,13 +1,14 @@
 """Publishing to a Hub on this machine, and reading back."""
 
 import argparse
+import errno
 import json
 import multiprocessing
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file
 from server import Fault, HubServer
+from small import rows
 from torch import nn
 from uploads import TOKEN, UploadHandler
 
@@ -268,20 +270,14 @@ def test_names_and_versions(folder: Path, tmp_path: Path) -> None:
     for repository in ("org/resnet18.other", NAME, f"org/team/{NAME}", f"/{NAME}"):
         with pytest.raises(InputError, match="expected ORGANISATION/test_resnet.tab_here"):
             pack(folder, repository)
-    with pytest.raises(InputError, match="--version a b"):
-        pack(folder, REPOSITORY, version="a b")
+    for version in ("a b", "", "main", "0" * 40, "v1..2", "v1.", "-v1", "v1.lock"):
+        with pytest.raises(InputError, match=f"--version {version}: expected"):
+            pack(folder, REPOSITORY, version=version)
     with pytest.raises(InputError, match="expected a weights folder"):
         pack(tmp_path / "none", REPOSITORY)
 
 
 # --- the card
-
-
-def rows(path: Path, values: Sequence[dict[str, Any]]) -> Path:
-    base = {"backbone": NAME, "method": "padim", "dataset": "mvtec", "class": "bottle", "seed": 0, "shots": None}
-    metrics = {"image_auroc": 0.9, "pixel_auroc": 0.8, "aupro": None}
-    path.write_text("".join(json.dumps({**base, **metrics, **value}) + "\n" for value in values))
-    return path
 
 
 def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
@@ -384,3 +380,15 @@ def test_results_are_numbers_from_0_to_1(value: object, tmp_path: Path) -> None:
     measured = rows(tmp_path / "results.jsonl", [{"image_auroc": value}])
     with pytest.raises(InputError, match="image_auroc is .*expected a number from 0 to 1"):
         read_results([measured], [NAME])
+
+
+def test_no_room_to_read_back(hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tabzoo.hub.publish.hf_hub_download", full)
+    with pytest.raises(
+        WeightsError, match=r"/\S+ can't be written to: No space left on device\..* No version is tagged"
+    ):
+        publish(pack(folder, REPOSITORY))
+    assert "v1" not in hub.repositories[REPOSITORY].refs

@@ -1,0 +1,163 @@
+"""A disk that is full, read-only or over quota: one line with the path, and nothing half-written."""
+
+import errno
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors import SafetensorError
+from server import HubServer
+from small import contents
+
+from tabzoo import cli
+from tabzoo.folder import write_folder, write_json
+
+Output = pytest.CaptureFixture[str]
+CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def fails(code: int) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint.pt"
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [*((code, "shutil.copyfileobj") for code in CODES), *((errno.ENOSPC, name) for name in ("os.fsync", "os.replace"))],
+)
+def test_install_and_download(
+    code: int,
+    call: str,
+    small_folder: Path,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    monkeypatch.setattr(call, fails(code))
+    for command, final in (
+        (["install", "test_resnet.full", str(small_folder)], home / "weights" / "test_resnet.full"),
+        (["download", f"local-dir:{small_folder}", "--to", str(tmp_path / "full" / "out")], tmp_path / "full" / "out"),
+    ):
+        assert cli.main(command) == 2
+        assert (
+            capsys.readouterr().err == f"error: {final}: can't be made: {os.strerror(code)}. Nothing is left of it.\n"
+        )
+        assert list(final.parent.iterdir()) == []
+
+
+def test_convert(checkpoint: Path, tmp_path: Path, capsys: Output) -> None:
+    """The real thing, as far as one may make it: files can't grow beyond a megabyte."""
+    command = ["convert", str(checkpoint), "--to", str(tmp_path / "out" / "mine"), "--name", "resnet18.mine"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # Python ignores the signal that comes with it
+    try:
+        assert cli.main(command) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = f"error: {tmp_path / 'out' / 'mine'}: can't be made: File too large. Nothing is left of it.\n"
+    assert capsys.readouterr().err == message
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("I/O error: No space left on device (os error 28)", errno.ENOSPC),
+        ('IoError(Os { code: 122, kind: FilesystemQuotaExceeded, message: "Disk quota exceeded" })', errno.EDQUOT),
+        ("anything else", errno.EIO),
+    ],
+)
+def test_weights_that_can_not_be_written_name_the_file(
+    message: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError(message)
+
+    monkeypatch.setattr("tabzoo.folder.save_file", full)
+    with pytest.raises(OSError, match=rf"{os.strerror(code)}: .*model\.safetensors") as caught:
+        write_folder(tmp_path, {}, {}, name="", provenance={}, made_by="", facts="")
+    assert caught.value.errno == code
+
+
+def test_json_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "run.json", {"steps": 1})
+    before = contents(tmp_path)
+    monkeypatch.setattr(Path, "replace", fails(errno.EDQUOT))
+    with pytest.raises(OSError, match="quota"):
+        write_json(tmp_path / "run.json", {"steps": 2})
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_hubs_cache(
+    code: int, hub: HubServer, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    commit = hub.commit("org/name", contents(small_folder))
+    monkeypatch.setattr("tabzoo.hub.fetch.hf_hub_download", fails(code))
+    cache = tmp_path / "cache"
+    command = ["download", f"hf-hub:org/name@{commit}", "--to", str(tmp_path / "out"), "--cache-dir", str(cache)]
+    assert cli.main(command) == 2
+    message = capsys.readouterr().err
+    assert f"tabzoo.json did not arrive whole: {cache} can't be written to: {os.strerror(code)}. Make room" in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_uninstall(small_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    assert cli.main(["install", "test_resnet.kept", str(small_folder)]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(shutil, "rmtree", fails(errno.EROFS))
+    assert cli.main(["uninstall", "test_resnet.kept"]) == 2
+    path = home / "weights" / "test_resnet.kept"
+    assert capsys.readouterr().err == f"error: {path}: can't be removed: Read-only file system\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_can_not_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["list"]) == 2
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+
+
+def test_stopping_leaves_nothing(
+    small_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfileobj", stop)
+    assert cli.main(["install", "test_resnet.stopped", str(small_folder)]) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+    assert list((home / "weights").iterdir()) == []
+
+
+def test_folders_in_use_are_refused_before_anything_is_read(
+    small_folder: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr("tabzoo.hub.load.find_source", fails(errno.EIO))
+    monkeypatch.setattr(torch, "load", fails(errno.EIO))
+    for command in (
+        ["download", str(small_folder), "--to"],
+        ["convert", str(checkpoint), "--name", "resnet18.x", "--to"],
+    ):
+        for used in (tmp_path, checkpoint, Path("/")):
+            assert cli.main([*command, str(used)]) == 2
+            assert capsys.readouterr().err == f"error: {used}: is there already. Name a folder that is new or empty.\n"
