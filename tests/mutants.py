@@ -287,6 +287,13 @@ MUTANTS = [
         tests="tests/training/test_pretrain.py::test_a_run_keeps_its_amp_on_another_kind_of_machine",
     ),
     Mutant(
+        name="optimizer_is_not_tried_at_the_start",
+        file="tabzoo/training/setup.py",
+        old="    check_optimizer(recipe, device)\n",
+        new="",
+        tests="tests/training/test_flags.py",
+    ),
+    Mutant(
         name="the_record_has_the_digest_of_the_resolved_recipe",
         file="tabzoo/training/output.py",
         old='"sha256": recipe_digest,',

@@ -15,9 +15,10 @@ from tabzoo.hub.folders import RECORD, WEIGHTS
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["CHECKPOINTS", "METRICS", "RUN", "VALIDATION", "is_finished", "write_results", "write_run"]
+__all__ = ["CHECKPOINTS", "METRICS", "RECIPE", "RUN", "TEXT", "VALIDATION", "is_finished", "write_results", "write_run"]
 
 CHECKPOINTS, METRICS, VALIDATION, RUN = "checkpoints", "metrics.jsonl", "validation.jsonl", "run.json"
+RECIPE, TEXT = "recipe.yaml", "text_features.safetensors"
 
 
 def is_finished(folder: Path) -> bool:
@@ -44,8 +45,8 @@ def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str,
             },
         },
     )
-    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    text.save(folder / "text_features.safetensors")
+    (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    text.save(folder / TEXT)
 
 
 def write_results(

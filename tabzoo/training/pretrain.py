@@ -29,7 +29,7 @@ from tabzoo.training.ranks import Ranks, StopVote, join_ranks
 from tabzoo.training.recipe import FILE_FIELDS, Recipe
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
-from tabzoo.training.setup import build_run
+from tabzoo.training.setup import build_run, check_settings
 from tabzoo.training.signals import StopRequest, stop_requests
 
 __all__ = ["main", "train"]
@@ -129,6 +129,8 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
         run_folder = RunFolder(folder, resume=command.resume, overwrite=command.overwrite, inputs=_inputs(command))
         if ranks.from_first(lambda: _is_finished(command, stack.enter_context(run_folder).folder)):
             return 0
+        begun = command.resume and (folder / output.TEXT).is_file()
+        ranks.from_first(lambda: check_settings(command.settings, device, begun=begun))
         recipe = ranks.from_first(lambda: _with_data(command.settings, folder))
         one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
         run = build_run(recipe, folder, device, command, ranks, one_class=one_class)

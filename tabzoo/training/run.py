@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.data.layouts import Samples
-from tabzoo.errors import InputError, TrainingError, did_you_mean
+from tabzoo.errors import InputError, TrainingError, brief, did_you_mean
 from tabzoo.training.aligner import Aligner
 from tabzoo.training.checkpoint import save_checkpoint
 from tabzoo.training.metrics import append_row, cut_back
@@ -29,7 +29,7 @@ from tabzoo.training.sampling import epoch_samples
 from tabzoo.training.schedule import learning_rate_schedule
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["Run", "optimizer_name"]
+__all__ = ["Run", "check_optimizer"]
 
 _COLUMNS = ("loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal")
 _AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -334,23 +334,32 @@ class Run:
         )
 
 
-def optimizer_name(recipe: Recipe) -> str:
-    """timm's name of a recipe's optimizer.
+def check_optimizer(recipe: Recipe, device: torch.device) -> None:
+    """Tries a recipe's optimizer on a layer of four weights.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is none of that name, or it does not work here.
     """
-    # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
-    name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
-    known = [str(known) for known in timm.optim.list_optimizers()]
+    name, known = recipe.optimizer, [str(known) for known in timm.optim.list_optimizers()]
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise InputError(f"--optimizer {recipe.optimizer}: expected sgd or one of timm's: {', '.join(known)}.{hint}")
-    return name
+        raise InputError(
+            f"--optimizer {name}: expected sgd or the name of an optimizer of timm.{did_you_mean(name, known)} "
+            f"timm.optim.list_optimizers() lists all."
+        )
+    layer = nn.Linear(2, 2, device=device)
+    try:
+        optimizer = _optimizer(recipe, layer, fused=False)
+        layer(torch.ones(2, 2, device=device)).sum().backward()
+        optimizer.step()
+    except Exception as error:  # whatever an optimizer does that needs a GPU, a package or second derivatives
+        raise InputError(
+            f"--optimizer {name}: can't be used here: {brief(error)}. sgd and adamw always can."
+        ) from error
 
 
 def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
-    name = optimizer_name(recipe)
+    # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
+    name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
     more: dict[str, Any] = {"fused": True} if fused and name in _FUSED else {}
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     return timm.optim.create_optimizer_v2(

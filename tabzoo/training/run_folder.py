@@ -9,7 +9,7 @@ from types import TracebackType
 from tabzoo.data.locks import hold
 from tabzoo.errors import InputError
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
-from tabzoo.training.output import CHECKPOINTS, METRICS, RUN, VALIDATION
+from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 
 __all__ = ["RunFolder"]
 
@@ -18,7 +18,7 @@ _TOY = ("toy_factory", "toy_factory.half")
 # What a run writes, and --overwrite replaces; everything else in the folder is the user's.
 _OURS = (
     *(WEIGHTS, CARD, CONFIG, RECORD, CHECKPOINTS, METRICS, VALIDATION, RUN, *_TOY),
-    *("recipe.yaml", "text_features.safetensors", "figures", "benchmark"),
+    *(RECIPE, TEXT, "figures", "benchmark"),
 )
 
 

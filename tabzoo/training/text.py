@@ -29,7 +29,7 @@ from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
 from tabzoo.training.prompts import PromptSet
 
-__all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features"]
+__all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features", "text_width"]
 
 UNTRAINED = "untrained"
 """The one value of `text_pretrained` that asks for random text weights."""
@@ -119,6 +119,19 @@ def obtain_text_features(
     if cached:
         _keep(features, cached)
     return features
+
+
+def text_width(text_model: str, text_pretrained: str) -> int:
+    """Length D of the text features that a model and its weights, or a file of features, would give; no tower is loaded.
+
+    Raises:
+        InputError: Unknown model or tag, or a file that is missing or damaged.
+    """
+    path = Path(text_pretrained)
+    if path.suffix == ".safetensors" and (features := load_text_features(path)) is not None:
+        return features.normal.shape[1]
+    _check_names(text_model, text_pretrained)
+    return int(_open_clip().get_model_config(text_model)["embed_dim"])
 
 
 def _encode_classes(
@@ -257,22 +270,27 @@ def _open_clip() -> Any:
     return open_clip
 
 
-def _load_tower(text_model: str, text_pretrained: str, seed: int) -> nn.Module:
+def _check_names(text_model: str, text_pretrained: str) -> None:
     open_clip = _open_clip()
     if text_model not in open_clip.list_models():
         raise InputError(
-            f"--text-model {text_model}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())}"
+            f"--text-model {text_model!r}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())}"
         )
+    tags = [tag for model, tag in open_clip.list_pretrained() if model == text_model]
+    if text_pretrained not in (UNTRAINED, *tags) and not Path(text_pretrained).is_file():
+        raise InputError(
+            f"--text-pretrained {text_pretrained}: neither a file nor weights of {text_model}, which are "
+            f"{', '.join(tags) or 'none'}.{did_you_mean(text_pretrained, (*tags, UNTRAINED))}"
+        )
+
+
+def _load_tower(text_model: str, text_pretrained: str, seed: int) -> nn.Module:
+    _check_names(text_model, text_pretrained)
+    open_clip = _open_clip()
     if text_pretrained == UNTRAINED:
         return _create(open_clip, text_model, None, seed)
     if Path(text_pretrained).is_file():
         return _load_checkpoint(open_clip, text_model, text_pretrained)
-    tags = [tag for model, tag in open_clip.list_pretrained() if model == text_model]
-    if text_pretrained not in tags:
-        raise InputError(
-            f"--text-pretrained {text_pretrained}: neither a file nor weights of {text_model}, which are "
-            f"{', '.join(tags) or 'none'}.{did_you_mean(text_pretrained, tags)}"
-        )
     return _fetch(open_clip, text_model, text_pretrained)
 
 
