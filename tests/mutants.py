@@ -287,6 +287,13 @@ MUTANTS = [
         tests="tests/training/test_pretrain.py::test_a_run_keeps_its_amp_on_another_kind_of_machine",
     ),
     Mutant(
+        name="a_checkpoint_with_other_content_is_taken",
+        file="tabzoo/training/checkpoint.py",
+        old="if not isinstance(value, kind) or not all(isinstance(item, of) for item in _items(value)):",
+        new="if value is None:",
+        tests="tests/training/test_checkpoint.py",
+    ),
+    Mutant(
         name="optimizer_is_not_tried_at_the_start",
         file="tabzoo/training/setup.py",
         old="    check_optimizer(recipe, device)\n",

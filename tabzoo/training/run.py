@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -249,12 +250,18 @@ class Run:
         self._check_same(state, allow_recipe_change)
         try:
             self.aligner.load_state_dict(state["modules"])
-            if state["recipe"]["optimizer"] == self.recipe.optimizer:  # another one starts anew
+            if state["recipe"].get("optimizer") == self.recipe.optimizer:  # another one starts anew
                 self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {error}") from error
-        if state["scaler"]:  # of a run in float16
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # of a run in float16
+                self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = textwrap.shorten(str(error), 240)
+            if state["recipe"] != self.recipe.identity():
+                raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {why}") from error
+            raise InputError(
+                f"--resume: the checkpoint of step {state['step']} in {self.folder / CHECKPOINTS} is damaged: {why}. "
+                f"Remove it with its .json to go on from the one before it, or type --overwrite to start anew."
+            ) from error
         self.step = state["step"]
         self.scheduler = self._schedule()
         self._clock = (time.perf_counter(), self.step)

@@ -160,7 +160,8 @@ def build_run(
 def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) -> Amp:
     """The mixed precision to train with; where `auto` was started on another kind of machine, that of the checkpoint."""
     choice = choose_amp(amp, device)
-    if amp == "auto" and state is not None and (begun := state["recipe"]["amp"]) != choice.amp:
+    begun = state["recipe"].get("amp", choice.amp) if state else choice.amp
+    if amp == "auto" and begun != choice.amp:
         _log.warning(
             "%s This run began with amp %s, on another kind of device, and keeps it. For %s here, type --overwrite.",
             *(choice.reason, begun, choice.amp),

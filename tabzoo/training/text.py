@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -182,13 +183,17 @@ def load_text_features(path: Path) -> TextFeatures | None:
             normal, abnormal = file.get_tensor("normal"), file.get_tensor("abnormal")
             provenance = json.loads((file.metadata() or {})["tabzoo"])
         kept = {key: provenance[key] for key in ("words", "text_model", "text_pretrained", "prompts_sha256")}
+        words, *names = kept.values()
+        if not isinstance(words, dict) or not all(isinstance(text, str) for text in (*words.values(), *names)):
+            raise InputError(f"--text-pretrained {path}: its metadata is not what tabzoo writes: {reprlib.repr(kept)}")
         features = TextFeatures(normal=normal, abnormal=abnormal, **kept)
     except (SafetensorError, OSError) as error:
         raise InputError(f"--text-pretrained {path}: not a whole safetensors file ({brief(error)})") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"--text-pretrained {path}: its metadata lacks {error}; was it written by tabzoo?") from error
-    shape = (len(features.words), normal.shape[-1])
-    if normal.shape != shape or abnormal.shape != shape or not (normal.isfinite().all() and abnormal.isfinite().all()):
+    shape = (len(features.words), *normal.shape[-1:])
+    tensors = (normal, abnormal)
+    if not all(each.shape == shape and each.is_floating_point() and each.isfinite().all() for each in tensors):
         raise InputError(
             f"--text-pretrained {path}: expected finite tensors [C, D] for {len(features.words)} classes; "
             f"got normal {list(normal.shape)}, abnormal {list(abnormal.shape)}"
