@@ -294,6 +294,20 @@ MUTANTS = [
         tests="tests/training/test_checkpoint.py",
     ),
     Mutant(
+        name="half_a_row_stays_on_a_full_disk",
+        file="tabzoo/training/metrics.py",
+        old="            file.truncate(end)\n",
+        new="",
+        tests="tests/training/test_disk_full.py",
+    ),
+    Mutant(
+        name="a_file_that_could_not_be_written_stays",
+        file="tabzoo/system.py",
+        old="        temporary.unlink(missing_ok=True)\n",
+        new="",
+        tests="tests/training/test_disk_full.py",
+    ),
+    Mutant(
         name="optimizer_is_not_tried_at_the_start",
         file="tabzoo/training/setup.py",
         old="    check_optimizer(recipe, device)\n",
@@ -843,9 +857,9 @@ MUTANTS = [
     ),
     Mutant(
         name="checkpoint_written_in_place",
-        file="tabzoo/training/checkpoint.py",
-        old='temporary = path.with_name(path.name + ".tmp")',
-        new="temporary = path",
+        file="tabzoo/system.py",
+        old='    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")\n',
+        new="    temporary = path\n",
         tests="tests/training/test_checkpoint.py::test_a_save_that_breaks_off_leaves_the_one_before",
     ),
     Mutant(
@@ -865,8 +879,8 @@ MUTANTS = [
     Mutant(
         name="overwrite_loses_the_old_run",
         file="tabzoo/training/run_folder.py",
-        old="        if self._aside.is_dir():\n            self._put_back()\n        for folder in self._made",
-        new="        for folder in self._made",
+        old="        if self._aside.is_dir():\n            self._put_back()\n        for name in (RUN, RECIPE",
+        new="        for name in (RUN, RECIPE",
         tests="tests/training/test_run_folder.py::test_a_mistake_loses_nothing_of_the_old_run",
     ),
     Mutant(

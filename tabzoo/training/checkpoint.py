@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from tabzoo.errors import InputError, brief
+from tabzoo.system import whole_file, writing
 
 __all__ = ["load_latest_checkpoint", "save_checkpoint"]
 
@@ -38,8 +38,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         folder: Made if need be.
         step: Steps done so far.
         state: Tensors, numbers, texts, and lists and tables of them; see `_CONTENT` for what it has to hold.
+
+    Raises:
+        WriteError: It can't be written; the checkpoints before it are still there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
     content = io.BytesIO()
     torch.save({"step": step, **state}, content)
@@ -48,6 +52,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     for old in _checkpoints(folder)[:-_KEPT]:
         old.with_suffix(".json").unlink()
         old.unlink(missing_ok=True)
+    for left in folder.glob("step_*.tmp"):  # of a process that was killed
+        left.unlink(missing_ok=True)
     return path
 
 
@@ -101,17 +107,5 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "nt":  # no folder can be opened there
-        return
-    # The name, too, is on the disk only once the folder is.
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with whole_file(path) as file:
+        file.write_bytes(content)

@@ -12,6 +12,7 @@ from torch import nn
 import tabzoo
 from tabzoo.folder import now, timm_config, write_folder, write_json
 from tabzoo.hub.folders import RECORD, WEIGHTS
+from tabzoo.system import whole_file, writing
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
@@ -29,23 +30,23 @@ def is_finished(folder: Path) -> bool:
 def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str, device: torch.device) -> None:
     """What is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
     # First, since it marks the folder as a run's.
-    write_json(
-        folder / RUN,
-        {
-            "command": command,
-            "data": str(Path(recipe.data).resolve()) if recipe.data else None,
-            "started": now(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-            "host": platform.platform(),
-            "versions": {
-                "python": platform.python_version(),
-                "tabzoo": tabzoo.__version__,
-                "torch": torch.__version__,
-                "timm": timm.__version__,
-            },
+    run = {
+        "command": command,
+        "data": str(Path(recipe.data).resolve()) if recipe.data else None,
+        "started": now(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "host": platform.platform(),
+        "versions": {
+            "python": platform.python_version(),
+            "tabzoo": tabzoo.__version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
         },
-    )
-    (folder / RECIPE).write_text(recipe.to_yaml(), encoding="utf-8")
+    }
+    with whole_file(folder / RUN) as file:
+        write_json(file, run)
+    with whole_file(folder / RECIPE) as file:
+        file.write_text(recipe.to_yaml(), encoding="utf-8")
     text.save(folder / TEXT)
 
 
@@ -88,15 +89,16 @@ def write_results(
         "training": training,
         "metrics": metrics,
     }
-    write_folder(
-        folder,
-        backbone.state_dict(),
-        config,
-        name=f"{config['architecture']}.{_slug(folder)}",
-        provenance=provenance,
-        made_by=_made_by(recipe_name, text),
-        facts=_facts(provenance, recipe, text),
-    )
+    with writing(folder / WEIGHTS):
+        write_folder(
+            folder,
+            backbone.state_dict(),
+            config,
+            name=f"{config['architecture']}.{_slug(folder)}",
+            provenance=provenance,
+            made_by=_made_by(recipe_name, text),
+            facts=_facts(provenance, recipe, text),
+        )
 
 
 def _made_by(recipe_name: str, text: TextFeatures) -> str:

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.errors import InputError, TabzooError, brief
+from tabzoo.errors import InputError, TabzooError, WriteError, brief
+from tabzoo.system import writing
 from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: this process can't go on, most likely because another one of the run has ended; that one's own message "
             f"says why (here: {brief(error)}). Checkpoints are whole. To go on:\n  {_resuming(arguments)}"
         )
-    except OSError as error:  # a full disk, a folder that went away: checkpoints written before it are whole
+    except OSError as error:  # a folder that went away: checkpoints written before it are whole
         _say(f"error: {error}")
     except KeyboardInterrupt:
         _say("\nStopped before the first step; nothing is lost.")
@@ -110,6 +111,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _resuming(arguments: Sequence[str]) -> str:
     return again(arguments, "--resume", without=("--overwrite", "--resume"))
+
+
+def _with_way_on(error: WriteError, arguments: Sequence[str]) -> WriteError:
+    return WriteError(
+        f"{error}. Checkpoints written before are whole. Make room there, then go on:\n  {_resuming(arguments)}"
+    )
 
 
 def _say(message: str) -> None:
@@ -138,8 +145,11 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             output.write_run(folder, run.recipe, run.text, command=again(arguments), device=device)
             run_folder.begun()
             _announce(run, recipe_name, recipe.digest())
-        with stop_requests() as stop:
-            asked = train(run, stop)
+        try:
+            with stop_requests() as stop:
+                asked = train(run, stop)
+        except WriteError as error:
+            raise _with_way_on(error, arguments) from error
         if ranks.is_first and asked:
             print(
                 f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
@@ -149,6 +159,8 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 _finish(run, recipe_name, recipe.digest())
                 if command.settings.data is None and command.benchmark:
                     _benchmark(run)
+            except WriteError as error:
+                raise _with_way_on(error, arguments) from error
             except KeyboardInterrupt:
                 _say(f"\nStopped after the last step; all steps are saved. To go on:\n  {_resuming(arguments)}")
                 return 128 + signal.SIGINT
@@ -187,7 +199,12 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
         print(f"Drawing the toy factory into {toy} ...")
         half = toy.with_suffix(".half")  # a run that is stopped here leaves no factory that looks whole
         shutil.rmtree(half, ignore_errors=True)
-        make_toy_factory(half, seed=recipe.seed).rename(toy)
+        try:
+            with writing(toy):
+                make_toy_factory(half, seed=recipe.seed).rename(toy)
+        except WriteError:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
     license_of_toy = "apache-2.0" if recipe.license == Recipe.license else recipe.license  # its images are tabzoo's own
     return recipe.replace(data=str(toy), license=license_of_toy)
 

@@ -36,7 +36,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, *, resume: bool, overwrite: bool, inputs: Mapping[str, str | None]) -> None:
         self.folder, self._resume, self._overwrite, self._inputs = folder, resume, overwrite, inputs
-        self._aside, self._begun = folder / _ASIDE, False
+        self._aside, self._begun, self._empty = folder / _ASIDE, False, False
 
     def __enter__(self) -> "RunFolder":
         """Makes, locks and checks the folder.
@@ -81,7 +81,8 @@ class RunFolder:
             shutil.rmtree(self._aside, ignore_errors=True)
         held = sorted({entry.name for entry in self.folder.iterdir()} - {_LOCK})
         shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
-        if not held:
+        self._empty = not held
+        if self._empty:
             return
         if not (self._resume or self._overwrite):
             raise InputError(
@@ -121,6 +122,8 @@ class RunFolder:
             return
         if self._aside.is_dir():
             self._put_back()
+        for name in (RUN, RECIPE, TEXT) if self._empty else ():
+            (self.folder / name).unlink(missing_ok=True)
         for folder in self._made:
             with suppress(OSError):  # something lies in it
                 folder.rmdir()

@@ -9,7 +9,6 @@ Source: supplement of arXiv 2312.09480, sections 1.3 and 2; the normalisation be
 import hashlib
 import json
 import logging
-import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ import tabzoo
 from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
+from tabzoo.system import whole_file
 from tabzoo.training.prompts import PromptSet
 
 __all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features", "text_width"]
@@ -62,7 +62,11 @@ class TextFeatures:
     prompts_sha256: str
 
     def save(self, path: Path) -> None:
-        """Writes tensors `normal` and `abnormal` with the provenance in the metadata, as safetensors."""
+        """Writes tensors `normal` and `abnormal` with the provenance in the metadata, as safetensors.
+
+        Raises:
+            WriteError: It can't be written; what was there before still is.
+        """
         provenance = {
             "words": self.words,
             "text_model": self.text_model,
@@ -73,7 +77,8 @@ class TextFeatures:
         # One entry: safetensors writes several in any order, and equal features should make equal files.
         metadata = {"tabzoo": json.dumps(provenance, ensure_ascii=False)}
         tensors = {"normal": self.normal.cpu().contiguous(), "abnormal": self.abnormal.cpu().contiguous()}
-        save_file(tensors, str(path), metadata=metadata)
+        with whole_file(path) as file:
+            save_file(tensors, str(file), metadata=metadata)
 
 
 def obtain_text_features(
@@ -159,12 +164,10 @@ def _cache_file(text_model: str, tag: str, words: Mapping[str, str], prompts: Pr
 
 
 def _keep(features: TextFeatures, path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        features.save(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:  # no room, no permission: the run itself needs no cache
+        features.save(path)
+    except OSError as error:  # no room, no permission: the run itself needs no cache
         _log.warning("the text features can't be kept in %s: %s", path.parent, brief(error))
 
 
