@@ -899,14 +899,14 @@ MUTANTS = [
     ),
     Mutant(
         name="locks_are_opened_through_links",
-        file="tabzoo/data/locks.py",
-        old='os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)',
-        new="os.O_RDWR | os.O_CREAT | os.O_TRUNC",
+        file="tabzoo/system.py",
+        old='os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)',
+        new="os.O_RDWR | os.O_TRUNC",
         tests="tests/training/test_run_folder.py::test_a_planted_link_does_not_empty_its_target",
     ),
     Mutant(
         name="a_cut_connection_ends_the_run",
-        file="tabzoo/training/signals.py",
+        file="tabzoo/system.py",
         old='("SIGINT", "SIGTERM", "SIGHUP")',
         new='("SIGINT", "SIGTERM")',
         tests="tests/training/test_pretrain.py::test_a_stopped_run_goes_on_to_the_same_weights",

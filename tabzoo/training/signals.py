@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from tabzoo.system import hang_up, stop_signals
+
 __all__ = ["StopRequest", "stop_requests"]
 
 
@@ -33,15 +35,14 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python delivers signals to the main thread alone
         return
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
-    before = {int(number): signal.getsignal(number) for number in numbers if number}
+    before = {number: signal.getsignal(number) for number in stop_signals()}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def note(number: int, _: FrameType | None) -> None:
         request.signal = number
         signal.signal(number, before[number])
-        if number == getattr(signal, "SIGHUP", None):
+        if number == hang_up():
             for descriptor in terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
