@@ -879,8 +879,8 @@ MUTANTS = [
     Mutant(
         name="overwrite_loses_the_old_run",
         file="tabzoo/training/run_folder.py",
-        old="        if self._aside.is_dir():\n            self._put_back()\n        for name in (RUN, RECIPE",
-        new="        for name in (RUN, RECIPE",
+        old="            self._put_back()\n        for name in (RUN, RECIPE",
+        new="            pass\n        for name in (RUN, RECIPE",
         tests="tests/training/test_run_folder.py::test_a_mistake_loses_nothing_of_the_old_run",
     ),
     Mutant(

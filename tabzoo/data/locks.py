@@ -88,8 +88,8 @@ def _is_at(path: Path, file: IO[str]) -> bool:
 def remove_remains(cache_dir: Path) -> None:
     """Removes what killed builds of other entries have left."""
     for folder in cache_dir.glob(".*.tmp"):
-        # No such file, held, or no locks here: not ours to remove.
-        with suppress(OSError), open(folder.with_suffix(".lock"), "r+") as file:
+        # No such file, a link, held, or no locks here: not ours to remove.
+        with suppress(OSError), open_no_link(folder.with_suffix(".lock"), create=False) as file:
             lock_file(file)
             logger.info("removing the remains of a cache build that was killed: %s", folder)
             shutil.rmtree(folder, ignore_errors=True)

@@ -75,6 +75,8 @@ class RunFolder:
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _prepare(self) -> None:
+        if self._aside.is_symlink():
+            raise InputError(f"--output {self.folder}: {self._aside}: is a link. Remove it.")
         if self._aside.is_dir():  # a start that was killed
             if not (self.folder / RUN).exists():
                 self._put_back()
@@ -120,7 +122,7 @@ class RunFolder:
     def _leave(self) -> None:
         if self._begun:
             return
-        if self._aside.is_dir():
+        if self._aside.is_dir() and not self._aside.is_symlink():
             self._put_back()
         for name in (RUN, RECIPE, TEXT) if self._empty else ():
             (self.folder / name).unlink(missing_ok=True)

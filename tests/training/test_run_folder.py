@@ -155,7 +155,21 @@ def test_a_planted_link_does_not_empty_its_target(
     (tmp_path / ".entry.lock").symlink_to(precious)
     with locks.lock(tmp_path / "entry") as locked:
         assert not locked
+    (tmp_path / ".entry.tmp").mkdir()
+    locks.remove_remains(tmp_path)
+    assert (tmp_path / ".entry.tmp").is_dir()  # nobody's remains, as far as a link can tell
     assert precious.read_text() == "precious"
+
+
+def test_a_link_in_place_of_the_old_run_is_not_followed(
+    small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "recipe.yaml").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".replaced").symlink_to(tmp_path / "elsewhere")
+    assert f"{tmp_path / 'out' / '.replaced'}: is a link. Remove it." in refused(small("--resume"), capsys)
+    assert (tmp_path / "elsewhere" / "recipe.yaml").read_text() == "precious"
 
 
 @pytest.mark.parametrize("new_has_begun", [False, True])
