@@ -115,7 +115,7 @@ def _resuming(arguments: Sequence[str]) -> str:
 
 def _with_way_on(error: WriteError, arguments: Sequence[str]) -> WriteError:
     return WriteError(
-        f"{error}. Checkpoints written before are whole. Make room there, then go on:\n  {_resuming(arguments)}"
+        f"{error}. Checkpoints written before are whole. Put that right, then go on:\n  {_resuming(arguments)}"
     )
 
 
