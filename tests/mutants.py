@@ -86,8 +86,8 @@ MUTANTS = [
     Mutant(
         name="micro_batches_are_too_large",
         file="tabzoo/training/run.py",
-        old="_parts(pairs, -(-size // (self.recipe.micro_batch or size)))",
-        new="_parts(pairs, size // (self.recipe.micro_batch or size))",
+        old="min(-(-size // micro), max(1, size // min(micro, 2)))",
+        new="size // micro",
         tests="tests/training/test_step.py",
     ),
     Mutant(

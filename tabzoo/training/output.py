@@ -2,6 +2,7 @@
 
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from torch import nn
 
 import tabzoo
+from tabzoo.errors import WriteError
 from tabzoo.folder import now, timm_config, write_folder, write_json
-from tabzoo.hub.folders import RECORD, WEIGHTS
+from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.plain import for_terminal
 from tabzoo.system import whole_file, writing
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
@@ -31,8 +34,8 @@ def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str,
     """What is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
     # First, since it marks the folder as a run's.
     run = {
-        "command": command,
-        "data": str(Path(recipe.data).resolve()) if recipe.data else None,
+        "command": for_terminal(command),
+        "data": for_terminal(str(Path(recipe.data).resolve())) if recipe.data else None,
         "started": now(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "host": platform.platform(),
@@ -89,16 +92,22 @@ def write_results(
         "training": training,
         "metrics": metrics,
     }
-    with writing(folder / WEIGHTS):
-        write_folder(
-            folder,
-            backbone.state_dict(),
-            config,
-            name=f"{config['architecture']}.{_slug(folder)}",
-            provenance=provenance,
-            made_by=_made_by(recipe_name, text),
-            facts=_facts(provenance, recipe, text),
-        )
+    try:
+        with writing(folder / WEIGHTS):
+            write_folder(
+                folder,
+                backbone.state_dict(),
+                config,
+                name=f"{config['architecture']}.{_slug(folder)}",
+                provenance=provenance,
+                made_by=_made_by(recipe_name, text),
+                facts=_facts(provenance, recipe, text),
+            )
+    except WriteError:
+        for name in (WEIGHTS, CONFIG, CARD, RECORD):  # one of them may be half there
+            with suppress(OSError):
+                (folder / name).unlink()
+        raise
 
 
 def _made_by(recipe_name: str, text: TextFeatures) -> str:
@@ -112,7 +121,7 @@ def _made_by(recipe_name: str, text: TextFeatures) -> str:
 def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> str:
     training = provenance["training"]
     rows = "\n".join(f"| {key} | {value:.4f} |" for key, value in provenance["metrics"].items())
-    classes = ", ".join(f"{word} ({training['classes'][name]})" for name, word in text.words.items())
+    classes = ", ".join(f"{for_terminal(word)} ({training['classes'][name]})" for name, word in text.words.items())
     trained_on, epochs = training["images"] - training["held_out"], training["epochs"]
     held_out = (
         f"; {training['held_out']} more were held out and are counted with their classes"

@@ -4,6 +4,7 @@ TAB, Algorithm 1 of arXiv 2312.09480. Every normal image gets a synthetic anomal
 with the frozen text features of their class's normal and abnormal sentences.
 """
 
+import io
 import logging
 import os
 import shutil
@@ -81,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
     # What the first of several processes warns of, the others would too.
     logging.basicConfig(level=logging.WARNING if _rank() == 0 else logging.ERROR, format="%(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be shown must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments, ranks = list(sys.argv[1:] if argv is None else argv), Ranks()
     try:
         command = parse(arguments)
@@ -124,7 +127,8 @@ def _say(message: str) -> None:
 
 
 def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
+    given = os.environ.get("RANK", "0")
+    return int(given) if given.isdecimal() else 0
 
 
 def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, ranks: Ranks) -> int:

@@ -163,7 +163,9 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         metrics = torch.zeros(4, device=self.device)
         size = len(pairs.classes)
-        parts = list(_parts(pairs, -(-size // (self.recipe.micro_batch or size))))
+        micro = self.recipe.micro_batch or size
+        # With parts of two, an odd batch has one of three: batch-norm can't work on one image.
+        parts = list(_parts(pairs, min(-(-size // micro), max(1, size // min(micro, 2)))))
         for part in parts:
             share = len(part.classes) / self.batch_size
             results = []
@@ -380,6 +382,6 @@ def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.opti
 
 
 def _parts(pairs: Pairs, count: int) -> Iterable[Pairs]:
-    # Of equal size, give or take one: batch-norm can't work on a last part of one image.
+    # Of equal size, give or take one.
     pieces = [tensor.tensor_split(count) for tensor in pairs]
     return (Pairs(*piece) for piece in zip(*pieces, strict=True))

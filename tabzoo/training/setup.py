@@ -1,6 +1,8 @@
 """What happens before the first step: find images, texts and initial weights, and put a run together."""
 
 import logging
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -29,6 +31,8 @@ from tabzoo.training.synthesis import SYNTHESES
 from tabzoo.training.text import obtain_text_features, text_width
 
 __all__ = ["build_run", "check_settings"]
+
+_LONGEST_EPOCH = 1 << 30  # samples: their order takes 8 bytes each
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +97,12 @@ def build_run(
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
+    _check_names(samples.classes)
+    if len(samples) * recipe.repeats > _LONGEST_EPOCH:
+        raise InputError(
+            f"--repeats {recipe.repeats}: with {len(samples):,} images, an epoch would be longer than {_LONGEST_EPOCH:,}. "
+            f"Type a smaller number, and more --epochs."
+        )
     if len(samples.classes) == 1 and recipe.objective == "tab":
         raise InputError(
             f"{recipe.data} holds one class, {samples.classes[0]}, and the objective 'tab' sets classes apart from each "
@@ -171,6 +181,12 @@ def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) 
     if choice.reason:
         print(choice.reason)
     return choice.amp
+
+
+def _check_names(classes: Sequence[str]) -> None:
+    for name in classes:
+        if os.fsencode(name) != name.encode(errors="replace"):  # files and model cards are UTF-8
+            raise InputError(f"the name of the class {name!r} is not UTF-8. Rename its folder.")
 
 
 def _check_micro_batch(recipe: Recipe, backbone: nn.Module) -> None:

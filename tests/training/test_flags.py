@@ -66,6 +66,7 @@ REFUSED = [
     ("--epochs 10000000000", "--epochs: 10000000000 given, expected at most"),
     ("--repeats 0", "--repeats: 0 given, expected at least 1"),
     ("--repeats 1000000000", "--repeats: 1000000000 given, expected at most 10000"),
+    ("--repeats 10000", "--repeats 10000: with 48 images, an epoch would be longer than 400,000"),
     ("--batch-size 1", "--batch-size: 1 given, expected at least 2"),
     ("--lr nan", "--lr: nan given, expected at least 0"),
     ("--lr 1e400", "--lr: inf given, expected at most 10000"),
@@ -128,6 +129,7 @@ def test_a_value_that_can_not_work_is_refused_before_anything_is_computed(
 
     for name in ("training.setup.obtain_text_features", "training.text._load_tower", "training.setup.open_images"):
         monkeypatch.setattr(f"tabzoo.{name}", computed)
+    monkeypatch.setattr("tabzoo.training.setup._LONGEST_EPOCH", 400_000)
     try:
         code = pretrain.main(small(*shlex.split(flags)))
     except SystemExit as ended:  # tyro's own refusals
@@ -136,6 +138,29 @@ def test_a_value_that_can_not_work_is_refused_before_anything_is_computed(
     assert code == 2
     assert message in " ".join((shown.out + shown.err).replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "x"}, "RANK x, WORLD_SIZE 1, LOCAL_RANK 0 in the environment: expected numbers"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK -1 in the environment"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE 0, LOCAL_RANK 0 in the environment"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 in the environment, without a fitting RANK"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "without a fitting RANK"),
+    ],
+)
+def test_variables_of_torchrun_that_make_no_sense(
+    variables: dict[str, str],
+    message: str,
+    small: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert pretrain.main(small()) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_wrong_flag_is_found_before_the_toy_factory_is_drawn(

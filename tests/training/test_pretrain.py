@@ -149,6 +149,32 @@ def test_micro_batches_add_up_to_the_whole_gradient(small: Arguments, tmp_path: 
         torch.testing.assert_close(whole[key], parted[key], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("batch_size", ["2", "3", "17"])
+def test_micro_batches_of_two_leave_no_image_alone(small: Arguments, batch_size: str) -> None:
+    """Batch-norm can't train on one image of one pixel, which is what is left of 32 x 32."""
+    assert pretrain.main(small("--epochs", "1", "--batch-size", batch_size, "--micro-batch", "2")) == 0
+
+
+def test_names_of_folders_that_are_not_utf_8(
+    small: Arguments, tmp_path: Path, toy: Path, make_text_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = os.path.join(os.fsencode(tmp_path), b"caf\xe9")  # of the data: fine; of a class: refused
+    os.mkdir(data)
+    for name in (b"hex_nut", b"cap\xe9"):
+        os.symlink(toy / "hex_nut", os.path.join(data, name))
+    arguments = small("--data", os.fsdecode(data), "--epochs", "1")
+    assert r"the name of the class 'cap\udce9' is not UTF-8. Rename its folder" in refused(arguments, capsys)
+    os.rename(os.path.join(data, b"cap\xe9"), os.path.join(data, b"capsule"))
+    assert pretrain.main([*arguments, "--text-pretrained", str(make_text_file("capsule", "hex_nut"))]) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["data"] == rf"{tmp_path}/caf\xe9"
+    output = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xe9"))
+    assert (
+        pretrain.main([*arguments, "--text-pretrained", str(make_text_file("capsule", "hex_nut")), "--output", output])
+        == 0
+    )
+    assert r"\udce9" in capsys.readouterr().out
+
+
 # --- stopping and going on
 
 
