@@ -46,7 +46,7 @@ class Trial:
     kinds: Sequence[str]
     """Kind of defect of each, or "good"."""
     masks: Tensor
-    """bool [N, H, W]; all False where there is no mask."""
+    """bool [N, H, W]; all False where there is no mask, or nothing left of it at this size."""
     has_mask: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -102,6 +102,7 @@ class ClassImages:
     def __init__(self, images: Images, class_id: int, *, resize: int, crop: int) -> None:
         samples = images.samples
         self._images, self._resize, self._crop = images, resize, crop
+        self._start = (resize - crop) // 2  # of the crop; with an odd margin one pixel less than what is left behind it
         of_class = samples.class_ids == class_id
         self.name = samples.classes[class_id]
         self.normals = np.flatnonzero(of_class & (samples.split == TRAIN) & (samples.defect_ids == 0))
@@ -124,10 +125,13 @@ class ClassImages:
                 masks = self._images.masks(part)
                 for tensor in (self._images.batch(part), masks):
                     digest.update(tensor.cpu().numpy().tobytes())
-                # A defect whose mask is empty at this size is measured otherwise than one without a mask.
+                # A defect whose mask is empty, at this size and in the crop, is left out of what is measured on pixels.
                 has_mask = (samples.labels[part] != 0) & (samples.masks[part] != b"")
-                if (empty := has_mask & ~masks.flatten(1).any(1).cpu().numpy()).any():
-                    digest.update(b"empty" + empty.tobytes())
+                empty = has_mask & ~self._cropped(masks).flatten(1).any(1).cpu().numpy()
+                if empty.any():
+                    digest.update(b"empty, left out" + empty.tobytes())
+        if mask_files and (self._resize - self._crop) % 2:
+            digest.update(b"odd margin")  # was cut otherwise before
         for path in map(samples.mask_path, self._tested.tolist()) if mask_files else ():
             digest.update(b"\0" if path is None else hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
@@ -166,12 +170,12 @@ class ClassImages:
     def full_masks(self) -> list[Tensor]:
         """Masks of the test split at the resolution of the files, cut to what methods see of the images, [h, w] each."""
         samples, masks = self._images.samples, []
-        for row in self._tested.tolist():
-            path = samples.mask_path(row)
-            mask = np.zeros(read_image(samples.path(row)).shape[:2], np.uint8) if path is None else read_mask(path)
-            edges = [round(side * (self._resize - self._crop) / (2 * self._resize)) for side in mask.shape]
-            kept = mask[edges[0] : mask.shape[0] - edges[0], edges[1] : mask.shape[1] - edges[1]]
-            masks.append(torch.from_numpy(kept))
+        for i in self._tested.tolist():
+            path = samples.mask_path(i)
+            mask = np.zeros(read_image(samples.path(i)).shape[:2], np.uint8) if path is None else read_mask(path)
+            ends = (self._start, self._start + self._crop)
+            rows, columns = (slice(*(round(side * end / self._resize) for end in ends)) for side in mask.shape)
+            masks.append(torch.from_numpy(mask[rows, columns]))
         return masks
 
     def _real(self) -> Trial:
@@ -204,5 +208,5 @@ class ClassImages:
         return self.normals[kept.numpy()], self.normals[held.numpy()]
 
     def _cropped(self, squares: Tensor) -> Tensor:
-        start = (self._resize - self._crop) // 2
-        return squares[:, start : start + self._crop, start : start + self._crop]
+        seen = slice(self._start, self._start + self._crop)
+        return squares[:, seen, seen]

@@ -18,10 +18,10 @@ from tabzoo.benchmark.images import Batches, Drawn, Trial
 from tabzoo.benchmark.machine import hardware, peak_memory, versions
 from tabzoo.benchmark.methods import METHODS, FewShotMethod, Method, Scores, TestedOnTheWay
 from tabzoo.benchmark.methods.training import KeptFeatures
-from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate, image_auroc
+from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate, image_auroc, not_empty
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
-from tabzoo.benchmark.results import METRICS, Row
+from tabzoo.benchmark.results import EMPTY_MASKS, METRICS, Row
 from tabzoo.errors import InputError
 
 __all__ = ["measure_row"]
@@ -32,6 +32,7 @@ class _Measured(NamedTuple):
     metrics: ClassMetrics
     seconds: dict[str, float]
     oracle: float | None = None
+    empty_masks: int = 0
 
 
 def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Method) -> Row:
@@ -56,6 +57,10 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
                 f"If settings of the method were given, lower its learning rate; else leave --amp away. Rows so far are kept."
             ) from error
     counts = {"fitted": len(draws[0].rows), "good": int((~trial.labels).sum()), "anomalous": int(trial.labels.sum())}
+    if few_shot:
+        counts["learned on"] = sum(len(other.normals) for other in job.others)
+    if measured.empty_masks:
+        counts[EMPTY_MASKS] = measured.empty_masks
     paths = [drawn.paths for drawn in draws]
     scores = _scores(measured.image_scores, trial)
     return Row(
@@ -69,7 +74,7 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         test=plan.test,
         transductive=job.backbone.trained_on.get(job.images.name) == len(job.images.normals),
         draw=None if job.shots is None else paths if few_shot else paths[0],
-        images=counts | ({"learned on": sum(len(other.normals) for other in job.others)} if few_shot else {}),
+        images=counts,
         scores={kind: of_draws if few_shot else next(iter(of_draws), []) for kind, of_draws in scores.items()},
         settings=job.settings,
         weights_sha256=job.weights_sha256,
@@ -117,10 +122,12 @@ def _measure(
         with _timed(seconds, "score"):
             of_images, maps = test()
         image_scores.append(of_images)
-        metrics.append(evaluate(of_images, labels, *_planes(plan, job, trial, maps), has_mask=has_mask))
+        planes, masks = _planes(plan, job, trial, maps)
+        metrics.append(evaluate(of_images, labels, planes, masks, has_mask=has_mask))
         if number == 0:
             keep_maps(plan.options.output, job.key, trial, maps)
-    return _Measured(image_scores, _average(metrics), seconds, max(oracle, default=None))
+    empty = int((labels & has_mask & ~not_empty(masks)).sum())
+    return _Measured(image_scores, _average(metrics), seconds, max(oracle, default=None), empty)
 
 
 def _learn(

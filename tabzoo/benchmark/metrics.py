@@ -26,6 +26,7 @@ __all__ = [
     "evaluate",
     "f1_max",
     "image_auroc",
+    "not_empty",
     "pixel_auroc",
 ]
 
@@ -245,8 +246,8 @@ def evaluate(
         labels: 0 good, 1 anomalous, [N].
         maps: Anomaly maps; without, pixels are not measured.
         masks: 0 or 1 for each pixel of the maps.
-        has_mask: Whether an image has a mask, [N]; anomalous images without one are left out of the pixels' measures. By
-            default all have.
+        has_mask: Whether an image has a mask, [N]; by default all have. Anomalous images without one, or whose mask is
+            empty, are left out of the pixels' measures: their other pixels are not known to be good.
         max_fpr: Of AUPRO.
     """
     values: dict[str, float] = {}
@@ -271,12 +272,20 @@ def _with_masks(
 ) -> tuple[Planes, Planes]:
     """Maps and masks of the images whose every pixel is known to be good or anomalous."""
     anomalous = labels.cpu() != 0
-    known = anomalous if has_mask is None else anomalous & has_mask.cpu()
-    if maps is None or masks is None or not known.any():
-        raise InputError(
-            f"no mask for any of {int(anomalous.sum())} anomalous images" if anomalous.any() else "no anomalous image"
-        )
+    if not anomalous.any():
+        raise InputError("no anomalous image")
+    with_mask = anomalous if has_mask is None else anomalous & has_mask.cpu()
+    if maps is None or masks is None or not with_mask.any():
+        raise InputError(f"no mask for any of {int(anomalous.sum())} anomalous images")
+    known = with_mask & not_empty(masks)
+    if not known.any():
+        raise InputError(f"the masks of all {int(with_mask.sum())} anomalous images are empty at this size")
     if bool((known == anomalous).all()):
         return maps, masks
     keep = (known | ~anomalous).nonzero().flatten().tolist()
     return [maps[i] for i in keep], [masks[i] for i in keep]
+
+
+def not_empty(masks: Planes) -> Tensor:
+    """Whether each has an anomalous pixel, bool [N]."""
+    return torch.tensor([bool(mask.any()) for mask in masks])

@@ -16,7 +16,18 @@ from typing import Any
 from tabzoo.data.locks import lock
 from tabzoo.errors import InputError, brief
 
-__all__ = ["METRICS", "ORACLE", "RESULTS", "REAL", "Row", "append_row", "current", "read_rows", "row_key"]
+__all__ = [
+    "EMPTY_MASKS",
+    "METRICS",
+    "ORACLE",
+    "RESULTS",
+    "REAL",
+    "Row",
+    "append_row",
+    "current",
+    "read_rows",
+    "row_key",
+]
 
 RESULTS = "results.jsonl"
 REAL = "real"
@@ -31,6 +42,8 @@ METRICS = {
     "pixel_f1_max": "pixel F1-max",
 }
 """Fields of a row that are metrics, in [0, 1], and what they are called."""
+EMPTY_MASKS = "empty masks"
+"""In `Row.images`."""
 ORACLE = "oracle_image_auroc"
 """A field that is no metric to compare methods by."""
 
@@ -65,7 +78,8 @@ class Row:
     draw: list[str] | list[list[str]] | None = None
     """Paths of the good images that were drawn, with `shots`; of a few-shot method a list for each draw."""
     images: dict[str, int]
-    """Images fitted to, good and anomalous ones tested on, and of other classes those learned on, if any."""
+    """Images fitted to, good and anomalous ones tested on; if any, of other classes those learned on, and anomalous ones that
+    pixel metrics leave out because nothing is left of their masks at this size."""
     scores: dict[str, list[float] | list[list[float]]]
     """Image scores of the good and of the anomalous test images, in the order of the samples; of a few-shot method a list
     for each draw, and metrics are averages over the draws."""

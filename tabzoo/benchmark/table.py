@@ -7,7 +7,7 @@ from functools import partial
 
 from tabzoo.benchmark.bootstrap import DRAWS
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, published
-from tabzoo.benchmark.results import METRICS, ORACLE, REAL, Row
+from tabzoo.benchmark.results import EMPTY_MASKS, METRICS, ORACLE, REAL, Row
 from tabzoo.benchmark.summary import (
     Cell,
     Difference,
@@ -226,6 +226,16 @@ def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
             if metric in _SHOWN:
                 undefined.setdefault((METRICS[metric], reason), []).append(row.class_name)
     notes += [f"Undefined: {metric} of {_list(classes)}, {reason}." for (metric, reason), classes in undefined.items()]
+    empty = {
+        f"{row.class_name} {row.images[EMPTY_MASKS]} of {row.images['anomalous']} ({row.method})"
+        for row in rows
+        if row.images.get(EMPTY_MASKS)
+    }
+    if empty:
+        notes.append(
+            f"Pixel metrics leave out anomalous images whose masks are empty at this size: {_list(sorted(empty))}. A larger "
+            f"--resize, or --full-resolution, keeps small defects."
+        )
     if any(group.with_oracle for group in groups):
         notes.append(
             "Oracle: the best meta-epoch by image AUROC on the test images, as the method's public code selects. It is "

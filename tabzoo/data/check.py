@@ -23,6 +23,8 @@ __all__ = ["FEW_IMAGES", "Problem", "Report", "Standing", "check_samples", "comp
 FEW_IMAGES = 5
 """A class with fewer good training images than this is reported as too small."""
 
+_BENCHMARK_SIZE = 256
+
 
 class Problem(NamedTuple):
     """One thing that is wrong; `kind` is unreadable, mask, duplicate or small, `path` a file or a class."""
@@ -137,6 +139,9 @@ def _mask_problems(samples: Samples, i: int, pixels: np.ndarray[Any, Any], expec
         return [Problem("mask", name, f"its mask {path.name} is {sizes}")]
     if defective and not mask.any():
         return [Problem("mask", name, f"its mask {path.name} is empty")]
+    if defective and not read_mask(path, size=_BENCHMARK_SIZE).any():
+        lost = f"nothing is left of its mask {path.name} at {_BENCHMARK_SIZE} px, where most methods measure pixels"
+        return [Problem("mask", name, f"{lost}; benchmark run leaves it out there, unless --resize is larger")]
     return []
 
 

@@ -4,15 +4,15 @@ import os
 from pathlib import Path
 
 from tabzoo.data.industrial import INDUSTRIAL
-from tabzoo.data.samples import counted
-from tabzoo.data.styles import Reading, Style, good_defect_style, ksdd2_style, plain_style, visa_style
+from tabzoo.data.samples import counted, is_good, is_unlabelled
+from tabzoo.data.styles import Reading, Style, good_defect_style, is_truth, ksdd2_style, plain_style, visa_style
 from tabzoo.data.tree import Folder
 from tabzoo.errors import did_you_mean
 
 __all__ = ["read_tree"]
 
-_MVTEC = good_defect_style(("good",), ("good",))
-_BTAD = good_defect_style(("ok", "ko"), ("ok", "good"))
+_MVTEC = good_defect_style(is_good)
+_BTAD = good_defect_style(lambda name: name.lower() in ("ok", "ko"))
 
 # In the order in which they are tried.
 _STYLES: dict[str, tuple[Style, ...]] = {
@@ -28,9 +28,8 @@ _STYLES: dict[str, tuple[Style, ...]] = {
 _NOT_CLASSES = frozenset(
     [
         *("train", "training", "test", "testing", "val", "valid", "validation"),
-        *("good", "ok", "normal", "bad", "ko", "ng", "abnormal", "anomaly", "anomalous", "anomalies"),
-        *("defect", "defects", "defective", "faulty", "ground_truth", "gt", "mask", "masks", "label", "labels"),
-        *("image", "images"),
+        *("bad", "ko", "ng", "nio", "abnormal", "anomaly", "anomalous", "anomalies", "fail", "failed"),
+        *("defect", "defects", "defective", "faulty", "image", "images"),
     ]
 )
 
@@ -80,7 +79,7 @@ def _read_layout(tree: Folder, root: Path, name: str, *, strict: bool) -> Readin
     elif strict and plain:
         plain = _surely_classes(root, tree, plain, alone=not reading.groups)
     for folder in plain:
-        reading.add(plain_style(folder, os.fsdecode(folder.path)) or Reading())
+        reading.add(plain_style(folder, folder.name) or Reading())
     if name == "folder" and not reading.groups:
         return plain_style(tree, _single_class(root))
     return reading if reading.groups else None
@@ -89,13 +88,17 @@ def _read_layout(tree: Folder, root: Path, name: str, *, strict: bool) -> Readin
 def _single_class(root: Path) -> str:
     """The name of a class that is the whole data set; `hazelnut/train/good` is hazelnut, too."""
     names = [folder.name for folder in (root, *root.parents[:2]) if folder.name]
-    return next((name for name in names if name.lower() not in _NOT_CLASSES), names[0] if names else "images")
+    return next((name for name in names if not _no_class(name)), names[0] if names else "images")
+
+
+def _no_class(name: str) -> bool:
+    return name.lower() in _NOT_CLASSES or is_good(name) or is_unlabelled(name) or is_truth(name)
 
 
 def _industrial_only(root: Path, folders: list[Folder], *, strict: bool) -> list[Folder]:
     classes = [entry.name for entry in INDUSTRIAL]
     known = {name.lower() for name in classes}
-    unknown = [name for name in (os.fsdecode(folder.path) for folder in folders) if name.lower() not in known]
+    unknown = [folder.name for folder in folders if folder.name.lower() not in known]
     if unknown and not strict:
         hint = did_you_mean(unknown[0], classes)
         raise _Doubt(
@@ -106,9 +109,9 @@ def _industrial_only(root: Path, folders: list[Folder], *, strict: bool) -> list
 
 def _surely_classes(root: Path, tree: Folder, folders: list[Folder], *, alone: bool) -> list[Folder]:
     """The plain folders that are classes without doubt."""
-    doubtful = [folder for folder in folders if os.fsdecode(folder.path).lower() in _NOT_CLASSES]
+    doubtful = [folder for folder in folders if _no_class(folder.name)]
     if doubtful and alone:
-        name = os.fsdecode(doubtful[0].path)
+        name = doubtful[0].name
         raise _Doubt(
             f"{root / name}: {len(doubtful[0].images)} images directly in a folder that is named like a split or a label, "
             "not like a class. For one product, arrange NAME/train/good/*.png, NAME/test/good/*.png and "
@@ -117,7 +120,7 @@ def _surely_classes(root: Path, tree: Folder, folders: list[Folder], *, alone: b
         )
     classes = [folder for folder in folders if folder not in doubtful]
     if classes and tree.images.size:
-        names = counted([os.fsdecode(folder.path) for folder in classes], "class", "classes")
+        names = counted([folder.name for folder in classes], "class", "classes")
         raise _Doubt(
             f"{root}: {len(tree.images)} images directly in it ({os.fsdecode(tree.images[0])}, ...) and more in folders: "
             f"either one class or {names}. Use --layout folder to take the folders as classes and leave the images beside "

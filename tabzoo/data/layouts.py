@@ -4,9 +4,10 @@ A folder is scanned once into a tree of file names; a layout is a function of th
 folders, or one class folder by itself; what a class folder looks like is its *style*, and a layout is the styles it
 accepts:
 
-- `mvtec` (MVTec AD, MPDD and look-alikes): `train/good`, `test/good`, `test/DEFECT`, masks
-  `ground_truth/DEFECT/STEM_mask.png` or `STEM.png`.
-- `btad`: the same with `ok` for good, `ko` for the defect, and mixed file endings.
+- `mvtec` (MVTec AD, AD 2, LOCO, MPDD and look-alikes): `train/good`, `test/good`, `test/DEFECT`, masks
+  `ground_truth/DEFECT/STEM_mask.png` or `STEM.png`. Words such as `ok` and `normal` mean good as well (`is_good`); a
+  kind of defect may have folders of its own.
+- `btad`: the same, with `ok` for good and `ko` for the defect.
 - `ksdd2`: `train/NNNNN.png` beside `train/NNNNN_GT.png`; an image whose mask is not empty is defective, also in
   `train`.
 - `visa`: `Data/Images/Normal`, `Data/Images/Anomaly`, `Data/Masks/Anomaly`; the split from `split_csv/1cls.csv` beside
@@ -16,6 +17,8 @@ accepts:
   training).
 - a manifest: a CSV or JSONL file, read when it is named itself; stray tables inside a folder are ignored.
 
+Masks may also lie beside the images: STEM_label.*, STEM_mask.*, STEM_GT.* beside STEM.*, as in KolektorSDD.
+
 The layouts are tried specific first. It is an error only when two of them would read the same folder differently.
 """
 
@@ -23,12 +26,14 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tabzoo.data.detection import read_tree
+from tabzoo.data.images import IMAGE_SUFFIXES
 from tabzoo.data.labels import label_by_mask, split_by_table
 from tabzoo.data.manifest import read_manifest
-from tabzoo.data.samples import GOOD, TEST, TRAIN, Samples, assemble, counted
+from tabzoo.data.samples import GOOD, TEST, TRAIN, Samples, assemble, counted, near_good
 from tabzoo.data.styles import Reading
 from tabzoo.data.tree import Folder, scan
 from tabzoo.data.words import class_words
@@ -39,6 +44,14 @@ __all__ = ["GOOD", "LAYOUTS", "TEST", "TRAIN", "Samples", "class_words", "find_s
 logger = logging.getLogger(__name__)
 
 LAYOUTS = ("mvtec", "btad", "ksdd2", "visa", "mpdd", "industrial", "folder")
+
+# Endings of images that are not read, which a user may take for part of the data set.
+_OTHER_IMAGES = frozenset(
+    [
+        *(b".heic", b".heif", b".avif", b".jxl", b".jp2", b".gif", b".dng", b".cr2", b".cr3", b".nef", b".arw"),
+        *(b".ppm", b".pgm", b".exr", b".tga", b".psd", b".dcm", b".npy"),
+    ]
+)
 
 _EXPECTED = {
     "mvtec": "CLASS/train/good/*.png (MVTec AD)",
@@ -75,6 +88,11 @@ def find_samples(data: str | os.PathLike[str], *, layout: str = "auto") -> Sampl
     else:
         hint = did_you_mean(root.name, os.listdir(root.parent) if os.access(root.parent, os.R_OK) else ())
         raise InputError(f"no such folder: {data}; expected a folder of images or a .csv or .jsonl manifest.{hint}")
+    doubts = [
+        f"{root}: images named {defect!r} are read as defects; good ones are named good, ok or normal"
+        for defect in filter(near_good, samples.defects)
+    ]
+    samples = replace(samples, notes=(*samples.notes, *doubts))
     for note in samples.notes:
         logger.warning("%s", note)
     return samples
@@ -94,7 +112,7 @@ def _read_folder(root: Path, layout: str) -> Samples:
         raise InputError(
             f"no usable images under {root}: {'; '.join(reading.notes[:3])}. See `tabzoo data check {root}`"
         )
-    reading.notes += _unused(root, tree, reading.used)
+    reading.notes += _unused(root, tree, reading.used) + _unread(root, tree)
     return assemble(root, "mpdd" if layout == "mpdd" else chosen, reading.groups, reading.notes)
 
 
@@ -136,3 +154,12 @@ def _unused(root: Path, tree: Folder, used: set[bytes]) -> list[str]:
         os.fsdecode(bytes(path)) for folder in tree.walk() if folder.path not in used for path in folder.image_paths()
     ]
     return [f"{root}: left out, in folders that the layout does not use: {counted(left, 'image')}"] if left else []
+
+
+def _unread(root: Path, tree: Folder) -> list[str]:
+    others: Counter[bytes] = Counter()
+    for folder in tree.walk():
+        others.update(folder.others)
+    found = [f"{others[ending]} {os.fsdecode(ending)}" for ending in sorted(_OTHER_IMAGES & others.keys())]
+    accepted = ", ".join(sorted(ending[1:].upper() for ending in IMAGE_SUFFIXES))
+    return [f"{root}: left out, can't be read: {', '.join(found)}; convert them to one of {accepted}"] if found else []

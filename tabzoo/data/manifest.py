@@ -5,17 +5,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tabzoo.data.samples import GOOD, TEST, TRAIN, Group, Samples, assemble
+from tabzoo.data.samples import GOOD, TEST, TRAIN, Group, Samples, assemble, is_good, is_unlabelled
 from tabzoo.errors import InputError
 
 __all__ = ["csv_rows", "read_manifest"]
 
-_GOOD_LABELS = frozenset({"", "good", "normal", "ok", "false"})
+_GOOD_LABELS = frozenset({"", "false"})  # besides the words that layouts know
 _ANOMALOUS_LABELS = frozenset({"true"})
-_NO_LABELS = frozenset({"none", "null", "na", "n/a", "unknown", "?"})
+_DOUBTFUL_LABELS = frozenset({"no", "yes", "n", "y"})  # the answers to two opposite questions
+_FIELDS = frozenset({"path", "class", "split", "label", "mask", "image"})
 _SPLITS = {"": TRAIN, "train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
 
 
@@ -59,16 +61,16 @@ def _defect(label: str) -> str:
     """The kind of defect that a label names, or GOOD.
 
     Raises:
-        ValueError: A number other than 0 and 1, or a word for a missing value.
+        ValueError: A number other than 0 and 1, a word for a missing value, or yes or no.
     """
-    if label.lower() in _GOOD_LABELS:
+    if label.lower() in _GOOD_LABELS or is_good(label):
         return GOOD
     if label.lower() in _ANOMALOUS_LABELS:
         return "anomaly"
     try:
         number = float(label)  # 0, 0.0 and 0e0 are one number, however a spreadsheet writes it
     except ValueError:
-        if label.lower() in _NO_LABELS:
+        if is_unlabelled(label) or label.lower() in _DOUBTFUL_LABELS:
             raise
         return label
     if number not in (0, 1):
@@ -91,12 +93,20 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=first.count), restval="")
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-            _check_fields(path, 1, reader.fieldnames, required)
-            for row in reader:
-                yield reader.line_num, {name: value.strip() for name, value in row.items() if name is not None}
-    except (UnicodeDecodeError, csv.Error) as error:
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.reader(file, delimiter=delimiter)
+            fields = [name.strip().lower() for name in next(reader, ())]
+            _check_fields(path, 1, fields, required)
+            for values in reader:
+                if any(values[len(fields) :]):
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: {len(values)} fields, the first line has {len(fields)}; put a "
+                        f"field that holds {delimiter!r} in double quotes"
+                    )
+                if values:
+                    row = dict.fromkeys(fields, "") | dict(zip(fields, map(str.strip, values), strict=False))
+                    yield reader.line_num, _checked_text(path, reader.line_num, row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: can't be read as a UTF-8 table: {error}") from error
 
 
@@ -107,16 +117,29 @@ def _jsonl_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict
             for line, text in enumerate(file, start=1):
                 if not text.strip():
                     continue
-                row = json.loads(text)
-                if not isinstance(row, dict):
+                try:
+                    pairs = json.loads(text, object_pairs_hook=_Pairs)
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{path}, line {line}: not JSON: {str(error).splitlines()[0]}") from error
+                if not isinstance(pairs, _Pairs):
                     raise InputError(f"{path}, line {line}: expected an object, got {text.strip()[:40]}")
-                fields = {name.lower(): "" if value is None else str(value).strip() for name, value in row.items()}
-                _check_fields(path, line, list(fields), required)
-                yield line, fields
-    except UnicodeDecodeError as error:
+                _check_fields(path, line, [name.lower() for name, _ in pairs], required)
+                for name, value in pairs:
+                    accepted = str if name.lower() in ("path", "mask") else _SIMPLE
+                    if name.lower() in _FIELDS and value is not None and not isinstance(value, accepted):
+                        got = "a list or an object" if isinstance(value, list) else value
+                        raise InputError(f"{path}, line {line}: {name} is {got}; expected text")
+                row = {name.lower(): "" if value is None else str(value).strip() for name, value in pairs}
+                yield line, _checked_text(path, line, row)
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: can't be read as UTF-8 text: {error}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {line}: not JSON: {error}") from error
+
+
+_SIMPLE = (str, int, float, bool)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with its names in order, doubled ones too."""
 
 
 def _check_fields(path: Path, line: int, fields: Sequence[str], required: Sequence[str]) -> None:
@@ -124,3 +147,20 @@ def _check_fields(path: Path, line: int, fields: Sequence[str], required: Sequen
     if missing:
         got = ", ".join(fields) or "none"
         raise InputError(f"{path}, line {line}: no field {missing[0]!r}; expected {', '.join(required)}; got {got}")
+    double = [name for name in fields if name in _FIELDS and fields.count(name) > 1]
+    if double:
+        raise InputError(f"{path}, line {line}: the field {double[0]!r} is given twice; expected once")
+
+
+def _checked_text(path: Path, line: int, row: dict[str, str]) -> dict[str, str]:
+    """The row, whose texts can be names of files, classes and defects."""
+    for name in _FIELDS & row.keys():
+        try:
+            if "\0" in row[name]:
+                raise ValueError
+            row[name].encode()
+        except ValueError:
+            raise InputError(
+                f"{path}, line {line}: {name} is {row[name]!a}; expected valid Unicode without NUL"
+            ) from None
+    return row

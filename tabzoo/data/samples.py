@@ -1,7 +1,9 @@
 """Samples: the images of a data set and what is known of them, and how they are put together from groups."""
 
+import difflib
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +12,61 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GOOD", "TEST", "TRAIN", "Bytes", "Group", "Samples", "assemble", "counted"]
+__all__ = [
+    "GOOD",
+    "TEST",
+    "TRAIN",
+    "Bytes",
+    "Group",
+    "Samples",
+    "assemble",
+    "counted",
+    "is_good",
+    "is_unlabelled",
+    "near_good",
+]
 
 logger = logging.getLogger(__name__)
 
 GOOD = "good"
 TRAIN, TEST = 0, 1
 Bytes: TypeAlias = NDArray[np.bytes_]
+
+# Lower case, without spaces, "_", "-" and ".": "Defect-Free" is "defectfree", the German "i.O." is "io".
+_GOOD_WORDS = frozenset(
+    [
+        *("good", "ok", "okay", "normal", "nominal", "pass", "passed", "io", "healthy", "intact", "faultless"),
+        *("defectfree", "nodefect", "nodefects", "nondefect", "nondefective", "notdefective"),
+        *("nonanomalous", "noanomaly", "anomalyfree", "faultfree", "nofault"),
+    ]
+)
+_UNLABELLED_WORDS = frozenset(
+    [
+        *("", "none", "null", "nil", "nan", "na", "n/a", "unknown", "undefined", "tbd", "todo"),
+        *("unlabeled", "unlabelled", "notlabeled", "notlabelled", "unsorted", "unclassified"),
+    ]
+)
+
+
+def is_good(word: str) -> bool:
+    """Whether a folder or a label with this name holds good parts: the one list for all layouts and manifests."""
+    return _plain(word) in _GOOD_WORDS
+
+
+def is_unlabelled(word: str) -> bool:
+    """Whether a name says that nothing is known: "unknown", "n/a", "-", "?" or nothing."""
+    return re.sub(r"[^\w/]", "", _plain(word)) in _UNLABELLED_WORDS
+
+
+def near_good(word: str) -> bool:
+    """Whether a kind of defect is probably a good part misspelt, such as "goood"."""
+    plain = _plain(word)
+    near = difflib.get_close_matches(plain, _GOOD_WORDS, n=1, cutoff=0.8)
+    return bool(near) and not is_good(word) and len(plain) > 3 and abs(len(plain) - len(near[0])) < 2
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\s_.-]+", "", word.lower())
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,16 +3,27 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 
-from tabzoo.data.samples import GOOD, TEST, TRAIN, Bytes, Group, counted
+from tabzoo.data.samples import GOOD, TEST, TRAIN, Bytes, Group, counted, is_good, is_unlabelled
 from tabzoo.data.tree import Folder
+from tabzoo.errors import InputError
 
-__all__ = ["UNLABELLED", "UNSPLIT", "Reading", "Style", "good_defect_style", "ksdd2_style", "plain_style", "visa_style"]
+__all__ = [
+    "UNLABELLED",
+    "UNSPLIT",
+    "Reading",
+    "Style",
+    "good_defect_style",
+    "is_truth",
+    "ksdd2_style",
+    "plain_style",
+    "visa_style",
+]
 
 
 def _without_masks(class_name: str, split: int, defect: str, images: Folder) -> Group:
@@ -59,59 +70,160 @@ UNLABELLED, UNSPLIT = "/by mask", 2
 Style: TypeAlias = Callable[[Folder, str], Reading | None]
 
 
-def good_defect_style(marks: tuple[str, ...], goods: tuple[str, ...]) -> Style:
-    """`train/GOOD`, `test/GOOD`, `test/DEFECT`, `ground_truth/DEFECT`.
+def good_defect_style(marks: Callable[[str], bool]) -> Style:
+    """`train/GOOD`, `test/GOOD`, `test/KIND`, `ground_truth/KIND`; MVTec AD 2 says `test_public` and has the masks there.
+
+    A kind may have folders of its own: `test/KIND/PART`, `ground_truth/KIND/PART`.
 
     Args:
-        marks: The folder is of this style when one of these lies in `train` or `test`.
-        goods: Names that mean normal.
+        marks: The folder is of this style when a folder that this holds for lies in `train` or `test`.
     """
 
     def read(folder: Folder, class_name: str) -> Reading | None:
         reading, fits = Reading(), False
-        truth = folder.child("ground_truth")
-        for split, split_name in ((TRAIN, "train"), (TEST, "test")):
-            top = folder.child(split_name)
-            for name, images in top.folders.items() if top else ():
-                if not images.images.size:
+        for split, names in ((TRAIN, ("train",)), (TEST, ("test", "test_public"))):
+            top = next((found for name in names if (found := folder.child(name))), Folder(b""))
+            truth = _truth(folder) or _truth(top)
+            for kind in top.folders.values():
+                if is_truth(kind.name):
                     continue
-                defect = os.fsdecode(name)
-                fits |= defect.lower() in marks
-                group = _without_masks(class_name, split, GOOD if defect.lower() in goods else defect, images)
-                masks = truth.child(defect) if truth and group.defect != GOOD else None
-                if masks is not None:
-                    group = replace(group, masks=_match_masks(images, masks, reading.notes))
-                reading.groups.append(group)
-                reading.used.add(images.path)
-        reading.used |= {masks.path for masks in truth.walk()} if truth else set()
-        return reading if fits else None
+                if is_unlabelled(kind.name):
+                    reading.notes.append(
+                        f"{os.fsdecode(kind.path)}: left out, the name tells neither good nor a kind of defect"
+                    )
+                    continue
+                fits |= marks(kind.name)
+                for images in kind.walk():
+                    _read_kind(reading, class_name, split, top, images, truth)
+        return reading if fits and reading.groups else None
 
     return read
 
 
+def is_truth(name: str) -> bool:
+    """Whether a folder with this name holds masks."""
+    return re.sub(r"[\s_-]", "", name.lower()) in {"groundtruth", "gt", "mask", "masks", "label", "labels"}
+
+
+def _truth(folder: Folder) -> Folder | None:
+    return folder.child("ground_truth") or next((one for one in folder.folders.values() if is_truth(one.name)), None)
+
+
+def _read_kind(
+    reading: Reading, class_name: str, split: int, top: Folder, images: Folder, truth: Folder | None
+) -> None:
+    steps = os.fsdecode(images.path[len(top.path) + 1 :]).split("/")
+    if not images.images.size or any(map(is_truth, steps)):
+        return
+    defect = GOOD if is_good(steps[0]) else "/".join(steps)
+    masks = truth.child(*steps) if truth else None
+    reading.used |= {images.path} | ({below.path for below in masks.walk()} if masks else set())
+    reading.groups += _groups(reading, class_name, split, defect, images, masks if defect != GOOD else None)
+
+
+_BESIDE = re.compile(rb"(?P<stem>.+)[_.-](label|mask|gt|ground_?truth)", re.IGNORECASE | re.DOTALL)
+
+
+def _groups(
+    reading: Reading, class_name: str, split: int, defect: str, folder: Folder, truth: Folder | None = None
+) -> list[Group]:
+    """A folder's images with their masks.
+
+    Masks lie in a folder of their own, or beside the images (STEM_label.*, STEM_mask.*, STEM_GT.* beside STEM.*, as in
+    KolektorSDD). Where the folder's name does not say that its images are defective, masks beside them do.
+    """
+    names: list[bytes] = folder.images.tolist()
+    stems = {os.path.splitext(name)[0] for name in names}
+    matches = {name: _BESIDE.fullmatch(os.path.splitext(name)[0]) for name in names}
+    labels = [name for name, match in matches.items() if match and match["stem"] in stems]
+    images = replace(folder, images=_array(name for name in names if name not in set(labels)))
+    if not labels:
+        group = _without_masks(class_name, split, defect, images)
+        return [replace(group, masks=_match_masks(images, truth, reading.notes))] if truth else [group]
+    masks = _match_masks(images, replace(folder, images=_array(labels)), [])
+    reading.notes.append(
+        f"{os.fsdecode(folder.path) or 'the folder itself'}: read as masks of the images beside them: "
+        f"{counted(list(map(os.fsdecode, labels)), 'file')}; {int((masks == b'').sum())} images without one are {defect}"
+    )
+    if truth:
+        masks = np.where(from_truth := _match_masks(images, truth, reading.notes), from_truth, masks)
+    group = Group(class_name, split, defect, images.image_paths(), masks)
+    if defect != GOOD:
+        return [group]
+    has_mask = masks != b""
+    return group.select(has_mask, split=split, defect=UNLABELLED) + group.select(~has_mask, split=split, defect=GOOD)
+
+
+def _array(names: Iterable[bytes]) -> Bytes:
+    return np.array(list(names), dtype=np.bytes_)
+
+
 def _match_masks(images: Folder, masks: Folder, notes: list[str]) -> Bytes:
-    """Masks by stem, never by a fixed ending: STEM_mask.* (MVTec AD) or STEM.* (BTAD, converted VisA)."""
-    by_stem = {os.path.splitext(name)[0]: name for name in reversed(masks.images.tolist())}
-    stems = [os.path.splitext(name)[0] for name in images.images.tolist()]
-    found = [by_stem.get(stem + b"_mask") or by_stem.get(stem) or b"" for stem in stems]
+    """Masks by name, never by a fixed ending: STEM_mask.* (MVTec AD; also _label, _GT), STEM.* (BTAD, converted VisA), the
+    same after the image's whole name (for two images that differ in their ending only), or STEM/* (MVTec LOCO).
+
+    Raises:
+        InputError: Two images have one mask, or an image has two.
+    """
+    by_stem: dict[bytes, list[bytes]] = {}
+    for name in masks.images.tolist():
+        stem = os.path.splitext(name)[0]
+        mark = _BESIDE.fullmatch(stem)
+        for key in {stem, mark["stem"] + b"_mask"} if mark else {stem}:
+            by_stem.setdefault(key, []).append(name)
+    found: list[bytes] = []
+    users: dict[bytes, bytes] = {}
+    for name in images.images.tolist():
+        mask = _mask_of(name, masks, by_stem, images, notes)
+        if mask and users.setdefault(mask, name) != name:
+            raise InputError(
+                f"{os.fsdecode(masks.join(mask))}: the only mask of {os.fsdecode(images.join(users[mask]))} and of "
+                f"{os.fsdecode(name)}; rename one of the images, or name masks after whole file names, as "
+                f"{os.fsdecode(name)}.png"
+            )
+        found.append(mask)
     without = [os.fsdecode(name) for name, mask in zip(images.images.tolist(), found, strict=True) if not mask]
     if without:
         notes.append(
             f"{os.fsdecode(images.path)}: no mask in {os.fsdecode(masks.path)} for {counted(without, 'image')}"
         )
-    unmatched = [os.fsdecode(name) for name in sorted(set(by_stem.values()) - set(found))]
+    unmatched = [os.fsdecode(name) for name in masks.images.tolist() if name not in users]
     if unmatched:
         notes.append(
             f"{os.fsdecode(masks.path)}: no image in {os.fsdecode(images.path)} for {counted(unmatched, 'mask')}"
         )
-    return np.array([masks.join(mask) if mask else b"" for mask in found], dtype=np.bytes_)
+    return _array(masks.join(mask) if mask else b"" for mask in found)
+
+
+def _mask_of(image: bytes, masks: Folder, by_stem: dict[bytes, list[bytes]], images: Folder, notes: list[str]) -> bytes:
+    """The name of an image's mask in `masks`, b"" if there is none."""
+    stem = os.path.splitext(image)[0]
+    for wanted in (image + b"_mask", image, stem + b"_mask", stem):
+        if len(candidates := by_stem.get(wanted, [])) > 1 and image in candidates:
+            return image
+        if len(candidates) > 1:
+            raise InputError(
+                f"{os.fsdecode(images.join(image))}: more than one mask: "
+                f"{' and '.join(os.fsdecode(masks.join(name)) for name in candidates)}; keep one"
+            )
+        if candidates:
+            return candidates[0]
+    parts = masks.folders.get(stem, Folder(b"")).images.tolist()
+    if len(parts) > 1:
+        where = os.fsdecode(masks.join(stem))
+        notes.append(
+            f"{where}: not read, {len(parts)} masks of one image; merge them into {where}.png (a pixel in any is a defect)"
+        )
+    return stem + b"/" + parts[0] if len(parts) == 1 else b""
 
 
 def plain_style(folder: Folder, class_name: str) -> Reading | None:
     """Images directly in the class folder: all normal, all for training."""
     if not folder.images.size:
         return None
-    return Reading([_without_masks(class_name, TRAIN, GOOD, folder)], {folder.path})
+    reading = Reading(used={folder.path})
+    reading.groups += _groups(reading, class_name, TRAIN, GOOD, folder)
+    return reading
 
 
 def ksdd2_style(folder: Folder, class_name: str) -> Reading | None:
@@ -146,11 +258,8 @@ def visa_style(folder: Folder, class_name: str) -> Reading | None:
     for name, defect in (("normal", GOOD), ("anomaly", "bad")):
         images = folder.child("data", "images", name)
         if images is not None and images.images.size:
-            group = _without_masks(class_name, UNSPLIT, defect, images)
             masks = folder.child("data", "masks", name) if defect != GOOD else None
-            if masks is not None:
-                group = replace(group, masks=_match_masks(images, masks, reading.notes))
-            reading.groups.append(group)
+            reading.groups += _groups(reading, class_name, UNSPLIT, defect, images, masks)
             reading.used.add(images.path)
     truth = folder.child("data", "masks")
     reading.used |= {masks.path for masks in truth.walk()} if truth else set()

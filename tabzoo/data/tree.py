@@ -30,6 +30,11 @@ class Folder:
     folders: dict[bytes, "Folder"] = field(default_factory=dict)
     others: Counter[bytes] = field(default_factory=Counter)  # Endings of the other files.
 
+    @property
+    def name(self) -> str:
+        """The folder's own name, "" for the root."""
+        return os.fsdecode(os.path.basename(self.path))
+
     def join(self, name: bytes) -> bytes:
         """The path, from the root, of something in this folder."""
         return self.path + b"/" + name if self.path else name

@@ -166,12 +166,14 @@ def test_evaluate_gathers_all() -> None:
     assert measures(found) == pytest.approx(references(scores, labels, maps, masks), abs=1e-9)
 
 
-def test_anomalous_images_without_a_mask_are_left_out_of_the_pixels() -> None:
+@pytest.mark.parametrize("empty", [False, True])
+def test_anomalous_images_without_a_mask_are_left_out_of_the_pixels(empty: bool) -> None:
+    """Also those of whose masks nothing is left at this size."""
     maps, masks = planes(4, levels=8)
     labels, scores = masks.amax(dim=(1, 2)), maps.amax(dim=(1, 2))
     has_mask = labels.bool().clone()
-    has_mask[1] = False
-    masks[1] = 0  # as the cache gives it
+    has_mask[1] = empty
+    masks[1] *= not empty
     kept = [0, 2, 3, 4, 5]
     found = measures(evaluate(scores, labels, maps, masks, has_mask=has_mask))
     expected = references(scores, labels, maps, masks)
@@ -190,7 +192,7 @@ def test_anomalous_images_without_a_mask_are_left_out_of_the_pixels() -> None:
         ({"masks": None}, PIXELS, "no mask for any of 4 anomalous images"),
         ({"maps": None}, PIXELS, "no mask for any of 4 anomalous images"),
         ({"has_mask": torch.zeros(6, dtype=torch.bool)}, PIXELS, "no mask for any of 4 anomalous images"),
-        ({"masks": torch.zeros(6, 24, 24)}, PIXELS, "no anomalous pixel"),
+        ({"masks": torch.zeros(6, 24, 24)}, PIXELS, "the masks of all 4 anomalous images are empty at this size"),
         ({"masks": torch.ones(6, 24, 24)}, PIXELS, "no good pixel"),
         ({"maps": torch.full((6, 24, 24), math.nan)}, PIXELS, "pixel scores that are not finite numbers"),
         ({"image_scores": torch.full((6,), math.inf)}, IMAGES, "image scores that are not finite numbers"),

@@ -270,6 +270,33 @@ def test_without_scipy_aupro_alone_is_undefined(
     assert "pip install" in row.undefined_because["aupro"]
 
 
+def test_defects_that_vanish_at_the_methods_size_are_told(options: Callable[..., Options], tmp_path: Path) -> None:
+    """One lies between the pixels that masks are sampled at, one in the margin that the crop cuts off."""
+    rng = np.random.default_rng(0)
+    defects = {"small": (32, 32), "margin": (1, 31), "seen": (slice(20, 30), slice(20, 30))}
+    for name in (
+        "train/good/0",
+        "train/good/1",
+        "train/good/2",
+        "test/good/3",
+        *(f"test/{name}/4" for name in defects),
+    ):
+        file = tmp_path / "data" / "plate" / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(file)
+    for name, pixels in defects.items():
+        mask = np.zeros((64, 64), np.uint8)
+        mask[pixels] = 255
+        (tmp_path / "data" / "plate" / "ground_truth" / name).mkdir(parents=True)
+        Image.fromarray(mask).save(tmp_path / "data" / "plate" / "ground_truth" / name / "4_mask.png")
+    chosen = {"data": str(tmp_path / "data"), "resize": 32, "crop": 24}
+    table = run(options(**chosen), progress=False)
+    assert "whose masks are empty at this size: plate 2 of 3 (padim). A larger --resize, or --full-resolution" in table
+    run(options(**chosen, full_resolution=True), progress=False)
+    small, full = read_rows(tmp_path / "out")
+    assert (small.images["empty masks"], full.images["empty masks"]) == (2, 1)
+
+
 def test_full_resolution_is_an_option(
     options: Callable[..., Options], toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,19 @@ def test_every_kind_of_problem(folder: Path, capsys: pytest.CaptureFixture[str])
         assert part in text
 
 
+def test_defects_too_small_for_the_benchmark(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = sorted((folder / "capsule" / "ground_truth").rglob("*.png"))[0]
+    mask = np.zeros((1024, 1024), np.uint8)
+    mask[512, 512] = 255  # one of 16 pixels that become one at 256 px, not the one that is sampled
+    Image.fromarray(mask).save(file)
+    image = folder / "capsule" / "test" / file.parent.name / file.name.replace("_mask", "")
+    Image.open(image).resize((1024, 1024)).save(image)
+    (problem,) = checked(folder, capsys, 1)["problems"]  # type: ignore[misc]
+    assert problem["kind"] == "mask"
+    assert f"nothing is left of its mask {file.name} at 256 px" in problem["message"]
+    assert "--resize" in problem["message"]
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import re
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -139,7 +140,9 @@ def test_missing_and_surplus_masks_are_noted(tmp_path: Path):
     )
 
 
-@pytest.mark.parametrize("defect", ["?", "by mask", "GOOD one", "goods", "-"])
+@pytest.mark.parametrize(
+    "defect", ["by mask", "GOOD one", "goods", "missing", "nok", "nio", "not ok", "abnormal", "defect"]
+)
 def test_any_name_of_a_defect(defect: str, tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", f"c/test/{defect}/0.png")
     samples = find_samples(tmp_path)
@@ -216,13 +219,194 @@ def test_ok_and_ng(tmp_path: Path):
     assert samples.labels.tolist() == [0, 0, 1]
 
 
-def test_good_and_ok_in_one_class_are_ambiguous(tmp_path: Path):
-    touch(tmp_path, "part/train/good/1.png", "part/test/ok/2.png", "part/test/ng/3.png")
+@pytest.mark.parametrize(
+    "good",
+    [
+        *(
+            "ok",
+            "OKAY",
+            "GOOD ",
+            "normal",
+            "Nominal",
+            "pass",
+            "defect-free",
+            "defect_free",
+            "non_defective",
+            "no defect",
+        ),
+        *("i.O.", "healthy"),
+    ],
+)
+def test_words_for_good_parts_are_one_list(good: str, tmp_path: Path):
+    """Folders, labels of manifests, and folders that are no classes know the same words."""
+    touch(tmp_path, "part/train/good/1.png", f"part/test/{good}/2.png", "part/test/ng/3.png")
+    assert find_samples(tmp_path).labels.tolist() == [0, 0, 1]
+    touch(tmp_path / "all", f"part/train/{good}/1.png", f"part/test/{good}/2.png", "part/test/ng/3.png")
+    assert find_samples(tmp_path / "all").labels.tolist() == [0, 0, 1]
+    (tmp_path / "m.csv").write_text(f"path,class,label\n1.png,part,{good}\n2.png,part,ng\n")
+    assert find_samples(tmp_path / "m.csv").labels.tolist() == [0, 1]
+    touch(tmp_path / "flat", f"{good}/1.png", "other/1.png")
+    with pytest.raises(InputError, match="named like a split or a label"):
+        find_samples(tmp_path / "flat")
+
+
+@pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "unknown", "n.a.", "-", "?", "unsorted"])
+def test_folders_that_tell_no_label_are_left_out(name: str, tmp_path: Path):
+    touch(tmp_path, "part/train/good/1.png", f"part/test/{name}/2.png", "part/test/ng/3.png")
+    samples = find_samples(tmp_path)
+    assert paths(samples) == ["part/train/good/1.png", "part/test/ng/3.png"]
+    assert f"part/test/{name}: left out, the name tells neither good nor a kind of defect" in samples.notes
+
+
+def test_misspelt_good_is_told(tmp_path: Path):
+    touch(tmp_path, "part/train/good/1.png", "part/test/goood/2.png", "part/test/abnormal/3.png")
+    samples = find_samples(tmp_path)
+    assert [note for note in samples.notes if "read as defects" in note] == [
+        f"{tmp_path}: images named 'goood' are read as defects; good ones are named good, ok or normal"
+    ]
+
+
+# --------------------------------------------------------------------------------------------- look-alikes of MVTec AD
+
+
+def test_kinds_of_defects_with_folders_of_their_own(tmp_path: Path):
+    touch(tmp_path, "c/train/good/day/0.png", "c/train/good/night/0.png", "c/test/good/0.png", "c/test/defect/0.png")
+    touch(tmp_path, "c/test/defect/type_1/0.png", "c/ground_truth/defect/type_1/0_mask.png")
+    samples = find_samples(tmp_path)
+    assert [row[1:] for row in table(samples)] == [
+        ("train", "good", "c/train/good/day/0.png"),
+        ("train", "good", "c/train/good/night/0.png"),
+        ("test", "good", "c/test/good/0.png"),
+        ("test", "defect", "c/test/defect/0.png"),
+        ("test", "defect/type_1", "c/test/defect/type_1/0.png"),
+    ]
+    assert samples.masks[-1] == b"c/ground_truth/defect/type_1/0_mask.png"
+
+
+def test_mvtec_ad_2(tmp_path: Path):
+    touch(tmp_path, "can/train/good/0_regular.png", "can/validation/good/1_regular.png", "can/test_private/2.png")
+    touch(tmp_path, "can/test_public/good/3_regular.png", "can/test_public/bad/4_regular.png")
+    touch(tmp_path, "can/test_public/ground_truth/bad/4_regular_mask.png")
+    samples = find_samples(tmp_path)
+    assert [row[1:3] for row in table(samples)] == [("train", "good"), ("test", "good"), ("test", "bad")]
+    assert samples.masks[-1] == b"can/test_public/ground_truth/bad/4_regular_mask.png"
+    assert "left out, in folders that the layout does not use: 2 images" in samples.notes[0]
+
+
+def test_mvtec_loco(tmp_path: Path):
+    """One mask in an image's folder is read; several are not, and the note says what to do."""
+    touch(tmp_path, "box/train/good/0.png", "box/test/good/0.png", *numbered("box/test/logical_anomalies/{}.png", 2))
+    touch(tmp_path, "box/ground_truth/logical_anomalies/0/000.png")
+    touch(tmp_path, *numbered("box/ground_truth/logical_anomalies/1/00{}.png", 3))
+    samples = find_samples(tmp_path)
+    assert samples.masks[-2:].tolist() == [b"box/ground_truth/logical_anomalies/0/000.png", b""]
+    where = "box/ground_truth/logical_anomalies/1"
+    assert f"{where}: not read, 3 masks of one image; merge them into {where}.png" in samples.notes[0]
+
+
+@pytest.mark.parametrize("folder", ["ground_truth", "GT", "masks", "label"])
+def test_folders_of_masks_in_a_split(folder: str, tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/test/bad/0.png", f"c/test/{folder}/bad/0_mask.png")
+    samples = find_samples(tmp_path)
+    assert samples.defects == ("good", "bad")
+    assert samples.masks[-1] == f"c/test/{folder}/bad/0_mask.png".encode()
+
+
+def test_dagm_is_refused_at_once(tmp_path: Path):
+    """Following the hint of a message must not lead to another refusal."""
+    for split in ("Train", "Test"):
+        touch(tmp_path, f"Class1/{split}/1.PNG", f"Class1/{split}/2.PNG", f"Class1/{split}/Label/1_label.PNG")
     with pytest.raises(InputError) as caught:
         find_samples(tmp_path)
-    assert "--layout btad gives 1 class (part) with 1 train good, 1 test good, 1 test anomalous" in str(caught.value)
-    assert "--layout mvtec gives 1 class (part) with 1 train good, 2 test anomalous" in str(caught.value)
-    assert find_samples(tmp_path, layout="btad").labels.tolist() == [0, 0, 1]
+    assert "fits" not in str(caught.value)
+
+
+def test_images_of_formats_that_are_not_read_are_told(tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/train/good/1.HEIC", "c/test/bad/2.heic", "c/test/bad/3.png", "c/x.txt")
+    assert (
+        f"{tmp_path}: left out, can't be read: 2 .heic; convert them to one of BMP, JPEG"
+        in find_samples(tmp_path).notes[0]
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- masks
+
+
+def mask_file(path: Path, *, defect: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.new("L", (8, 8))
+    if defect:
+        mask.putpixel((5, 5), 255)
+    mask.save(path)
+
+
+@pytest.mark.parametrize("mark", ["_label", "_mask", "_GT", "-mask", "_Ground_Truth"])
+def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
+    """KolektorSDD: masks are no images, and tell which parts are defective."""
+    touch(tmp_path, *numbered("kos01/Part{}.jpg", 4), "kos01/other_label.png")
+    for i in range(3):
+        mask_file(tmp_path / f"kos01/Part{i}{mark}.bmp", defect=i == 1)
+    samples = find_samples(tmp_path)
+    assert [row[2:] for row in table(samples)] == [
+        ("good", "kos01/Part0.jpg"),
+        ("good", "kos01/Part2.jpg"),
+        ("good", "kos01/Part3.jpg"),
+        ("good", "kos01/other_label.png"),
+        ("defect", "kos01/Part1.jpg"),
+    ]
+    assert samples.masks[-1] == f"kos01/Part1{mark}.bmp".encode()
+    assert paths(samples.train_normals()) == [row[3] for row in table(samples)[:4]]
+    listed = ", ".join(f"Part{i}{mark}.bmp" for i in range(3))
+    note = f"kos01: read as masks of the images beside them: 3 files ({listed}); 2 images without one are good"
+    assert samples.notes == (note,)
+
+
+def test_masks_beside_images_of_a_kind_of_defect(tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/test/good/0.png", "c/test/dent/a.png", "c/test/dent/b.png")
+    touch(tmp_path, "c/test/dent/a_mask.png", "c/test/dent/b_mask.png", "c/ground_truth/dent/b.png")
+    samples = find_samples(tmp_path)
+    assert [row[2:] for row in table(samples)[2:]] == [("dent", "c/test/dent/a.png"), ("dent", "c/test/dent/b.png")]
+    assert samples.masks[2:].tolist() == [b"c/test/dent/a_mask.png", b"c/ground_truth/dent/b.png"]
+
+
+def test_masks_beside_good_images_find_defective_ones(tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/train/good/1.png", "c/test/good/0.png")
+    mask_file(tmp_path / "c/train/good/0_mask.png", defect=False)
+    mask_file(tmp_path / "c/train/good/1_mask.png", defect=True)
+    assert paths(find_samples(tmp_path).train_normals()) == ["c/train/good/0.png"]
+
+
+def test_one_mask_is_of_one_image(tmp_path: Path):
+    touch(tmp_path, "c/train/good/0.png", "c/test/bad/0.jpg", "c/test/bad/0.png", "c/ground_truth/bad/0_mask.png")
+    with pytest.raises(InputError, match="0_mask.png: the only mask of c/test/bad/0.jpg and of 0.png; rename"):
+        find_samples(tmp_path)
+    touch(tmp_path, "c/ground_truth/bad/0.jpg_mask.png")
+    assert find_samples(tmp_path).masks[1:].tolist() == [
+        b"c/ground_truth/bad/0.jpg_mask.png",
+        b"c/ground_truth/bad/0_mask.png",
+    ]
+
+
+def test_masks_with_the_whole_name_of_their_image(tmp_path: Path):
+    touch(
+        tmp_path,
+        "c/train/good/0.png",
+        *(f"c/{part}/bad/0.{ending}" for part in ("test", "ground_truth") for ending in ("jpg", "png")),
+    )
+    assert find_samples(tmp_path).masks[1:].tolist() == [b"c/ground_truth/bad/0.jpg", b"c/ground_truth/bad/0.png"]
+
+
+def test_two_masks_of_one_image(tmp_path: Path):
+    touch(
+        tmp_path,
+        "c/train/good/0.png",
+        "c/test/bad/0.jpg",
+        *(f"c/ground_truth/bad/0_mask.{ending}" for ending in ("bmp", "png")),
+    )
+    with pytest.raises(
+        InputError, match="c/test/bad/0.jpg: more than one mask: .*0_mask.bmp and .*0_mask.png; keep one"
+    ):
+        find_samples(tmp_path)
 
 
 # ----------------------------------------------------------------------------------------------------------------- ksdd2
@@ -365,14 +549,14 @@ def test_class_folders_of_several_styles_need_the_flag(tmp_path: Path):
         find_samples(tmp_path)
     for way in (
         "--layout btad gives 1 class (01)",
-        "--layout mvtec gives 1 class (bottle)",
+        "--layout mvtec gives 2 classes (01, bottle)",
         "--layout folder gives 3 classes",
     ):
         assert way in str(caught.value)
     samples = find_samples(tmp_path, layout="folder")
     assert samples.classes == ("01", "bottle", "plain")
     assert len(samples) == 17
-    assert find_samples(tmp_path, layout="mvtec").classes == ("bottle",)
+    assert find_samples(tmp_path, layout="mvtec").classes == ("01", "bottle")
 
 
 def test_one_class_with_images_directly_in_it(tmp_path: Path):
@@ -634,6 +818,7 @@ def test_manifest_from_a_german_excel(tmp_path: Path):
         *((label, "anomaly") for label in ("1", "1.0", "true")),
         *((label, label) for label in ("scratch", "1a", "0 and 1", "type_0")),
         *((label, None) for label in ("nan", "NaN", "None", "null", "n/a", "-1", "2", "0.3333", "inf", "1e400")),
+        *((label, None) for label in ("-", "?", "unlabeled", "unknown", "no", "Yes", "9" * 5000)),
     ],
 )
 def test_labels_of_a_manifest(name: str, label: str, kind: str | None, tmp_path: Path):
@@ -644,7 +829,7 @@ def test_labels_of_a_manifest(name: str, label: str, kind: str | None, tmp_path:
     (tmp_path / name).write_text(csv_text if name == "m.csv" else json.dumps(row) + "\n")
     if kind is None:
         with pytest.raises(
-            InputError, match=rf"{name}, line \d: label '{label}'; expected good, a kind of defect, or 0"
+            InputError, match=rf"{name}, line \d: label '{re.escape(label)}'; expected good, a kind of defect, or 0"
         ):
             find_samples(tmp_path / name)
     else:
@@ -677,6 +862,22 @@ def test_jsonl_manifest(tmp_path: Path):
         ("a.jsonl", "{\n", "line 1: not JSON"),
         ("a.jsonl", "[1]\n", r"line 1: expected an object, got \[1\]"),
         ("a.jsonl", '{"path": null, "class": "a"}\n', "line 1: no path given"),
+        ("a.jsonl", '{"path": 1, "class": "a"}\n', "line 1: path is 1; expected text"),
+        ("a.jsonl", '{"path": "a", "class": ["a"]}\n', "line 1: class is a list or an object; expected text"),
+        ("a.jsonl", '{"path": "a", "class": "a", "label": {"b": 1}}\n', "line 1: label is a list or an object"),
+        ("a.jsonl", '{"path": "a", "class": "a", "label": "good", "Label": "bad"}\n', "'label' is given twice"),
+        ("a.jsonl", '{"path": "\\ud800", "class": "a"}\n', r"line 1: path is '\\ud800'; expected valid Unicode"),
+        ("a.jsonl", '{"path": "a", "class": "\\ud800"}\n', r"line 1: class is '\\ud800'; expected valid Unicode"),
+        (
+            "a.jsonl",
+            '{"path": "a\\u0000", "class": "a"}\n',
+            r"line 1: path is 'a\\x00'; expected valid Unicode without NUL",
+        ),
+        ("a.jsonl", f'{{"path": "a", "class": "a", "label": {"9" * 5000}}}\n', "line 1: not JSON: Exceeds the limit"),
+        ("a.jsonl", "[" * 100_000 + "\n", "line 1: not JSON: maximum recursion depth"),
+        ("a.csv", "path,class,label,label\na,b,good,bad\n", "line 1: the field 'label' is given twice"),
+        ("a.csv", "path,class\nx,1.png,nut\n", "line 2: 3 fields, the first line has 2; put a field that holds ','"),
+        ("a.csv", "path,class\nx\0,nut\n", r"line 2: path is 'x\\x00'; expected valid Unicode without NUL"),
         ("a.txt", "1.png\n", "a file; expected a folder of images, or a manifest that ends in .csv or .jsonl"),
     ],
 )
