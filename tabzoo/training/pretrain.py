@@ -32,7 +32,7 @@ from tabzoo.training.recipe import FILE_FIELDS, Recipe
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
-from tabzoo.training.signals import StopRequest, stop_requests
+from tabzoo.training.signals import StopRequest, output_may_be_unread, stop_requests
 
 __all__ = ["main", "train"]
 
@@ -84,7 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING if _rank() == 0 else logging.ERROR, format="%(message)s")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be shown must not end a run
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments, ranks = list(sys.argv[1:] if argv is None else argv), Ranks()
+    with output_may_be_unread():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
+    ranks = Ranks()
     try:
         command = parse(arguments)
         kind = _device(command.device)

@@ -295,6 +295,19 @@ def test_a_run_goes_on_with_and_without_float16(
     assert pretrain.main(small("--amp", then, "--resume", "--allow-recipe-change")) == 0
 
 
+def test_a_reader_of_the_output_that_goes_away_ends_no_run(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `2>&1 | head -1` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1, encoding="utf-8") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(sys, "stderr", stream)
+        assert pretrain.main(small()) == 0
+    assert len(read_rows(tmp_path / "out" / "metrics.jsonl")) == 6
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_weights(
     small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
