@@ -49,15 +49,18 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
         InputError: The model's output is not one vector an image.
     """
     training = backbone.training
+    name = getattr(backbone, "pretrained_cfg", {}).get("architecture", type(backbone).__name__)
     try:
         output = backbone.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # whatever an architecture does with a size it was not made for
-        raise InputError(f"--backbone: does not take images of {size} x {size} px: {brief(error)}") from error
+        raise InputError(
+            f"--backbone {name}: does not take images of {size} x {size} px (--crop): {brief(error)}"
+        ) from error
     finally:
         backbone.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise InputError(
-            "--backbone: gives no single embedding an image; choose a CNN of timm, such as resnet18.tv_in1k"
+            f"--backbone {name}: gives no single embedding an image; choose a CNN of timm, such as resnet18.tv_in1k"
         )
     return output.shape[1]
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.errors import InputError, TabzooError, WriteError, brief
+from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.system import writing
 from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
@@ -121,8 +121,8 @@ def _resuming(arguments: Sequence[str]) -> str:
     return again(arguments, "--resume", without=("--overwrite", "--resume"))
 
 
-def _with_way_on(error: WriteError, arguments: Sequence[str]) -> WriteError:
-    return WriteError(
+def _with_way_on(error: WriteError | ImageError, arguments: Sequence[str]) -> TrainingError:
+    return TrainingError(
         f"{error}. Checkpoints written before are whole. Put that right, then go on:\n  {_resuming(arguments)}"
     )
 
@@ -157,7 +157,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
         try:
             with stop_requests() as stop:
                 asked = train(run, stop)
-        except WriteError as error:
+        except (WriteError, ImageError) as error:
             raise _with_way_on(error, arguments) from error
         if ranks.is_first and asked:
             print(
@@ -168,7 +168,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 _finish(run, recipe_name, recipe.digest())
                 if command.settings.data is None and command.benchmark:
                     _benchmark(run)
-            except WriteError as error:
+            except (WriteError, ImageError) as error:
                 raise _with_way_on(error, arguments) from error
             except KeyboardInterrupt:
                 _say(f"\nStopped after the last step; all steps are saved. To go on:\n  {_resuming(arguments)}")

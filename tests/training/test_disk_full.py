@@ -1,6 +1,7 @@
 """A disk that fills up: the file and the cause are named, nothing half-written has a final name, and what was there stays."""
 
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,28 @@ def test_a_disk_that_fills_up_in_a_run_costs_the_steps_since_the_last_checkpoint
     assert "Traceback" not in message
     assert sorted(path.name for path in folder.iterdir()) == ["step_00000002.json", "step_00000002.pt"]
     assert pretrain.main(small("--save-every", "2", "--resume")) == 0
+
+
+def test_an_image_that_goes_away_in_a_run_that_keeps_none(
+    small: Arguments, tmp_path: Path, toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(toy, tmp_path / "data")
+    original = Run.optimise
+
+    def optimise(self: Run, pairs: object) -> None:
+        if self.step == 3:
+            (data / "capsule").rename(tmp_path / "capsule")
+        original(self, pairs)  # type: ignore[arg-type]
+
+    arguments = small("--data", str(data), "--cache", "off", "--save-every", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "optimise", optimise)
+        assert pretrain.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert f"error: {data / 'capsule' / 'train' / 'good'}" in message
+    assert ".png: no such file. Checkpoints written before are whole. Put that right, then go on:" in message
+    (tmp_path / "capsule").rename(data / "capsule")
+    assert pretrain.main([*arguments, "--resume"]) == 0
 
 
 def test_a_disk_that_is_full_at_the_start_leaves_the_folder_as_it_was(

@@ -31,6 +31,7 @@ REFUSED = [
     ("--backbone ''", "--backbone '': timm has no such model"),
     ("--backbone local-dir:/nowhere", "--backbone local-dir:/nowhere: timm can't build it"),
     ("--backbone mobilenetv3_small_100", "--projection linear"),
+    ("--backbone test_vit --resize 48 --crop 33", "--backbone test_vit: does not take images of 33 x 33 px (--crop)"),
     ("--cache-dir /dev/null", "--cache-dir /dev/null: can't be written into"),
     ("--cache-dir /dev/null/new", "--cache-dir /dev/null/new: can't be written into"),
     ("--cache-dir ''", "--cache-dir: '' given, expected a folder"),
