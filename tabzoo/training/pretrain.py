@@ -5,6 +5,7 @@ with the frozen text features of their class's normal and abnormal sentences.
 """
 
 import io
+import json
 import logging
 import os
 import shutil
@@ -23,12 +24,13 @@ from tqdm import tqdm
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
+from tabzoo.hub.folders import RECORD
 from tabzoo.system import writing
 from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, join_ranks
-from tabzoo.training.recipe import FILE_FIELDS, Recipe
+from tabzoo.training.recipe import FILE_FIELDS, Recipe, load_recipe
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
@@ -185,8 +187,24 @@ def _inputs(command: Command) -> dict[str, str | None]:
 def _is_finished(command: Command, folder: Path) -> bool:
     if command.resume and output.is_finished(folder):
         print(f"The run in {folder} is finished; nothing to do.")
+        if changes := _changes(folder, _licensed(command.settings)):
+            print(f"It was made with other settings: {changes}. For these, type --overwrite or name another --output.")
         return True
     return False
+
+
+def _changes(folder: Path, recipe: Recipe) -> str:
+    """What a finished run was made with, and what is given now; empty where nothing differs, or nothing can be told."""
+    try:
+        if json.loads((folder / RECORD).read_bytes())["recipe"]["sha256"] == recipe.digest():
+            return ""
+        before, now = load_recipe(str(folder / output.RECIPE)).identity(), recipe.identity()
+    except (InputError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    # Files go by their content, which the folder does not tell; `auto` is another word there.
+    fields = [name for name in now if name not in (*FILE_FIELDS, "perlin_textures")]
+    fields = [name for name in fields if before.get(name) != now[name] and now[name] != "auto"]
+    return "; ".join(f"{name} {before.get(name)}, not {now[name]}" for name in fields)
 
 
 def _device(name: str) -> str:
@@ -214,8 +232,13 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
         except WriteError:
             shutil.rmtree(half, ignore_errors=True)
             raise
-    license_of_toy = "apache-2.0" if recipe.license == Recipe.license else recipe.license  # its images are tabzoo's own
-    return recipe.replace(data=str(toy), license=license_of_toy)
+    return _licensed(recipe).replace(data=str(toy))
+
+
+def _licensed(recipe: Recipe) -> Recipe:
+    """The recipe with the licence of the toy factory, whose images are tabzoo's own, where no data and no licence is named."""
+    own = recipe.data is None and recipe.license == Recipe.license
+    return recipe.replace(license="apache-2.0") if own else recipe
 
 
 def _announce(run: Run, recipe_name: str, recipe_digest: str) -> None:

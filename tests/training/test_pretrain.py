@@ -219,7 +219,10 @@ def test_resume_without_a_checkpoint_starts_and_when_finished_does_nothing(
     before = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
     capsys.readouterr()
     assert pretrain.main(small("--resume")) == 0
-    assert "finished; nothing to do" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"The run in {tmp_path / 'out'} is finished; nothing to do.\n"
+    assert pretrain.main(small("--resume", "--epochs", "5", "--lr", "0.01")) == 0
+    printed = capsys.readouterr().out
+    assert "It was made with other settings: epochs 2, not 5; lr 0.05, not 0.01. For these, type --overwrite" in printed
     assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == before
 
 
