@@ -11,10 +11,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from tabzoo.system import process_use
 
 __all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp"]
 
@@ -91,17 +88,15 @@ class CoreWatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._active = device.type == "cpu" and resource is not None and "OMP_NUM_THREADS" not in os.environ
-        self._before = self._counters() if self._active else (0, 0.0)
+        # None where nothing is watched, or what there is to say was said.
+        self._before = process_use() if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ else None
 
     def check(self) -> None:
         """Looks at the time since the watch began, once that is long enough to tell."""
-        if not self._active:
+        used = process_use()
+        if self._before is None or used is None or (seconds := used.seconds - self._before.seconds) < _WATCHED:
             return
-        interruptions, seconds = (now - then for now, then in zip(self._counters(), self._before, strict=True))
-        if seconds < _WATCHED:
-            return
-        self._active = False
+        interruptions, self._before = used.interruptions - self._before.interruptions, None
         threads = torch.get_num_threads()
         if interruptions / seconds > _INTERRUPTIONS and threads > 1:
             _log.warning(
@@ -109,8 +104,3 @@ class CoreWatch:
                 "at once, start each with OMP_NUM_THREADS=1 (cores divided by processes).",
                 threads,
             )
-
-    @staticmethod
-    def _counters() -> tuple[int, float]:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return used.ru_nivcsw, used.ru_utime + used.ru_stime

@@ -6,7 +6,16 @@ Each also derives from the built-in error of its kind, so that code which catche
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ImageError", "InputError", "TabzooError", "TrainingError", "WeightsError", "brief", "did_you_mean"]
+__all__ = [
+    "ImageError",
+    "InputError",
+    "TabzooError",
+    "TrainingError",
+    "WeightsError",
+    "WriteError",
+    "brief",
+    "did_you_mean",
+]
 
 
 class TabzooError(Exception):
@@ -23,6 +32,10 @@ class WeightsError(TabzooError, RuntimeError):
 
 class TrainingError(TabzooError, RuntimeError):
     """A run that can't go on, such as one whose loss is no longer a number."""
+
+
+class WriteError(TabzooError, OSError):
+    """A file that can't be written, such as on a full disk."""
 
 
 class ImageError(InputError):

@@ -86,8 +86,8 @@ MUTANTS = [
     Mutant(
         name="micro_batches_are_too_large",
         file="tabzoo/training/run.py",
-        old="_parts(pairs, -(-size // (self.recipe.micro_batch or size)))",
-        new="_parts(pairs, size // (self.recipe.micro_batch or size))",
+        old="min(-(-size // micro), max(1, size // min(micro, 2)))",
+        new="size // micro",
         tests="tests/training/test_step.py",
     ),
     Mutant(
@@ -285,6 +285,34 @@ MUTANTS = [
         old="        kept: Amp = begun\n",
         new="        kept: Amp = choice.amp\n",
         tests="tests/training/test_pretrain.py::test_a_run_keeps_its_amp_on_another_kind_of_machine",
+    ),
+    Mutant(
+        name="a_checkpoint_with_other_content_is_taken",
+        file="tabzoo/training/checkpoint.py",
+        old="if not isinstance(value, kind) or not all(isinstance(item, of) for item in _items(value)):",
+        new="if value is None:",
+        tests="tests/training/test_checkpoint.py",
+    ),
+    Mutant(
+        name="half_a_row_stays_on_a_full_disk",
+        file="tabzoo/training/metrics.py",
+        old="            file.truncate(end)\n",
+        new="",
+        tests="tests/training/test_disk_full.py",
+    ),
+    Mutant(
+        name="a_file_that_could_not_be_written_stays",
+        file="tabzoo/system.py",
+        old="        temporary.unlink(missing_ok=True)\n",
+        new="",
+        tests="tests/training/test_disk_full.py",
+    ),
+    Mutant(
+        name="optimizer_is_not_tried_at_the_start",
+        file="tabzoo/training/setup.py",
+        old="    check_optimizer(recipe, device)\n",
+        new="",
+        tests="tests/training/test_flags.py",
     ),
     Mutant(
         name="the_record_has_the_digest_of_the_resolved_recipe",
@@ -878,9 +906,9 @@ MUTANTS = [
     ),
     Mutant(
         name="checkpoint_written_in_place",
-        file="tabzoo/training/checkpoint.py",
-        old='temporary = path.with_name(path.name + ".tmp")',
-        new="temporary = path",
+        file="tabzoo/system.py",
+        old='    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")\n',
+        new="    temporary = path\n",
         tests="tests/training/test_checkpoint.py::test_a_save_that_breaks_off_leaves_the_one_before",
     ),
     Mutant(
@@ -900,8 +928,8 @@ MUTANTS = [
     Mutant(
         name="overwrite_loses_the_old_run",
         file="tabzoo/training/run_folder.py",
-        old="        if self._aside.is_dir():\n            self._put_back()\n        for folder in self._made",
-        new="        for folder in self._made",
+        old="            self._put_back()\n        for name in (RUN, RECIPE",
+        new="            pass\n        for name in (RUN, RECIPE",
         tests="tests/training/test_run_folder.py::test_a_mistake_loses_nothing_of_the_old_run",
     ),
     Mutant(
@@ -920,14 +948,14 @@ MUTANTS = [
     ),
     Mutant(
         name="locks_are_opened_through_links",
-        file="tabzoo/data/locks.py",
-        old='os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)',
-        new="os.O_RDWR | os.O_CREAT | os.O_TRUNC",
+        file="tabzoo/system.py",
+        old='os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)',
+        new="os.O_RDWR | os.O_TRUNC",
         tests="tests/training/test_run_folder.py::test_a_planted_link_does_not_empty_its_target",
     ),
     Mutant(
         name="a_cut_connection_ends_the_run",
-        file="tabzoo/training/signals.py",
+        file="tabzoo/system.py",
         old='("SIGINT", "SIGTERM", "SIGHUP")',
         new='("SIGINT", "SIGTERM")',
         tests="tests/training/test_pretrain.py::test_a_stopped_run_goes_on_to_the_same_weights",

@@ -2,13 +2,13 @@
 
 import logging
 import os
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tabzoo import compute
 from tabzoo.compute import CoreWatch, choose_amp
+from tabzoo.system import ProcessUse
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -90,17 +90,17 @@ def test_shared_cores_are_warned_of_once(
 ) -> None:
     """20 s of CPU time in two threads, with 250 or 5 interruptions a second."""
     caplog.set_level(logging.WARNING)
-    used = SimpleNamespace(ru_nivcsw=70, ru_utime=3.0, ru_stime=1.0)
-    monkeypatch.setattr(compute, "resource", SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: used))
+    used = [ProcessUse(70, 4.0, 0)]
+    monkeypatch.setattr(compute, "process_use", lambda: used[-1])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS")
     if threads_set:
         monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "2")
     watch = CoreWatch(device)
-    used.ru_utime += 1  # too short to tell
+    used.append(ProcessUse(70, 5.0, 0))  # too short to tell
     watch.check()
     assert caplog.text == ""
-    used.ru_utime, used.ru_nivcsw = 23.0, 70 + interruptions
+    used.append(ProcessUse(70 + interruptions, 24.0, 0))
     for _ in range(3):
         watch.check()
     assert caplog.text.count("OMP_NUM_THREADS=1") == warned

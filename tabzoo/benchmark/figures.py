@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import Group
-from tabzoo.writing import new_file
+from tabzoo.system import whole_file
 
 __all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
 
@@ -113,5 +113,5 @@ def roc(good: Sequence[float], anomalous: Sequence[float]) -> tuple[list[float],
 def _write(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a name with "$" is no formula
-    with new_file(path) as file:
+    with whole_file(path) as file:
         figure.savefig(file, dpi=120)

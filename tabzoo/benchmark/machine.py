@@ -1,7 +1,6 @@
 """What a row says of the machine that computed it."""
 
 import platform
-import sys
 
 import numpy as np
 import PIL
@@ -9,6 +8,7 @@ import timm
 import torch
 
 import tabzoo
+from tabzoo.system import process_use
 
 __all__ = ["hardware", "peak_memory", "versions"]
 
@@ -36,9 +36,5 @@ def peak_memory(device: torch.device) -> int | None:
     """Bytes: of the CUDA device since its counter was set to 0, or of the process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    used = process_use()
+    return used.peak_memory if used else None

@@ -15,7 +15,7 @@ from tabzoo.benchmark.results import REAL, Row, current, read_rows
 from tabzoo.benchmark.summary import Group, group_rows
 from tabzoo.benchmark.table import to_csv, to_markdown
 from tabzoo.plain import for_path
-from tabzoo.writing import new_file
+from tabzoo.system import whole_file
 
 __all__ = ["MAPS", "keep_maps", "write_report"]
 
@@ -31,7 +31,7 @@ def keep_maps(folder: Path, key: str, trial: Trial, maps: Tensor) -> None:
     shown = maps[_shown(trial)]
     low, high = shown.amin(), shown.flatten().quantile(_BRIGHTEST)  # one hot spot should not leave all else dark
     levels = (255 * (shown - low) / (high - low).clamp(min=1e-12)).clamp(max=255).round().byte()
-    with new_file(folder / MAPS / _KEPT / f"{key}.png") as file:
+    with whole_file(folder / MAPS / _KEPT / f"{key}.png") as file:
         Image.fromarray(np.concatenate(list(levels.numpy()), axis=1)).save(file)
 
 
@@ -47,7 +47,7 @@ def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
     rows, left_out = current(read_rows(folder), keys)
     table = to_markdown(rows, order=order, left_out=left_out)
     for name, text in (("table.md", table), ("table.csv", to_csv(rows, order=order))):
-        with new_file(folder / name) as file:
+        with whole_file(folder / name) as file:
             file.write_text(text, encoding="utf-8")
     images = {(job.method, job.images.name): job.images for job in jobs}
     for group in group_rows(rows, order=order):

@@ -15,7 +15,7 @@ from typing import Any
 
 from tabzoo.data.locks import lock
 from tabzoo.errors import InputError, brief
-from tabzoo.writing import told
+from tabzoo.system import writing
 
 __all__ = [
     "EMPTY_MASKS",
@@ -121,7 +121,7 @@ def append_row(folder: Path, row: Row) -> None:
     Several processes may share a folder.
     """
     path = folder / RESULTS
-    with told(path), lock(path), path.open("ab+", buffering=0) as file:
+    with writing(path), lock(path), path.open("ab+", buffering=0) as file:
         file.seek(0)
         content = file.read()
         line = row.to_json().encode() + b"\n"

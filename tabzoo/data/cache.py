@@ -18,6 +18,7 @@ from tabzoo.data.images import Resampling
 from tabzoo.data.samples import Bytes, Samples
 from tabzoo.data.sources import Decoded, Index, Resident, Source, Stored, as_numpy
 from tabzoo.errors import InputError
+from tabzoo.system import num_cores
 
 __all__ = ["CACHE_MODES", "CacheMode", "Images", "default_cache_dir", "open_images"]
 
@@ -132,7 +133,7 @@ def open_images(
     if not len(samples):
         raise InputError(f"{samples.root}: no images to open")
     folder = Path(os.path.abspath(cache_dir)) if cache_dir is not None else default_cache_dir()
-    workers = _num_cores() if workers is None else workers
+    workers = num_cores() if workers is None else workers
     opening = _Opening(folder, size, resampling, mode, workers, torch.device(device), strict, progress)
     entry, files = opening.decode(samples.root, samples.paths, "image")
     if not entry.readable.any():
@@ -207,7 +208,3 @@ def _report(root: Path, reasons: dict[str, str], kind: str, *, strict: bool) -> 
     for line in lines:
         logger.warning("left out: %s", line)
     logger.warning("left out %s unreadable %s files of %s", f"{len(reasons):,}", kind, root)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

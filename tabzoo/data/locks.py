@@ -10,10 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: as on a file system without them.
-    fcntl = None  # type: ignore[assignment]
+from tabzoo.system import lock_file, open_no_link
 
 __all__ = ["hold", "lock", "remove_remains"]
 
@@ -31,12 +28,12 @@ def lock(final: Path) -> Iterator[bool]:
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(_open(final.with_name(f".{final.name}.lock")))
+            file = stack.enter_context(open_no_link(final.with_name(f".{final.name}.lock"), create=True))
             try:
-                _flock(file)
+                lock_file(file)
             except BlockingIOError:
                 logger.warning("another process is building %s; waiting for it", final.name)
-                _flock(file, wait=True)
+                lock_file(file, wait=True)
             locked = True
         except OSError as error:  # No locks on this file system, or another user's file.
             logger.debug("no lock for %s: %s", final, error)
@@ -57,23 +54,28 @@ def hold(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         while True:
             try:
-                file = stack.enter_context(_open(path))
-                _flock(file)
+                file = stack.enter_context(open_no_link(path, create=True))
+                lock_file(file)
             except BlockingIOError:
                 raise BlockingIOError(file.read(200).strip() or "another process") from None
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
                 logger.debug("no lock in %s: %s", path, error)
-                stack.callback(path.unlink, missing_ok=True)
+                stack.callback(_remove, path)
                 break
             if _is_at(path, file):  # else its holder has removed it since it was opened
+                stack.callback(_remove, path)
                 file.truncate()
                 file.write(f"process {os.getpid()} on {platform.node()}")
                 file.flush()
-                stack.callback(path.unlink, missing_ok=True)
                 break
         yield
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # Windows keeps a file that is open; it is in nobody's way
+        path.unlink()
 
 
 def _is_at(path: Path, file: IO[str]) -> bool:
@@ -83,23 +85,11 @@ def _is_at(path: Path, file: IO[str]) -> bool:
         return False
 
 
-def _open(path: Path) -> IO[str]:
-    """Opens a lock file and leaves its content: not through a link, which might name any file."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+")
-
-
-def _flock(file: IO[str], *, wait: bool = False) -> None:
-    """Raises BlockingIOError when another holds it, another OSError when there are no locks."""
-    if fcntl is None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-    fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
 def remove_remains(cache_dir: Path) -> None:
     """Removes what killed builds of other entries have left."""
     for folder in cache_dir.glob(".*.tmp"):
-        # No such file, held, or no locks here: not ours to remove.
-        with suppress(OSError), open(folder.with_suffix(".lock"), "r+") as file:
-            _flock(file)
+        # No such file, a link, held, or no locks here: not ours to remove.
+        with suppress(OSError), open_no_link(folder.with_suffix(".lock"), create=False) as file:
+            lock_file(file)
             logger.info("removing the remains of a cache build that was killed: %s", folder)
             shutil.rmtree(folder, ignore_errors=True)

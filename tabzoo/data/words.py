@@ -45,9 +45,11 @@ def class_words(classes: Sequence[str], overrides: Mapping[str, str], layout: st
     for name, words in overrides.items():
         if name not in classes:
             listed = counted(list(classes), "class", "classes")
-            raise InputError(f"class_names: no class {name!r}; there are {listed}.{did_you_mean(name, classes)}")
+            raise InputError(f"--class-names: no class {name!r}; there are {listed}.{did_you_mean(name, classes)}")
         if not words.strip():
-            raise InputError(f"class_names: no words for class {name!r}; expected for example '{name}: metal nut'")
+            raise InputError(
+                f"--class-names: no words for class {name!r}; type for example --class-names {name} 'metal nut'"
+            )
     built_in = {**_WORDS, **(_BTAD_WORDS if layout == "btad" else {})}
     if layout == "ksdd2" and len(classes) == 1:
         built_in[classes[0]] = "metal surface"  # A single class has no name of its own in KSDD2.
@@ -67,14 +69,14 @@ def _warn_of_poor_words(words_of: Mapping[str, str]) -> None:
         by_words.setdefault(words, []).append(name)
         if not any(character.isalpha() for character in words):
             logger.warning(
-                "class %r has no words for the prompts: give some with class_names, for example '%s: metal nut'",
+                "class %r has no words for the prompts: give some, for example --class-names %s 'metal nut'",
                 name,
                 name,
             )
     for words, names in by_words.items():
         if len(names) > 1:
             logger.warning(
-                "classes %s share the words %r, so text can't tell them apart: give others with class_names",
+                "classes %s share the words %r, so text can't tell them apart: give others with --class-names",
                 ", ".join(names),
                 words,
             )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import WeightsError, brief
+from tabzoo.system import NON_BLOCKING
 
 __all__ = ["LARGEST", "Digest", "full_disk", "open_regular", "read_tensors"]
 
@@ -91,7 +92,7 @@ def open_regular(path: Path, limit: int) -> Iterator[tuple[BufferedReader, int]]
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody writes to
+    return os.open(path, flags | NON_BLOCKING)  # a pipe that nobody writes to
 
 
 def full_disk(error: BaseException) -> str | None:

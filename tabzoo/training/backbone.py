@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
 
-__all__ = ["build_backbone", "cached_weights", "check_name", "embedding_width"]
+__all__ = ["build_backbone", "cached_weights", "check_init", "check_name", "embedding_width"]
 
 
 def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
@@ -27,11 +27,15 @@ def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
         WeightsError: The pretrained weights can't be fetched.
     """
     check_name(name)
+    check_init(init)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if init == "pretrained":
             return _build_pretrained(name)
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+        try:
+            model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+        except Exception as error:  # of a folder or a Hub repository: whatever is wrong with it
+            raise InputError(f"--backbone {name}: timm can't build it: {brief(error)}") from error
     if init != "random":
         _load_file(model, name, Path(init))
     return model
@@ -45,15 +49,18 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
         InputError: The model's output is not one vector an image.
     """
     training = backbone.training
+    name = getattr(backbone, "pretrained_cfg", {}).get("architecture", type(backbone).__name__)
     try:
         output = backbone.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # whatever an architecture does with a size it was not made for
-        raise InputError(f"--backbone: does not take images of {size} x {size} px: {brief(error)}") from error
+        raise InputError(
+            f"--backbone {name}: does not take images of {size} x {size} px (--crop): {brief(error)}"
+        ) from error
     finally:
         backbone.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise InputError(
-            "--backbone: gives no single embedding an image; choose a CNN of timm, such as resnet18.tv_in1k"
+            f"--backbone {name}: gives no single embedding an image; choose a CNN of timm, such as resnet18.tv_in1k"
         )
     return output.shape[1]
 
@@ -67,12 +74,26 @@ def check_name(name: str) -> None:
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         return
     if not timm.is_model(name):
-        raise InputError(f"--backbone {name}: timm has no such model.{did_you_mean(name, timm.list_models())}")
+        raise InputError(f"--backbone {name!r}: timm has no such model.{did_you_mean(name, timm.list_models())}")
     if "." in name:
         architecture = name.split(".", 1)[0]
         names = timm.list_models(f"{architecture}.*", include_tags=True)
         if name not in names:
-            raise InputError(f"--backbone {name}: timm has no such weights; it has {', '.join(names)}")
+            hint = did_you_mean(name, names)
+            raise InputError(f"--backbone {name}: timm has no such weights; it has {', '.join(names)}.{hint}")
+
+
+def check_init(init: str) -> None:
+    """Refuses a value of `init` that is neither a word nor a file.
+
+    Raises:
+        InputError: So it is; the text names the nearest word.
+    """
+    words = ("pretrained", "random")
+    if init not in words and not Path(init).is_file():
+        raise InputError(
+            f"--init {init}: neither 'pretrained', 'random' nor an existing file.{did_you_mean(init, words)}"
+        )
 
 
 def _build_pretrained(name: str) -> nn.Module:
@@ -97,8 +118,6 @@ def cached_weights(name: str) -> dict[str, Any]:
 
 
 def _load_file(model: nn.Module, name: str, path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"--init {path}: neither 'pretrained', 'random' nor an existing file")
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)

@@ -4,15 +4,27 @@ import hashlib
 import io
 import json
 import logging
-import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tabzoo.errors import InputError, brief
+from tabzoo.system import whole_file, writing
+
 __all__ = ["load_latest_checkpoint", "save_checkpoint"]
 
 _KEPT = 3
+# What a run goes on from: types, and those of a table's values.
+_CONTENT: dict[str, tuple[type, type]] = {
+    "step": (int, object),
+    "modules": (dict, torch.Tensor),
+    "optimizer": (dict, dict),
+    "scaler": (dict, object),
+    "recipe": (dict, object),
+    "samples": (str, object),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -25,9 +37,13 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     Args:
         folder: Made if need be.
         step: Steps done so far.
-        state: Tensors, numbers, texts, and lists and tables of them.
+        state: Tensors, numbers, texts, and lists and tables of them; see `_CONTENT` for what it has to hold.
+
+    Raises:
+        WriteError: It can't be written; the checkpoints before it are still there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
     content = io.BytesIO()
     torch.save({"step": step, **state}, content)
@@ -36,23 +52,54 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     for old in _checkpoints(folder)[:-_KEPT]:
         old.with_suffix(".json").unlink()
         old.unlink(missing_ok=True)
+    for left in folder.glob("step_*.tmp"):  # of a process that was killed
+        left.unlink(missing_ok=True)
     return path
 
 
 def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint whose bytes have their hash, or None; one that is damaged is named in a warning."""
-    for path in reversed(_checkpoints(folder)):
+    """The newest checkpoint that is whole, or None if there is none at all; a damaged one is named in a warning.
+
+    Raises:
+        InputError: All are damaged.
+    """
+    reasons = []
+    for path in reversed(paths := _checkpoints(folder)):
         try:
-            expected = json.loads(path.with_suffix(".json").read_bytes())["sha256"]
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise ValueError("its bytes are not the ones that were written")
-            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning("%s is damaged (%s); going on from the checkpoint before it.", path, error)
+            state = _read(path)
+        except Exception as error:  # torch and the JSON beside it raise many types
+            reasons.append(f"{path} is damaged ({brief(error)})")
+            if path is not paths[0]:
+                _log.warning("%s; going on from the checkpoint before it.", reasons[-1])
         else:
             return state
+    if reasons:
+        raise InputError(
+            f"--resume: no whole checkpoint is left: {reasons[-1]}. Bring the files in {folder} back from a copy, or type "
+            f"--overwrite to start anew."
+        )
     return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    sidecar = json.loads(path.with_suffix(".json").read_bytes())
+    content = path.read_bytes()
+    if not isinstance(sidecar, dict) or hashlib.sha256(content).hexdigest() != sidecar.get("sha256"):
+        raise ValueError("its bytes are not the ones that were written")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__} in place of a table")
+    for name, (kind, of) in _CONTENT.items():
+        value = state.get(name)
+        if not isinstance(value, kind) or not all(isinstance(item, of) for item in _items(value)):
+            raise ValueError(f"its '{name}' is missing or of another kind than tabzoo writes")
+    if state["step"] < 0 or not state["modules"]:
+        raise ValueError("it holds no weights" if not state["modules"] else f"its step is {state['step']}")
+    return state
+
+
+def _items(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else ()
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -60,17 +107,5 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "nt":  # no folder can be opened there
-        return
-    # The name, too, is on the disk only once the folder is.
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with whole_file(path) as file:
+        file.write_bytes(content)

@@ -46,6 +46,13 @@ class Command:
     """The resolved recipe."""
 
 
+class _Unchecked(Recipe):
+    """A recipe as tyro puts it together: what is wrong with a value is said by us, in one line."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
 def parse(arguments: Sequence[str]) -> Command:
     """The command line, with the recipe it names as defaults of the recipe's flags.
 
@@ -65,10 +72,14 @@ def parse(arguments: Sequence[str]) -> Command:
     recipe = load_recipe(name)
     # tyro would make a flag of each entry of a table that is not empty: the recipe's entries are put back afterwards.
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
-    default = Command(recipe=name, settings=recipe.replace(**{key: {} for key in tables}))
+    default = Command(recipe=name, settings=_Unchecked(**{**vars(recipe), **{key: {} for key in tables}}))
     command = tyro.cli(Command, args=list(arguments), default=default, prog=f"python -m {_MODULE}")
     merged = {key: {**table, **getattr(command.settings, key)} for key, table in tables.items()}
-    command = replace(command, settings=command.settings.replace(**merged))
+    try:
+        command = replace(command, settings=Recipe(**{**vars(command.settings), **merged}))
+    except InputError as error:  # begins with the field's name
+        field, _, problem = str(error).partition(":")
+        raise InputError(f"--{field.replace('_', '-')}:{problem}") from error
     if command.resume and command.overwrite:
         raise InputError("--resume and --overwrite exclude each other: go on with the run, or replace it")
     return command

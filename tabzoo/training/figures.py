@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tabzoo.system import whole_file, writing
 from tabzoo.training.pairs import RawPairs
 
 __all__ = ["draw_curves", "draw_samples", "draw_similarity"]
@@ -101,9 +102,13 @@ def draw_similarity(path: Path, similarities: dict[str, Tensor], classes: Tensor
 
 
 def _write(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in other scripts show as boxes
-        figure.tight_layout()
-        figure.savefig(path, dpi=130)
-    _pyplot().close(figure)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in other scripts show as boxes
+            figure.tight_layout()
+            with whole_file(path) as file:
+                figure.savefig(file, dpi=130, format="png")
+    finally:
+        _pyplot().close(figure)

@@ -6,14 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from tabzoo.errors import InputError, brief
+from tabzoo.system import whole_file, writing
 
 __all__ = ["append_row", "cut_back", "read_rows"]
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Appends one row."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Appends one row, or, on a full disk, nothing.
+
+    Raises:
+        WriteError: It can't be written.
+    """
+    left = (json.dumps(row) + "\n").encode()
+    with writing(path), path.open("ab", buffering=0) as file:
+        end = file.tell()
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def cut_back(path: Path, step: int) -> None:
@@ -24,9 +36,8 @@ def cut_back(path: Path, step: int) -> None:
     """
     if path.exists():
         kept = [row for row in read_rows(path) if row["step"] <= step]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as file:
+            file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
 def read_rows(path: Path) -> Sequence[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ import torch
 from torch import nn
 
 import tabzoo
+from tabzoo.errors import WriteError
 from tabzoo.folder import now, timm_config, write_folder, write_json
-from tabzoo.hub.folders import RECORD, WEIGHTS
+from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.plain import for_terminal
+from tabzoo.system import whole_file, writing
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["CHECKPOINTS", "METRICS", "RUN", "VALIDATION", "is_finished", "write_results", "write_run"]
+__all__ = ["CHECKPOINTS", "METRICS", "RECIPE", "RUN", "TEXT", "VALIDATION", "is_finished", "write_results", "write_run"]
 
 CHECKPOINTS, METRICS, VALIDATION, RUN = "checkpoints", "metrics.jsonl", "validation.jsonl", "run.json"
+RECIPE, TEXT = "recipe.yaml", "text_features.safetensors"
 
 
 def is_finished(folder: Path) -> bool:
@@ -28,24 +33,24 @@ def is_finished(folder: Path) -> bool:
 def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str, device: torch.device) -> None:
     """What is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
     # First, since it marks the folder as a run's.
-    write_json(
-        folder / RUN,
-        {
-            "command": command,
-            "data": str(Path(recipe.data).resolve()) if recipe.data else None,
-            "started": now(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-            "host": platform.platform(),
-            "versions": {
-                "python": platform.python_version(),
-                "tabzoo": tabzoo.__version__,
-                "torch": torch.__version__,
-                "timm": timm.__version__,
-            },
+    run = {
+        "command": for_terminal(command),
+        "data": for_terminal(str(Path(recipe.data).resolve())) if recipe.data else None,
+        "started": now(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "host": platform.platform(),
+        "versions": {
+            "python": platform.python_version(),
+            "tabzoo": tabzoo.__version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
         },
-    )
-    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    text.save(folder / "text_features.safetensors")
+    }
+    with whole_file(folder / RUN) as file:
+        write_json(file, run)
+    with whole_file(folder / RECIPE) as file:
+        file.write_text(recipe.to_yaml(), encoding="utf-8")
+    text.save(folder / TEXT)
 
 
 def write_results(
@@ -87,15 +92,22 @@ def write_results(
         "training": training,
         "metrics": metrics,
     }
-    write_folder(
-        folder,
-        backbone.state_dict(),
-        config,
-        name=f"{config['architecture']}.{_slug(folder)}",
-        provenance=provenance,
-        made_by=_made_by(recipe_name, text),
-        facts=_facts(provenance, recipe, text),
-    )
+    try:
+        with writing(folder / WEIGHTS):
+            write_folder(
+                folder,
+                backbone.state_dict(),
+                config,
+                name=f"{config['architecture']}.{_slug(folder)}",
+                provenance=provenance,
+                made_by=_made_by(recipe_name, text),
+                facts=_facts(provenance, recipe, text),
+            )
+    except WriteError:
+        for name in (WEIGHTS, CONFIG, CARD, RECORD):  # one of them may be half there
+            with suppress(OSError):
+                (folder / name).unlink()
+        raise
 
 
 def _made_by(recipe_name: str, text: TextFeatures) -> str:
@@ -109,7 +121,7 @@ def _made_by(recipe_name: str, text: TextFeatures) -> str:
 def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> str:
     training = provenance["training"]
     rows = "\n".join(f"| {key} | {value:.4f} |" for key, value in provenance["metrics"].items())
-    classes = ", ".join(f"{word} ({training['classes'][name]})" for name, word in text.words.items())
+    classes = ", ".join(f"{for_terminal(word)} ({training['classes'][name]})" for name, word in text.words.items())
     trained_on, epochs = training["images"] - training["held_out"], training["epochs"]
     held_out = (
         f"; {training['held_out']} more were held out and are counted with their classes"

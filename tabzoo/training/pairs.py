@@ -179,16 +179,14 @@ def synthesis_settings(recipe: Recipe) -> Any:
         raise InputError(
             f"--perlin-textures: only --synthesis perlin uses textures; got --synthesis {recipe.synthesis}"
         )
+    of_each = {name: _settings(recipe, name) for name in SETTINGS}  # all, so that no wrong value goes unseen
     if recipe.synthesis != "mix":
-        return _settings(recipe, recipe.synthesis)
-    of_each = {name: _settings(recipe, name) for name in SETTINGS}
+        return of_each[recipe.synthesis]
     return MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
 
 
 def _settings(recipe: Recipe, name: str) -> Any:
     """A method's settings: the recipe's fields that begin with its name, and its own defaults for the rest."""
-    kind = SETTINGS.get(name)
-    if kind is None:
-        return None
+    kind = SETTINGS[name]
     given = {entry.name: f"{name}_{entry.name}" for entry in dataclasses.fields(kind)}
     return kind(**{key: getattr(recipe, value) for key, value in given.items() if hasattr(recipe, value)})

@@ -4,6 +4,8 @@ TAB, Algorithm 1 of arXiv 2312.09480. Every normal image gets a synthetic anomal
 with the frozen text features of their class's normal and abnormal sentences.
 """
 
+import io
+import json
 import logging
 import os
 import shutil
@@ -22,16 +24,18 @@ from tqdm import tqdm
 from tabzoo.cli import log_to_terminal, say
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.errors import InputError, TabzooError, brief
+from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
+from tabzoo.hub.folders import RECORD
+from tabzoo.system import writing
 from tabzoo.training import figures, output
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, join_ranks
-from tabzoo.training.recipe import FILE_FIELDS, Recipe
+from tabzoo.training.recipe import FILE_FIELDS, Recipe, load_recipe
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
-from tabzoo.training.setup import build_run
-from tabzoo.training.signals import StopRequest, stop_requests
+from tabzoo.training.setup import build_run, check_settings
+from tabzoo.training.signals import StopRequest, output_may_be_unread, stop_requests
 
 __all__ = ["main", "train"]
 
@@ -81,7 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
     # What the first of several processes warns of, the others would too.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
-    arguments, ranks = list(sys.argv[1:] if argv is None else argv), Ranks()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be shown must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with output_may_be_unread():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
+    ranks = Ranks()
     try:
         command = parse(arguments)
         kind = _device(command.device)
@@ -101,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: this process can't go on, most likely because another one of the run has ended; that one's own message "
             f"says why (here: {brief(error)}). Checkpoints are whole. To go on:\n  {_resuming(arguments)}"
         )
-    except OSError as error:  # a full disk, a folder that went away: checkpoints written before it are whole
+    except OSError as error:  # a folder that went away: checkpoints written before it are whole
         _say(f"error: {error}")
     except KeyboardInterrupt:
         _say("\nStopped before the first step; nothing is lost.")
@@ -113,12 +124,19 @@ def _resuming(arguments: Sequence[str]) -> str:
     return again(arguments, "--resume", without=("--overwrite", "--resume"))
 
 
+def _with_way_on(error: WriteError | ImageError, arguments: Sequence[str]) -> TrainingError:
+    return TrainingError(
+        f"{error}. Checkpoints written before are whole. Put that right, then go on:\n  {_resuming(arguments)}"
+    )
+
+
 def _say(message: str) -> None:
     say(f"process {_rank()}: {message}" if _rank() else message)
 
 
 def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
+    given = os.environ.get("RANK", "0")
+    return int(given) if given.isdecimal() else 0
 
 
 def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, ranks: Ranks) -> int:
@@ -130,6 +148,8 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
         run_folder = RunFolder(folder, resume=command.resume, overwrite=command.overwrite, inputs=_inputs(command))
         if ranks.from_first(lambda: _is_finished(command, stack.enter_context(run_folder).folder)):
             return 0
+        begun = command.resume and (folder / output.TEXT).is_file()
+        ranks.from_first(lambda: check_settings(command.settings, device, begun=begun))
         recipe = ranks.from_first(lambda: _with_data(command.settings, folder))
         one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
         run = build_run(recipe, folder, device, command, ranks, one_class=one_class)
@@ -137,8 +157,11 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             output.write_run(folder, run.recipe, run.text, command=again(arguments), device=device)
             run_folder.begun()
             _announce(run, recipe_name, recipe.digest())
-        with stop_requests() as stop:
-            asked = train(run, stop)
+        try:
+            with stop_requests() as stop:
+                asked = train(run, stop)
+        except (WriteError, ImageError) as error:
+            raise _with_way_on(error, arguments) from error
         if ranks.is_first and asked:
             print(
                 f"\nStopped after step {run.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
@@ -148,6 +171,8 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 _finish(run, recipe_name, recipe.digest())
                 if command.settings.data is None and command.benchmark:
                     _benchmark(run)
+            except (WriteError, ImageError) as error:
+                raise _with_way_on(error, arguments) from error
             except KeyboardInterrupt:
                 _say(f"\nStopped after the last step; all steps are saved. To go on:\n  {_resuming(arguments)}")
                 return 128 + signal.SIGINT
@@ -163,8 +188,24 @@ def _inputs(command: Command) -> dict[str, str | None]:
 def _is_finished(command: Command, folder: Path) -> bool:
     if command.resume and output.is_finished(folder):
         print(f"The run in {folder} is finished; nothing to do.")
+        if changes := _changes(folder, _licensed(command.settings)):
+            print(f"It was made with other settings: {changes}. For these, type --overwrite or name another --output.")
         return True
     return False
+
+
+def _changes(folder: Path, recipe: Recipe) -> str:
+    """What a finished run was made with, and what is given now; empty where nothing differs, or nothing can be told."""
+    try:
+        if json.loads((folder / RECORD).read_bytes())["recipe"]["sha256"] == recipe.digest():
+            return ""
+        before, now = load_recipe(str(folder / output.RECIPE)).identity(), recipe.identity()
+    except (InputError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    # Files go by their content, which the folder does not tell; `auto` is another word there.
+    fields = [name for name in now if name not in (*FILE_FIELDS, "perlin_textures")]
+    fields = [name for name in fields if before.get(name) != now[name] and now[name] != "auto"]
+    return "; ".join(f"{name} {before.get(name)}, not {now[name]}" for name in fields)
 
 
 def _device(name: str) -> str:
@@ -186,9 +227,19 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
         print(f"Drawing the toy factory into {toy} ...")
         half = toy.with_suffix(".half")  # a run that is stopped here leaves no factory that looks whole
         shutil.rmtree(half, ignore_errors=True)
-        make_toy_factory(half, seed=recipe.seed).rename(toy)
-    license_of_toy = "apache-2.0" if recipe.license == Recipe.license else recipe.license  # its images are tabzoo's own
-    return recipe.replace(data=str(toy), license=license_of_toy)
+        try:
+            with writing(toy):
+                make_toy_factory(half, seed=recipe.seed).rename(toy)
+        except WriteError:
+            shutil.rmtree(half, ignore_errors=True)
+            raise
+    return _licensed(recipe).replace(data=str(toy))
+
+
+def _licensed(recipe: Recipe) -> Recipe:
+    """The recipe with the licence of the toy factory, whose images are tabzoo's own, where no data and no licence is named."""
+    own = recipe.data is None and recipe.license == Recipe.license
+    return recipe.replace(license="apache-2.0") if own else recipe
 
 
 def _announce(run: Run, recipe_name: str, recipe_digest: str) -> None:

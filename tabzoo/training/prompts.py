@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, did_you_mean
 from tabzoo.training.strict_yaml import read_yaml
 
 __all__ = ["BUILT_IN", "PromptSet", "load_prompts"]
@@ -64,7 +64,10 @@ def load_prompts(name: str) -> PromptSet:
     elif Path(name).is_file():
         text = _read_text(Path(name))
     else:
-        raise InputError(f"--prompts {name}: neither a built-in set ({', '.join(BUILT_IN)}) nor an existing YAML file")
+        hint = did_you_mean(name, BUILT_IN)
+        raise InputError(
+            f"--prompts {name}: neither a built-in set ({', '.join(BUILT_IN)}) nor an existing YAML file.{hint}"
+        )
     try:
         content = read_yaml(text)
     except ValueError as error:

@@ -5,6 +5,7 @@ GPUs and over Gloo between CPUs; everything else is a few numbers over Gloo, whi
 """
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -113,9 +114,14 @@ def join_ranks(device: str) -> Ranks:
     Raises:
         InputError: There are more processes on this machine than GPUs.
     """
-    rank, size, local = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    rank, size, local = _numbers()
     if size == 1:
         return Ranks()
+    if rank >= size or not {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
+        raise InputError(
+            f"WORLD_SIZE is {size} in the environment, without a fitting RANK, MASTER_ADDR and MASTER_PORT. Start with "
+            f"torchrun, or unset it."
+        )
     if device == "cuda":
         if local >= torch.cuda.device_count():
             raise InputError(
@@ -129,7 +135,7 @@ def join_ranks(device: str) -> Ranks:
 
 def launcher() -> list[str]:
     """The words that start a training program as this one was started: python, or torchrun."""
-    _, size, _ = (int(os.environ.get(name, default)) for name, default in _ENVIRONMENT)
+    _, size, _ = _numbers()
     if size == 1:
         return ["python"]
     here = _on_this_machine()
@@ -137,7 +143,18 @@ def launcher() -> list[str]:
     return ["torchrun", *nodes, "--nproc-per-node", str(here)]
 
 
-_ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+def _numbers() -> tuple[int, int, int]:
+    """Rank, number of processes and rank on this machine, as torchrun says them; of a single process without it."""
+    given = [
+        os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+    ]
+    if not all(re.fullmatch("[0-9]{1,9}", value) for value in given) or int(given[1]) < 1:
+        raise InputError(
+            f"RANK {given[0]}, WORLD_SIZE {given[1]}, LOCAL_RANK {given[2]} in the environment: expected numbers, as torchrun "
+            f"sets them. Start with torchrun, or unset these variables."
+        )
+    rank, size, local = map(int, given)
+    return rank, size, local
 
 
 def _on_this_machine() -> int:

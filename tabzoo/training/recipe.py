@@ -7,6 +7,7 @@ defaults below hold) but may not name an unknown one.
 import dataclasses
 import hashlib
 import json
+import re
 import reprlib
 import typing
 from dataclasses import dataclass, field
@@ -325,16 +326,34 @@ def _kind_name(kind: Any) -> str:
     return names.get(kind, "a text")
 
 
+# Least and most of each number; the most of some only tells a slip of the keyboard from a setting.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("epochs", "save_every", "log_every"), (1, 10**9)),
+    **dict.fromkeys(("resize", "crop"), (1, 16_384)),
+    **{"repeats": (1, 10_000), "batch_size": (2, 10**9), "micro_batch": (0, 10**9)},
+    **dict.fromkeys(("lr", "weight_decay"), (0, 10_000)),
+    **{"momentum": (0, 1), "warmup_epochs": (0, 10**9), "workers": (0, 4096), "nsa_num_patches": (1, 64)},
+    # torch's generator takes 64 bits of seed times step times processes.
+    "seed": (0, 2**32 - 1),
+}
+
+
 def _check_values(recipe: Recipe) -> None:
-    at_least = {
-        **dict.fromkeys(("resize", "crop", "repeats", "epochs", "save_every", "log_every", "nsa_num_patches"), 1),
-        "batch_size": 2,
-        **dict.fromkeys(("micro_batch", "lr", "momentum", "weight_decay", "warmup_epochs", "workers", "seed"), 0),
-    }
-    for name, least in at_least.items():
+    for name, (least, most) in _BOUNDS.items():
         value = getattr(recipe, name)
-        if not least <= value < float("inf"):
-            raise InputError(f"{name}: {value} given, expected at least {least}")
+        if not least <= value <= most:
+            bound = f"at most {most}" if value > most else f"at least {least}"
+            raise InputError(f"{name}: {value} given, expected {bound}")
+    for name, value in vars(recipe).items():
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(f"{name}: {value!r} given, expected a text without the character NUL")
+    for name in ("data", "cache_dir", "perlin_textures"):
+        if getattr(recipe, name) == "":  # would be the folder that one happens to be in
+            raise InputError(f"{name}: '' given, expected a folder")
+    if re.fullmatch(r"[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*", recipe.license) is None:
+        raise InputError(
+            f"license: {recipe.license!r} given, expected an SPDX identifier, such as apache-2.0, or LicenseRef-NAME"
+        )
     methods = [name for name in SYNTHESES if name != "mix"]
     for name in recipe.mix_weights:
         if name not in methods:
@@ -351,9 +370,11 @@ def _check_values(recipe: Recipe) -> None:
         )
     if not 0 <= recipe.val_share < 1:
         raise InputError(f"val_share: {recipe.val_share} given, expected a share from 0 to below 1")
-    if not 0 < recipe.temperature < float("inf"):
-        raise InputError(f"temperature: {recipe.temperature} given, expected a factor above 0")
-    if not all(value > 0 for value in recipe.std):
-        raise InputError(f"std: {recipe.std} given, expected numbers above 0")
+    if not 0 < recipe.temperature <= 10_000:
+        raise InputError(f"temperature: {recipe.temperature} given, expected a factor above 0, at most 10000")
+    if not all(0 <= value <= 1 for value in recipe.mean):
+        raise InputError(f"mean: {recipe.mean} given, expected numbers from 0 to 1: pixels are divided by 255 first")
+    if not all(0.001 <= value <= 1 for value in recipe.std):
+        raise InputError(f"std: {recipe.std} given, expected numbers above 0, from 0.001 to 1")
     if recipe.warmup_epochs > recipe.epochs:
         raise InputError(f"warmup_epochs: {recipe.warmup_epochs} given, more than epochs ({recipe.epochs})")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.data.layouts import Samples
-from tabzoo.errors import InputError, TrainingError, did_you_mean
+from tabzoo.errors import InputError, TrainingError, brief, did_you_mean
 from tabzoo.training.aligner import Aligner
 from tabzoo.training.checkpoint import save_checkpoint
 from tabzoo.training.metrics import append_row, cut_back
@@ -29,7 +30,7 @@ from tabzoo.training.sampling import epoch_samples
 from tabzoo.training.schedule import learning_rate_schedule
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["Run", "optimizer_name"]
+__all__ = ["Run", "check_optimizer"]
 
 _COLUMNS = ("loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal")
 _AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -162,7 +163,9 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         metrics = torch.zeros(4, device=self.device)
         size = len(pairs.classes)
-        parts = list(_parts(pairs, -(-size // (self.recipe.micro_batch or size))))
+        micro = self.recipe.micro_batch or size
+        # With parts of two, an odd batch has one of three: batch-norm can't work on one image.
+        parts = list(_parts(pairs, min(-(-size // micro), max(1, size // min(micro, 2)))))
         for part in parts:
             share = len(part.classes) / self.batch_size
             results = []
@@ -249,12 +252,18 @@ class Run:
         self._check_same(state, allow_recipe_change)
         try:
             self.aligner.load_state_dict(state["modules"])
-            if state["recipe"]["optimizer"] == self.recipe.optimizer:  # another one starts anew
+            if state["recipe"].get("optimizer") == self.recipe.optimizer:  # another one starts anew
                 self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {error}") from error
-        if state["scaler"]:  # of a run in float16
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # of a run in float16
+                self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = textwrap.shorten(str(error), 240)
+            if state["recipe"] != self.recipe.identity():
+                raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {why}") from error
+            raise InputError(
+                f"--resume: the checkpoint of step {state['step']} in {self.folder / CHECKPOINTS} is damaged: {why}. "
+                f"Remove it with its .json to go on from the one before it, or type --overwrite to start anew."
+            ) from error
         self.step = state["step"]
         self.scheduler = self._schedule()
         self._clock = (time.perf_counter(), self.step)
@@ -334,23 +343,32 @@ class Run:
         )
 
 
-def optimizer_name(recipe: Recipe) -> str:
-    """timm's name of a recipe's optimizer.
+def check_optimizer(recipe: Recipe, device: torch.device) -> None:
+    """Tries a recipe's optimizer on a layer of four weights.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is none of that name, or it does not work here.
     """
-    # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
-    name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
-    known = [str(known) for known in timm.optim.list_optimizers()]
+    name, known = recipe.optimizer, [str(known) for known in timm.optim.list_optimizers()]
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise InputError(f"--optimizer {recipe.optimizer}: expected sgd or one of timm's: {', '.join(known)}.{hint}")
-    return name
+        raise InputError(
+            f"--optimizer {name}: expected sgd or the name of an optimizer of timm.{did_you_mean(name, known)} "
+            f"timm.optim.list_optimizers() lists all."
+        )
+    layer = nn.Linear(2, 2, device=device)
+    try:
+        optimizer = _optimizer(recipe, layer, fused=False)
+        layer(torch.ones(2, 2, device=device)).sum().backward()
+        optimizer.step()
+    except Exception as error:  # whatever an optimizer does that needs a GPU, a package or second derivatives
+        raise InputError(
+            f"--optimizer {name}: can't be used here: {brief(error)}. sgd and adamw always can."
+        ) from error
 
 
 def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.optim.Optimizer:
-    name = optimizer_name(recipe)
+    # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
+    name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
     more: dict[str, Any] = {"fused": True} if fused and name in _FUSED else {}
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     return timm.optim.create_optimizer_v2(
@@ -364,6 +382,6 @@ def _optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> torch.opti
 
 
 def _parts(pairs: Pairs, count: int) -> Iterable[Pairs]:
-    # Of equal size, give or take one: batch-norm can't work on a last part of one image.
+    # Of equal size, give or take one.
     pieces = [tensor.tensor_split(count) for tensor in pairs]
     return (Pairs(*piece) for piece in zip(*pieces, strict=True))

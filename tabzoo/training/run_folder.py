@@ -9,7 +9,7 @@ from types import TracebackType
 from tabzoo.data.locks import hold
 from tabzoo.errors import InputError
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
-from tabzoo.training.output import CHECKPOINTS, METRICS, RUN, VALIDATION
+from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 
 __all__ = ["RunFolder"]
 
@@ -18,7 +18,7 @@ _TOY = ("toy_factory", "toy_factory.half")
 # What a run writes, and --overwrite replaces; everything else in the folder is the user's.
 _OURS = (
     *(WEIGHTS, CARD, CONFIG, RECORD, CHECKPOINTS, METRICS, VALIDATION, RUN, *_TOY),
-    *("recipe.yaml", "text_features.safetensors", "figures", "benchmark"),
+    *(RECIPE, TEXT, "figures", "benchmark"),
 )
 
 
@@ -36,7 +36,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, *, resume: bool, overwrite: bool, inputs: Mapping[str, str | None]) -> None:
         self.folder, self._resume, self._overwrite, self._inputs = folder, resume, overwrite, inputs
-        self._aside, self._begun = folder / _ASIDE, False
+        self._aside, self._begun, self._empty = folder / _ASIDE, False, False
 
     def __enter__(self) -> "RunFolder":
         """Makes, locks and checks the folder.
@@ -75,13 +75,16 @@ class RunFolder:
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _prepare(self) -> None:
+        if self._aside.is_symlink():
+            raise InputError(f"--output {self.folder}: {self._aside}: is a link. Remove it.")
         if self._aside.is_dir():  # a start that was killed
             if not (self.folder / RUN).exists():
                 self._put_back()
             shutil.rmtree(self._aside, ignore_errors=True)
         held = sorted({entry.name for entry in self.folder.iterdir()} - {_LOCK})
         shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
-        if not held:
+        self._empty = not held
+        if self._empty:
             return
         if not (self._resume or self._overwrite):
             raise InputError(
@@ -119,8 +122,10 @@ class RunFolder:
     def _leave(self) -> None:
         if self._begun:
             return
-        if self._aside.is_dir():
+        if self._aside.is_dir() and not self._aside.is_symlink():
             self._put_back()
+        for name in (RUN, RECIPE, TEXT) if self._empty else ():
+            (self.folder / name).unlink(missing_ok=True)
         for folder in self._made:
             with suppress(OSError):  # something lies in it
                 folder.rmdir()

@@ -1,32 +1,86 @@
 """What happens before the first step: find images, texts and initial weights, and put a run together."""
 
 import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tabzoo.compute import Amp, choose_amp
-from tabzoo.data.cache import open_images
+from tabzoo.data.cache import default_cache_dir, open_images
 from tabzoo.data.layouts import Samples, class_words, find_samples
 from tabzoo.errors import InputError
-from tabzoo.training.backbone import build_backbone, embedding_width
+from tabzoo.training.backbone import build_backbone, check_init, check_name, embedding_width
 from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.command import Command
 from tabzoo.training.objective import ProjectionHeads
-from tabzoo.training.output import CHECKPOINTS
+from tabzoo.training.output import CHECKPOINTS, TEXT
 from tabzoo.training.pairs import PairMaker, synthesis_settings
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.run import Run, optimizer_name
+from tabzoo.training.run import Run, check_optimizer
 from tabzoo.training.sampling import hold_out
-from tabzoo.training.text import TextFeatures, obtain_text_features
+from tabzoo.training.synthesis import SYNTHESES
+from tabzoo.training.text import obtain_text_features, text_width
 
-__all__ = ["build_run"]
+__all__ = ["build_run", "check_settings"]
+
+_LONGEST_EPOCH = 1 << 30  # samples: their order takes 8 bytes each
 
 _log = logging.getLogger(__name__)
+
+
+def check_settings(recipe: Recipe, device: torch.device, *, begun: bool) -> None:
+    """Refuses settings that can't work whatever the images are; nothing is computed, fetched or drawn for it.
+
+    Args:
+        recipe: The settings.
+        device: Where to train.
+        begun: A run that goes on has its texts and weights in its folder, and needs their sources no more.
+
+    Raises:
+        InputError: One can't work; the text names the flag.
+    """
+    settings = synthesis_settings(recipe)
+    try:
+        SYNTHESES[recipe.synthesis](torch.zeros(1, dtype=torch.long), recipe.crop, recipe.crop, settings)
+    except InputError as error:
+        raise InputError(f"--synthesis {recipe.synthesis} with --crop {recipe.crop}: {error}") from error
+    if recipe.perlin_textures is not None:
+        try:
+            find_samples(recipe.perlin_textures)
+        except InputError as error:
+            raise InputError(f"--perlin-textures {recipe.perlin_textures}: {error}") from error
+    check_optimizer(recipe, device)
+    check_name(recipe.backbone)
+    if not begun:
+        check_init(recipe.init)
+        load_prompts(recipe.prompts)
+        text_width(recipe.text_model, recipe.text_pretrained)
+    if recipe.cache != "off":
+        _check_cache(Path(recipe.cache_dir) if recipe.cache_dir is not None else default_cache_dir())
+
+
+def _check_cache(folder: Path) -> None:
+    made = [folder for folder in (folder, *folder.parents) if not folder.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        for new in made:
+            with suppress(OSError):
+                new.rmdir()
+        raise InputError(
+            f"--cache-dir {folder}: can't be written into: {error.strerror}. Name another folder, or type --cache off."
+        ) from error
 
 
 def build_run(
@@ -42,9 +96,13 @@ def build_run(
         ranks: The processes that train together. The first one fetches texts and weights, for all.
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
-    synthesis_settings(recipe)
-    optimizer_name(recipe)
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
+    _check_names(samples.classes)
+    if len(samples) * recipe.repeats > _LONGEST_EPOCH:
+        raise InputError(
+            f"--repeats {recipe.repeats}: with {len(samples):,} images, an epoch would be longer than {_LONGEST_EPOCH:,}. "
+            f"Type a smaller number, and more --epochs."
+        )
     if len(samples.classes) == 1 and recipe.objective == "tab":
         raise InputError(
             f"{recipe.data} holds one class, {samples.classes[0]}, and the objective 'tab' sets classes apart from each "
@@ -54,22 +112,28 @@ def build_run(
     state = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
     recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, state)))
     # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
-    stored = folder / "text_features.safetensors"
+    stored = folder / TEXT
     kept = state is not None and stored.is_file() and not command.allow_recipe_change
+    text_pretrained = str(stored) if kept else recipe.text_pretrained
+    # The other processes are given the first one's weights.
+    init = recipe.init if state is None and ranks.is_first else "random"
+    backbone = build_backbone(recipe.backbone, init=init, seed=recipe.seed)
+    _check_micro_batch(recipe, backbone)
+    heads = _heads(
+        recipe,
+        embedding_width(backbone, recipe.crop),
+        ranks.from_first(lambda: text_width(recipe.text_model, text_pretrained)),
+    )
     text = ranks.from_first(
         lambda: obtain_text_features(
             words,
             text_model=recipe.text_model,
-            text_pretrained=str(stored) if kept else recipe.text_pretrained,
+            text_pretrained=text_pretrained,
             prompts=load_prompts(recipe.prompts),
             device=device,
             seed=recipe.seed,
         )
     )
-    # The other processes are given the first one's weights.
-    init = recipe.init if state is None and ranks.is_first else "random"
-    backbone = build_backbone(recipe.backbone, init=init, seed=recipe.seed)
-    heads = _heads(recipe, embedding_width(backbone, recipe.crop), text)
     images = open_images(
         samples,
         size=recipe.resize,
@@ -106,7 +170,8 @@ def build_run(
 def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) -> Amp:
     """The mixed precision to train with; where `auto` was started on another kind of machine, that of the checkpoint."""
     choice = choose_amp(amp, device)
-    if amp == "auto" and state is not None and (begun := state["recipe"]["amp"]) != choice.amp:
+    begun = state["recipe"].get("amp", choice.amp) if state else choice.amp
+    if amp == "auto" and begun != choice.amp:
         _log.warning(
             "%s This run began with amp %s, on another kind of device, and keeps it. For %s here, type --overwrite.",
             *(choice.reason, begun, choice.amp),
@@ -118,16 +183,30 @@ def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) 
     return choice.amp
 
 
-def _heads(recipe: Recipe, width: int, text: TextFeatures) -> ProjectionHeads:
-    text_width = text.normal.shape[1]
-    if recipe.projection == "none" and width != text_width:
+def _check_names(classes: Sequence[str]) -> None:
+    for name in classes:
+        if os.fsencode(name) != name.encode(errors="replace"):  # files and model cards are UTF-8
+            raise InputError(f"the name of the class {name!r} is not UTF-8. Rename its folder.")
+
+
+def _check_micro_batch(recipe: Recipe, backbone: nn.Module) -> None:
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
+    if recipe.micro_batch == 1 and normalised and recipe.batch_norm != "frozen":
         raise InputError(
-            f"the embedding of {recipe.backbone} is {width} wide and the text features are {text_width} wide, so they can't "
+            f"--micro-batch 1: batch-norm, which {recipe.backbone} has, needs two images at a time at least. Type "
+            f"--micro-batch 2 or more, or --batch-norm frozen."
+        )
+
+
+def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
+    if recipe.projection == "none" and width != width_of_texts:
+        raise InputError(
+            f"the embedding of {recipe.backbone} is {width} wide and the texts' are {width_of_texts} wide, so they can't "
             f"be compared without a projection. Type --projection linear (it is thrown away at the end)."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return ProjectionHeads(recipe.projection, width, text_width)
+        return ProjectionHeads(recipe.projection, width, width_of_texts)
 
 
 def _still_whole(samples: Samples, words: dict[str, str]) -> Samples:

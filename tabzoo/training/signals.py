@@ -1,14 +1,21 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step, so that what is saved is a whole step."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step, so that what is saved is a whole step.
+
+And readers of the output that go away, which ends no run.
+"""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from types import FrameType
+from typing import IO, Any, cast
 
-__all__ = ["StopRequest", "stop_requests"]
+from tabzoo.system import hang_up, stop_signals
+
+__all__ = ["StopRequest", "output_may_be_unread", "stop_requests"]
 
 
 @dataclass
@@ -33,17 +40,16 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python delivers signals to the main thread alone
         return
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # Windows has no SIGHUP
-    before = {int(number): signal.getsignal(number) for number in numbers if number}
+    before = {number: signal.getsignal(number) for number in stop_signals()}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def note(number: int, _: FrameType | None) -> None:
         request.signal = number
         signal.signal(number, before[number])
-        if number == getattr(signal, "SIGHUP", None):
+        if number == hang_up():
             for descriptor in terminals:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+                _to_nowhere(descriptor)
 
     for number in before:
         signal.signal(number, note)
@@ -52,3 +58,38 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def output_may_be_unread() -> Iterator[None]:
+    """Within it, what is printed once nobody reads on, as with `| head`, goes nowhere and is no error."""
+    streams = [cast(IO[str], _Unread(stream)) for stream in (sys.stdout, sys.stderr)]
+    with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        yield
+
+
+class _Unread:
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            _to_nowhere(self._stream.fileno())
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _to_nowhere(self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -9,7 +9,7 @@ Source: supplement of arXiv 2312.09480, sections 1.3 and 2; the normalisation be
 import hashlib
 import json
 import logging
-import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,9 +27,10 @@ import tabzoo
 from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
+from tabzoo.system import whole_file
 from tabzoo.training.prompts import PromptSet
 
-__all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features"]
+__all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features", "text_width"]
 
 UNTRAINED = "untrained"
 """The one value of `text_pretrained` that asks for random text weights."""
@@ -61,7 +62,11 @@ class TextFeatures:
     prompts_sha256: str
 
     def save(self, path: Path) -> None:
-        """Writes tensors `normal` and `abnormal` with the provenance in the metadata, as safetensors."""
+        """Writes tensors `normal` and `abnormal` with the provenance in the metadata, as safetensors.
+
+        Raises:
+            WriteError: It can't be written; what was there before still is.
+        """
         provenance = {
             "words": self.words,
             "text_model": self.text_model,
@@ -72,7 +77,8 @@ class TextFeatures:
         # One entry: safetensors writes several in any order, and equal features should make equal files.
         metadata = {"tabzoo": json.dumps(provenance, ensure_ascii=False)}
         tensors = {"normal": self.normal.cpu().contiguous(), "abnormal": self.abnormal.cpu().contiguous()}
-        save_file(tensors, str(path), metadata=metadata)
+        with whole_file(path) as file:
+            save_file(tensors, str(file), metadata=metadata)
 
 
 def obtain_text_features(
@@ -121,6 +127,19 @@ def obtain_text_features(
     return features
 
 
+def text_width(text_model: str, text_pretrained: str) -> int:
+    """Length D of the text features that a model and its weights, or a file of features, would give; no tower is loaded.
+
+    Raises:
+        InputError: Unknown model or tag, or a file that is missing or damaged.
+    """
+    path = Path(text_pretrained)
+    if path.suffix == ".safetensors" and (features := load_text_features(path)) is not None:
+        return features.normal.shape[1]
+    _check_names(text_model, text_pretrained)
+    return int(_open_clip().get_model_config(text_model)["embed_dim"])
+
+
 def _encode_classes(
     words: Mapping[str, str], text_model: str, text_pretrained: str, prompts: PromptSet, device: torch.device, seed: int
 ) -> TextFeatures:
@@ -145,12 +164,10 @@ def _cache_file(text_model: str, tag: str, words: Mapping[str, str], prompts: Pr
 
 
 def _keep(features: TextFeatures, path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        features.save(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:  # no room, no permission: the run itself needs no cache
+        features.save(path)
+    except OSError as error:  # no room, no permission: the run itself needs no cache
         _log.warning("the text features can't be kept in %s: %s", path.parent, brief(error))
 
 
@@ -169,13 +186,17 @@ def load_text_features(path: Path) -> TextFeatures | None:
             normal, abnormal = file.get_tensor("normal"), file.get_tensor("abnormal")
             provenance = json.loads((file.metadata() or {})["tabzoo"])
         kept = {key: provenance[key] for key in ("words", "text_model", "text_pretrained", "prompts_sha256")}
+        words, *names = kept.values()
+        if not isinstance(words, dict) or not all(isinstance(text, str) for text in (*words.values(), *names)):
+            raise InputError(f"--text-pretrained {path}: its metadata is not what tabzoo writes: {reprlib.repr(kept)}")
         features = TextFeatures(normal=normal, abnormal=abnormal, **kept)
     except (SafetensorError, OSError) as error:
         raise InputError(f"--text-pretrained {path}: not a whole safetensors file ({brief(error)})") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"--text-pretrained {path}: its metadata lacks {error}; was it written by tabzoo?") from error
-    shape = (len(features.words), normal.shape[-1])
-    if normal.shape != shape or abnormal.shape != shape or not (normal.isfinite().all() and abnormal.isfinite().all()):
+    shape = (len(features.words), *normal.shape[-1:])
+    tensors = (normal, abnormal)
+    if not all(each.shape == shape and each.is_floating_point() and each.isfinite().all() for each in tensors):
         raise InputError(
             f"--text-pretrained {path}: expected finite tensors [C, D] for {len(features.words)} classes; "
             f"got normal {list(normal.shape)}, abnormal {list(abnormal.shape)}"
@@ -257,22 +278,27 @@ def _open_clip() -> Any:
     return open_clip
 
 
-def _load_tower(text_model: str, text_pretrained: str, seed: int) -> nn.Module:
+def _check_names(text_model: str, text_pretrained: str) -> None:
     open_clip = _open_clip()
     if text_model not in open_clip.list_models():
         raise InputError(
-            f"--text-model {text_model}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())}"
+            f"--text-model {text_model!r}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())}"
         )
+    tags = [tag for model, tag in open_clip.list_pretrained() if model == text_model]
+    if text_pretrained not in (UNTRAINED, *tags) and not Path(text_pretrained).is_file():
+        raise InputError(
+            f"--text-pretrained {text_pretrained}: neither a file nor weights of {text_model}, which are "
+            f"{', '.join(tags) or 'none'}.{did_you_mean(text_pretrained, (*tags, UNTRAINED))}"
+        )
+
+
+def _load_tower(text_model: str, text_pretrained: str, seed: int) -> nn.Module:
+    _check_names(text_model, text_pretrained)
+    open_clip = _open_clip()
     if text_pretrained == UNTRAINED:
         return _create(open_clip, text_model, None, seed)
     if Path(text_pretrained).is_file():
         return _load_checkpoint(open_clip, text_model, text_pretrained)
-    tags = [tag for model, tag in open_clip.list_pretrained() if model == text_model]
-    if text_pretrained not in tags:
-        raise InputError(
-            f"--text-pretrained {text_pretrained}: neither a file nor weights of {text_model}, which are "
-            f"{', '.join(tags) or 'none'}.{did_you_mean(text_pretrained, tags)}"
-        )
     return _fetch(open_clip, text_model, text_pretrained)
 
 

@@ -554,7 +554,7 @@ def test_two_builders_at_once(locking: bool, data: Path, folder: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "read_image", slow)
         if not locking:
-            patch.setattr(locks, "_flock", no_locks)
+            patch.setattr(locks, "lock_file", no_locks)
         children = [in_child(lambda: check(opened(samples, folder))) for _ in range(3)]
         for child in children:
             child.join()

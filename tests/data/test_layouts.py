@@ -953,7 +953,7 @@ def test_overrides_win():
 def test_override_of_a_class_that_is_not_there():
     with pytest.raises(
         InputError,
-        match=r"class_names: no class 'botle'; there are 2 classes \(bottle, cable\)\. Did you mean 'bottle'\?",
+        match=r"--class-names: no class 'botle'; there are 2 classes \(bottle, cable\)\. Did you mean 'bottle'\?",
     ):
         class_words(["bottle", "cable"], {"botle": "flask"}, "mvtec")
     with pytest.raises(InputError, match="no words for class 'bottle'"):

@@ -18,22 +18,17 @@ WORDS = ["metal nut", "cable"]
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Figure]]:
-    """The last figure that was written, and whether its file is a picture."""
-    written: list[tuple[Figure, Path]] = []
+    """The last figure that was written, whose file is a picture."""
+    written: list[Figure] = []
     original = Figure.savefig
 
     def savefig(self: Figure, path: Path, **options: Any) -> None:
-        written.append((self, path))
+        written.append(self)
         original(self, path, **options)
+        assert Image.open(path).format == "PNG"
 
     monkeypatch.setattr(Figure, "savefig", savefig)
-
-    def last() -> Figure:
-        figure, path = written[-1]
-        assert Image.open(path).format == "PNG"
-        return figure
-
-    yield last
+    yield lambda: written[-1]
     assert len(written) == 1
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tabzoo import system
 from tabzoo.data import locks
 from tabzoo.training import pretrain
 from tabzoo.training.run import Run
@@ -137,7 +138,7 @@ def test_the_lock_is_gone_when_the_run_is(finished: Path) -> None:
 
 
 def test_without_locks_runs_start(small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "fcntl", None)  # as on Windows
+    monkeypatch.setattr(system, "fcntl", None)  # on a platform with no locks of any kind
     assert pretrain.main(small("--epochs", "1")) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert not (tmp_path / "out" / ".lock").exists()
@@ -154,7 +155,21 @@ def test_a_planted_link_does_not_empty_its_target(
     (tmp_path / ".entry.lock").symlink_to(precious)
     with locks.lock(tmp_path / "entry") as locked:
         assert not locked
+    (tmp_path / ".entry.tmp").mkdir()
+    locks.remove_remains(tmp_path)
+    assert (tmp_path / ".entry.tmp").is_dir()  # nobody's remains, as far as a link can tell
     assert precious.read_text() == "precious"
+
+
+def test_a_link_in_place_of_the_old_run_is_not_followed(
+    small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "recipe.yaml").write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".replaced").symlink_to(tmp_path / "elsewhere")
+    assert f"{tmp_path / 'out' / '.replaced'}: is a link. Remove it." in refused(small("--resume"), capsys)
+    assert (tmp_path / "elsewhere" / "recipe.yaml").read_text() == "precious"
 
 
 @pytest.mark.parametrize("new_has_begun", [False, True])

@@ -1,6 +1,7 @@
 """Text features: from an open_clip tower, from files, and refused."""
 
 import inspect
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.training import text
@@ -21,6 +23,7 @@ FEW = PromptSet(
     normal=("good {c}",), abnormal=("bad {c}", "{c} with hole"), templates=("a photo of a {s}.", "the {s} again.")
 )
 WORDS = {"metal_nut": "metal nut", "cable": "cable"}
+WHOLE = {"words": {"a": "a"}, "text_model": "m", "text_pretrained": "p", "prompts_sha256": "s"}
 
 
 def obtain(words: dict[str, str] | None = None, **changes: object) -> TextFeatures:
@@ -76,6 +79,21 @@ def test_file_round_trip_takes_our_classes_in_our_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "metadata",
+    [
+        *({"tabzoo": text} for text in ("[" * 100_000, "[1]", "3", "{", "{}", "null")),
+        *({"tabzoo": json.dumps(WHOLE | {key: value})} for key in WHOLE for value in (3, None, ["a"], {"a": 1})),
+        {},
+    ],
+)
+def test_a_file_with_other_metadata(tmp_path: Path, metadata: dict[str, str]) -> None:
+    tensors = {name: torch.ones(1, 8) for name in ("normal", "abnormal")}
+    save_file(tensors, tmp_path / "f.safetensors", metadata=metadata)
+    with pytest.raises(InputError, match="--text-pretrained .*f.safetensors: its metadata"):
+        load_text_features(tmp_path / "f.safetensors")
+
+
+@pytest.mark.parametrize(
     ("words", "changes", "reason"),
     [
         ({"metal_nut": "metal nut", "zip": "zip"}, {}, "no features for zip; it holds metal_nut, cable"),
@@ -113,7 +131,7 @@ def test_broken_files(tmp_path: Path, make_text_file: Callable[..., Path]) -> No
             load_text_features(path)
     with pytest.raises(InputError, match="no such file"):
         load_text_features(tmp_path / "none.safetensors")
-    for tensor in (torch.full((2, 512), torch.nan), torch.ones(3, 512)):
+    for tensor in (torch.full((2, 512), torch.nan), torch.ones(3, 512), torch.tensor(1.0), torch.ones(2, 512).long()):
         with pytest.raises(InputError, match="expected finite tensors"):
             load_text_features(make_text_file("a", "b", normal=tensor))
 

@@ -1,0 +1,179 @@
+"""What differs between operating systems, in one place, and files that are whole or not there.
+
+A call that only POSIX has is made here alone, and each function says what it does where that call is missing.
+"""
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from safetensors import SafetensorError
+
+from tabzoo.errors import WriteError, brief
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+try:
+    import msvcrt
+except ImportError:  # not Windows
+    msvcrt = None  # type: ignore[assignment]
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = [
+    "NON_BLOCKING",
+    "ProcessUse",
+    "hang_up",
+    "lock_file",
+    "num_cores",
+    "open_no_link",
+    "process_use",
+    "stop_signals",
+    "whole_file",
+    "writing",
+]
+
+NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
+"""For `os.open`: not to wait at a pipe. Windows has no such files in folders."""
+
+# Far behind what a lock file holds: on Windows, others can't read what is locked.
+_LOCKED_BYTE = 1 << 30
+
+
+def lock_file(file: IO[str], *, wait: bool = False) -> None:
+    """Locks a file that was just opened, until it is closed or this process dies.
+
+    Args:
+        file: A lock file, open for reading and writing.
+        wait: Wait for another process that holds it.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        OSError: There are no locks, on this file system or, as ENOLCK, on this platform.
+    """
+    if fcntl is not None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    elif msvcrt is not None:
+        while not _locked_byte(file.fileno()):
+            if not wait:
+                raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+            time.sleep(0.1)
+    else:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def _locked_byte(descriptor: int) -> bool:
+    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    return True
+
+
+def open_no_link(path: Path, *, create: bool) -> IO[str]:
+    """Opens a file for reading and writing, its content kept; not through a link, which might name any file.
+
+    Raises:
+        OSError: It is a link, is not there, or can't be opened.
+    """
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | (os.O_CREAT if create else 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+")
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use; where the system does not tell, those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ProcessUse(NamedTuple):
+    """What this process has used since its start.
+
+    Attributes:
+        interruptions: How often a core was taken away from one of its threads.
+        seconds: CPU time.
+        peak_memory: Bytes.
+    """
+
+    interruptions: int
+    seconds: float
+    peak_memory: int
+
+
+def process_use() -> ProcessUse | None:
+    """What this process has used; None where the system does not tell."""
+    if resource is None:
+        return None
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return ProcessUse(used.ru_nivcsw, used.ru_utime + used.ru_stime, unit * used.ru_maxrss)
+
+
+def stop_signals() -> list[int]:
+    """The signals that ask a process to stop, as far as the system has them."""
+    return [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def hang_up() -> int | None:
+    """The signal after which the terminal is gone, if the system has one."""
+    return getattr(signal, "SIGHUP", None)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within it, what keeps a file from being written, such as a full disk, becomes an error that names the file.
+
+    Raises:
+        WriteError: It can't be written.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise WriteError(f"{path}: can't be written: {getattr(error, 'strerror', None) or brief(error)}") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a file to write, which takes the name `path` once it is whole and on the disk; else all is as it was before.
+
+    Raises:
+        WriteError: It can't be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path):
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _flush_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """A new name is on the disk only once its folder is. Windows opens no folders."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
