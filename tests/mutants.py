@@ -575,10 +575,10 @@ MUTANTS = [
         tests="tests/data/test_layouts.py::test_masks_of_a_manifest_follow_their_images",
     ),
     Mutant(
-        name="cache_key_without_modification_times",
+        name="cache_key_without_inodes_and_change_times",
         file="tabzoo/data/files.py",
         old="        digest.update(np.ascontiguousarray(self.stats).tobytes())\n",
-        new="        digest.update(np.ascontiguousarray(self.stats[:, :1]).tobytes())\n",
+        new="        digest.update(np.ascontiguousarray(self.stats[:, :2]).tobytes())\n",
         tests="tests/data/test_cache_key.py",
     ),
     Mutant(
@@ -593,7 +593,7 @@ MUTANTS = [
         file="tabzoo/data/entries.py",
         old=" & (entry.stats[old] == files.stats[new]).all(1)",
         new="",
-        tests="tests/data/test_cache.py::test_a_changed_file_alone_is_decoded_again",
+        tests="tests/data/test_cache.py::test_files_that_change_places_are_decoded_again",
     ),
     Mutant(
         name="rows_of_unreadable_files_are_copied",

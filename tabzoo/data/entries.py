@@ -4,7 +4,7 @@ An entry is a folder:
 
     NAME-SIZE-FINGERPRINT/
       pixels.npy    [N, S, S, 3] images or [N, S, S] masks, a row for every file, zeros where a file can't be read
-      paths.npy, stats.npy (size in bytes and modification time in ns), readable.npy
+      paths.npy, stats.npy (size in bytes, modification and change time in ns, inode), readable.npy
       index.json    how the files were decoded, and the unreadable ones with their reasons
 
 An entry never changes: other files are another entry, which copies the rows that an earlier one has.
@@ -103,7 +103,7 @@ def _load(folder: Path, files: Files) -> Entry | None:
         index = json.loads((folder / "index.json").read_bytes())
         arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("paths", "stats", "readable", "pixels")]
         count = len(arrays[0])
-        shapes = [(count,), (count, 2), (count,), (count, *files.target.row_shape)]
+        shapes = [(count,), (count, 4), (count,), (count, *files.target.row_shape)]
         if index["settings"] == files.settings and [array.shape for array in arrays] == shapes:
             return Entry(index["unreadable"], *arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:

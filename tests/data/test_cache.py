@@ -184,7 +184,9 @@ def test_index(data: Path, folder: Path):
     assert masks.name.startswith("my_data-masks-16-")
     assert np.array_equal(np.load(images / "paths.npy"), samples.paths)
     status = [samples.path(i).stat() for i in range(15)]
-    assert np.load(images / "stats.npy").tolist() == [[one.st_size, one.st_mtime_ns] for one in status]
+    assert np.load(images / "stats.npy").tolist() == [
+        [one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for one in status
+    ]
     index = json.loads((images / "index.json").read_text())
     assert index["unreadable"] == {}
     assert index["settings"]["resize"] == "lanczos"
@@ -247,6 +249,36 @@ def test_a_changed_file_alone_is_decoded_again(data: Path, folder: Path, decoded
     check(opened(samples, folder))
     assert decoded == [str(samples.path(3))]
     assert len(published(folder)) == 2
+
+
+def swap(one: Path, other: Path) -> None:
+    """Lets two files or folders change places."""
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_files_that_change_places_are_decoded_again(
+    folders: bool, data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Also with equal sizes and dates, as archives leave them; those of a folder that moves keep all but their place."""
+    samples = find_samples(data)
+    paths = [samples.path(i) for i in range(len(samples))]
+    for path in paths:
+        size = max(other.stat().st_size for other in paths)
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        os.utime(path, ns=(0, 10**18))
+    before = opened(samples, folder).batch(np.arange(len(samples)))
+    check(opened(samples, folder))
+    decoded.clear()
+    first, second = data / "bolt/test/good", data / "nut/test/good"
+    swap(*(first, second) if folders else (first / "0.png", first / "1.png"))
+    images = opened(find_samples(data), folder)
+    check(images)
+    assert not torch.equal(images.batch(np.arange(len(samples))), before)
+    assert len(decoded) == (4 if folders else 2)
 
 
 def test_more_files_and_fewer_files_share_rows(data: Path, folder: Path, decoded: list[str]):
@@ -352,16 +384,18 @@ def test_a_missing_file_and_its_return(data: Path, folder: Path):
     assert len(opened(samples, folder)) == 15
 
 
-def test_a_file_that_is_repaired_without_a_new_date(data: Path, folder: Path):
-    """Permissions or a network disk may come back; size and mtime then stay, and so does the fingerprint."""
+def test_a_file_that_is_repaired_without_a_new_date(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A network disk may come back; nothing of the file then changes, and so the fingerprint stays."""
     samples = find_samples(data)
-    content = samples.path(1).read_bytes()
-    date = samples.path(1).stat().st_mtime_ns
-    samples.path(1).write_bytes(bytes(len(content)))
-    os.utime(samples.path(1), ns=(date, date))
-    assert len(opened(samples, folder)) == 14
-    samples.path(1).write_bytes(content)
-    os.utime(samples.path(1), ns=(date, date))
+
+    def broken(path: str, **how: Any) -> np.ndarray:
+        if path == str(samples.path(1)):
+            raise ImageError(path, "Input/output error")
+        return read_image(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "read_image", broken)
+        assert len(opened(samples, folder)) == 14
     images = opened(samples, folder)
     assert len(images) == 15
     check(images)
@@ -749,7 +783,7 @@ def test_many_images_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monk
     samples = Samples(
         tmp_path, "mvtec", ("class",), paths, zeros, zeros.astype(np.uint8), zeros, ("good",), np.zeros(count, "S1")
     )
-    monkeypatch.setattr(files_module, "_stats", lambda root, paths: np.ones((len(paths), 2), np.int64))
+    monkeypatch.setattr(files_module, "_stats", lambda root, paths: np.ones((len(paths), 4), np.int64))
     listed = files_of(samples, 1)
     entry = tmp_path / "cache" / listed.folder_name
     entry.mkdir(parents=True)
