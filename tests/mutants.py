@@ -589,18 +589,25 @@ MUTANTS = [
         tests="tests/data/test_cache_key.py",
     ),
     Mutant(
+        name="images_of_other_contents_are_gone_on_with",
+        file="tabzoo/training/run.py",
+        old='if state.get("contents", contents) != contents:',
+        new="if False:",
+        tests="tests/training/test_pretrain.py::test_resume_on_other_images_under_the_same_names_is_refused",
+    ),
+    Mutant(
+        name="processes_may_see_other_images",
+        file="tabzoo/training/ranks.py",
+        old="if of_one[what] != of_first:",
+        new="if False:",
+        tests="tests/training/test_ranks.py::test_processes_that_see_other_images_stop_before_the_first_step",
+    ),
+    Mutant(
         name="stale_rows_are_copied",
         file="tabzoo/data/entries.py",
         old=" & (entry.stats[old] == files.stats[new]).all(1)",
         new="",
         tests="tests/data/test_cache.py::test_files_that_change_places_are_decoded_again",
-    ),
-    Mutant(
-        name="rows_of_unreadable_files_are_copied",
-        file="tabzoo/data/entries.py",
-        old="same = entry.readable[old] & ~done[new]",
-        new="same = ~done[new]",
-        tests="tests/data/test_cache.py::test_rows_of_unreadable_files_are_not_shared",
     ),
     Mutant(
         name="cache_entry_is_named_before_it_is_on_the_disk",
@@ -610,11 +617,11 @@ MUTANTS = [
         tests="tests/data/test_cache.py::test_what_gets_a_name_is_on_the_disk",
     ),
     Mutant(
-        name="readable_rows_are_written_in_place",
+        name="hashes_of_done_rows_are_written_in_place",
         file="tabzoo/data/entries.py",
-        old='    np.save(folder / "readable.new.npy", readable)\n    _flush(folder / "readable.new.npy")\n'
-        '    os.replace(folder / "readable.new.npy", folder / "readable.npy")\n',
-        new='    np.save(folder / "readable.npy", readable)\n    _flush(folder / "readable.npy")\n',
+        old='    np.save(folder / "hashes.new.npy", hashes)\n    _flush(folder / "hashes.new.npy")\n'
+        '    os.replace(folder / "hashes.new.npy", folder / "hashes.npy")\n',
+        new='    np.save(folder / "hashes.npy", hashes)\n    _flush(folder / "hashes.npy")\n',
         tests="tests/data/test_cache.py::test_what_gets_a_name_is_on_the_disk",
     ),
     Mutant(

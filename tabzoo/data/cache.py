@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.data.decoding import Kind
+from tabzoo.data.decoding import Hashes, Kind
 from tabzoo.data.entries import Entry, open_entry
 from tabzoo.data.files import Files
 from tabzoo.data.images import Resampling
@@ -34,11 +34,14 @@ class Images:
 
     Attributes:
         samples: What was asked for, without unreadable files.
+        hashes: Of the samples' files, [N].
         unreadable: Path, as text, to reason.
     """
 
-    def __init__(self, samples: Samples, unreadable: dict[str, str], images: Source, masks: "_Masks | None") -> None:
-        self.samples = samples
+    def __init__(
+        self, samples: Samples, hashes: Hashes, unreadable: dict[str, str], images: Source, masks: "_Masks | None"
+    ) -> None:
+        self.samples, self.hashes = samples, hashes
         self.unreadable = unreadable
         self._images = images
         self._masks = masks
@@ -111,7 +114,7 @@ def open_images(
         size: Side of the square that each image is squashed to.
         mode: Where decoded images are kept: `disk`, a memory map; `ram`, the same read into memory; `device`, into the
             device's memory; `off`, nowhere: each batch is decoded anew. All files are decoded once now even so, to know
-            which can't be read, unless an entry in the cache tells.
+            their contents and which can't be read, unless an entry in the cache tells.
         cache_dir: Folder of the cache entries, by default `default_cache_dir()`.
         workers: Number of processes, with `off` of threads, by default one for each core; 0 and 1 decode in this process.
         device: Where batches go.
@@ -141,11 +144,11 @@ def open_images(
     lost = set(samples.class_ids.tolist()) - set(kept.class_ids.tolist())
     if lost:
         logger.warning("no readable image is left of: %s", ", ".join(samples.classes[i] for i in sorted(lost)))
-    source = opening.source(entry, files)
+    source, hashes = opening.source(entry, files), entry.hashes[entry.readable]
     if not masks:
-        return Images(kept, entry.reasons, source, None)
+        return Images(kept, hashes, entry.reasons, source, None)
     kept, opened = opening.masks(kept)
-    return Images(kept, entry.reasons, source, opened)
+    return Images(kept, hashes, entry.reasons, source, opened)
 
 
 class _Masks(NamedTuple):

@@ -23,9 +23,9 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tabzoo.errors import ImageError, InputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Resampling", "read_image", "read_mask"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Feed", "Resampling", "read_image", "read_mask"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -43,6 +43,9 @@ MAX_PIXELS = 178_956_970
 Resampling = Literal["lanczos", "bilinear"]
 """How images are made smaller, both antialiased as Pillow does it."""
 
+Feed: TypeAlias = Callable[[bytes], object] | None
+
+_PART = 1 << 20  # bytes
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _ACCEPTED = "PNG, JPEG, BMP, TIFF or WebP"
 
@@ -65,7 +68,11 @@ _SIGNATURES = (
 
 
 def read_image(
-    path: str | os.PathLike[str], *, size: int | None = None, resampling: Resampling = "lanczos"
+    path: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    resampling: Resampling = "lanczos",
+    feed: Feed = None,
 ) -> NDArray[np.uint8]:
     """Reads a file as RGB.
 
@@ -73,6 +80,7 @@ def read_image(
         path: The image file.
         size: Side of the square to which the image is resized; the aspect ratio is not kept. None keeps its size.
         resampling: How it is resized.
+        feed: Is given the file's bytes in parts, the same that the pixels are made of; for a hash of them.
 
     Returns:
         The image, [H, W, 3].
@@ -82,7 +90,7 @@ def read_image(
             names file and reason.
     """
     _check_size(size)
-    with _opened(path) as decoded:
+    with _opened(path, feed) as decoded:
         plain = _to_8_bit(decoded)
         # A grey image is resized as one channel: the same values as three equal channels, in a third of the time.
         if size is not None and plain.size != (size, size):
@@ -91,7 +99,7 @@ def read_image(
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArray[np.uint8]:
+def read_mask(path: str | os.PathLike[str], *, size: int | None = None, feed: Feed = None) -> NDArray[np.uint8]:
     """Reads a defect mask: 1 where any channel is not zero.
 
     The level does not matter: masks hold 1, 255 or class ids. Fully transparent pixels count as background. In a file with
@@ -101,6 +109,7 @@ def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArr
     Args:
         path: The mask file.
         size: Side of the square to which the mask is resized, to the nearest pixel. None keeps its size.
+        feed: As for `read_image`.
 
     Returns:
         0 (normal) and 1 (defect), [H, W].
@@ -109,7 +118,7 @@ def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArr
         ImageError: As for `read_image`.
     """
     _check_size(size)
-    with _opened(path) as decoded:
+    with _opened(path, feed) as decoded:
         mask = Image.fromarray(_foreground(decoded))
         if size is not None and mask.size != (size, size):
             mask = mask.resize((size, size), Image.Resampling.NEAREST)
@@ -129,14 +138,14 @@ class _Decoded(NamedTuple):
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
+def _opened(path: str | os.PathLike[str], feed: Feed) -> Iterator[_Decoded]:
     """A loaded image. Whatever goes wrong, in the caller's block too, becomes an `ImageError`."""
     shown = _printable(path)
     problem = _problem(path)
     if problem is not None:
         raise ImageError(shown, problem)
     try:
-        with _steady_pillow(), Image.open(path, formats=_FORMATS) as image:
+        with _steady_pillow(), open(path, "rb") as file, Image.open(_fed(file, feed), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(shown, _too_large(f"{width}x{height} pixels"))
@@ -155,6 +164,14 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
     except Exception as error:
         # On broken files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError and more.
         raise ImageError(shown, f"can't be decoded: {_reason(error)}") from error
+
+
+def _fed(file: BinaryIO, feed: Feed) -> BinaryIO:
+    """The file at its start, after all of it was read; it stays open, so that no other can come between under its name."""
+    while feed is not None and (part := file.read(_PART)):
+        feed(part)
+    file.seek(0)
+    return file
 
 
 def _is_lossy(image: Image.Image, path: str | os.PathLike[str]) -> bool:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -213,6 +214,59 @@ def test_resume_with_another_recipe_or_other_images_is_refused(
     finally:
         extra.unlink()
     assert "started with other images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cache", ["ram", "off"])
+def test_resume_on_other_images_under_the_same_names_is_refused(
+    cache: str,
+    small: Arguments,
+    tmp_path: Path,
+    toy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = Path(shutil.copytree(toy, tmp_path / "data"))
+    arguments = small("--data", str(data), "--cache", cache)
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(arguments)
+    good = data / "capsule" / "train" / "good"
+    (good / "000.png").rename(good / "aside")
+    (good / "001.png").rename(good / "000.png")
+    (good / "aside").rename(good / "001.png")
+    message = refused([*arguments, "--resume"], capsys)
+    assert f"the run in {tmp_path / 'out'} was started with images of the same names but other contents" in message
+    assert "type --overwrite to start anew" in message
+    copied = Path(shutil.copytree(toy, tmp_path / "copied"))  # the same contents elsewhere are the same images
+    assert pretrain.main([*arguments, "--data", str(copied), "--resume"]) == 0
+
+
+def test_resume_with_other_textures_is_refused(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "textures").mkdir()
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "textures" / "1.png")
+    arguments = small("--synthesis", "perlin", "--perlin-textures", str(tmp_path / "textures"))
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(arguments)
+    Image.new("RGB", (32, 32), "blue").save(tmp_path / "textures" / "1.png")
+    assert "(or with other textures)" in refused([*arguments, "--resume"], capsys)
+
+
+def test_a_checkpoint_that_does_not_say_contents_goes_on(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As older versions wrote them."""
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(small())
+    folder = tmp_path / "out" / "checkpoints"
+    state = pretrain_checkpoint.load_latest_checkpoint(folder)
+    assert state is not None
+    del state["contents"]
+    pretrain_checkpoint.save_checkpoint(folder, state.pop("step"), state)
+    assert pretrain.main(small("--resume")) == 0
 
 
 def test_a_changed_recipe_goes_on_when_allowed(
