@@ -907,9 +907,16 @@ MUTANTS = [
     Mutant(
         name="changed_weights_are_measured_under_their_record",
         file="tabzoo/benchmark/backbones.py",
-        old="(found := Digest.of(weights).sha256) != expected",
-        new="(found := Digest.of(weights).sha256) != expected and not found",
+        old="(found := Digest.of(path).sha256) != said",
+        new="(found := Digest.of(path).sha256) != said and not found",
         tests="tests/benchmark/test_backbones.py::test_weights_that_were_changed_are_refused",
+    ),
+    Mutant(
+        name="one_image_more_hides_that_a_class_was_seen",
+        file="tabzoo/benchmark/backbones.py",
+        old="np.isin(hashes, self.hashes).any()",
+        new="np.isin(hashes, self.hashes).all()",
+        tests="tests/benchmark/test_run.py::test_a_class_is_transductive_when_any_of_its_images_was_trained_on",
     ),
 ]
 

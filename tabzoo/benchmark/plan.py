@@ -100,6 +100,11 @@ class Job(NamedTuple):
     others: Sequence[ClassImages] = ()
     """Classes that a few-shot method learns on."""
 
+    @property
+    def transductive(self) -> bool:
+        """Whether the backbone was pre-trained on images of the class."""
+        return self.backbone.saw(self.images.name, self.images.hashes)
+
 
 class Plan:
     """Images, backbones and methods of a run, and the rows that they make.

@@ -61,7 +61,7 @@ class Row:
     undefined_because: dict[str, str] = field(default_factory=dict)
     """Metric that is None to the reason."""
     transductive: bool
-    """Whether the backbone was pre-trained on this class's good images."""
+    """Whether the backbone was pre-trained on images of this class."""
     draw: list[str] | list[list[str]] | None = None
     """Paths of the good images that were drawn, with `shots`; of a few-shot method a list for each draw."""
     images: dict[str, int]

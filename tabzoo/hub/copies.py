@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tabzoo.errors import InputError
-from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
 
 __all__ = ["copy_folder", "whole_folder"]
 
-_COPIED = (WEIGHTS, CONFIG, RECORD, CARD, "recipe.yaml")
+_COPIED = (WEIGHTS, CONFIG, RECORD, CARD, HASHES, "recipe.yaml")
 
 
 def copy_folder(source: Path, to: Path) -> None:

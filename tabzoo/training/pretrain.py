@@ -224,6 +224,7 @@ def _finish(run: Run, recipe_name: str, recipe_digest: str) -> None:
         recipe_name=recipe_name,
         recipe_digest=recipe_digest,
         training=training,
+        hashes=run.hashes,
         metrics=metrics,
     )
     _report(run, rows, metrics)
