@@ -525,11 +525,17 @@ MUTANTS = [
         tests="tests/data/test_images.py::test_readable[12-bit.tif]",
     ),
     Mutant(
+        name="one_hot_pixel_makes_an_image_dark",
+        file="tabzoo/data/images.py",
+        old='(65535 if image.mode == "I" else 1)',
+        new='(65535 if image.mode == "I" else max(1, np.asarray(image).max()))',
+        tests="tests/data/test_levels.py::test_a_hot_pixel_changes_no_other",
+    ),
+    Mutant(
         name="alpha_is_composited",
         file="tabzoo/data/images.py",
-        old='    return image.convert("RGB")\n',
-        new='    image = image.convert("RGBA")\n'
-        '    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")\n',
+        old='image.convert("L" if image.mode in ("1", "LA") else "RGB")',
+        new='Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")',
         tests="tests/data/test_images.py::test_readable[alpha.png]",
     ),
     Mutant(
@@ -617,11 +623,11 @@ MUTANTS = [
         tests="tests/data/test_cache.py::test_what_gets_a_name_is_on_the_disk",
     ),
     Mutant(
-        name="hashes_of_done_rows_are_written_in_place",
+        name="rows_that_are_done_are_noted_in_place",
         file="tabzoo/data/entries.py",
-        old='    np.save(folder / "hashes.new.npy", hashes)\n    _flush(folder / "hashes.new.npy")\n'
-        '    os.replace(folder / "hashes.new.npy", folder / "hashes.npy")\n',
-        new='    np.save(folder / "hashes.npy", hashes)\n    _flush(folder / "hashes.npy")\n',
+        old='    np.save(folder / "rows.new.npy", rows)\n    _flush(folder / "rows.new.npy")\n'
+        '    os.replace(folder / "rows.new.npy", folder / "rows.npy")\n',
+        new='    np.save(folder / "rows.npy", rows)\n    _flush(folder / "rows.npy")\n',
         tests="tests/data/test_cache.py::test_what_gets_a_name_is_on_the_disk",
     ),
     Mutant(

@@ -183,7 +183,7 @@ def _weights_of(row: Row) -> tuple[object, ...]:
 
 
 def _images_of(row: Row) -> tuple[object, ...]:
-    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "pixels")]
+    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "white_level", "pixels")]
     return row.dataset, row.class_name, row.method, row.shots, row.test, json.dumps(decoded)
 
 

@@ -1,6 +1,5 @@
 """Files decoded into the rows of an array, in this process or in several; one that dies costs no more than its file."""
 
-import hashlib
 import logging
 import os
 import signal
@@ -21,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tabzoo.data.images import Feed, Resampling, read_image, read_mask
+from tabzoo.data.images import Facts, Resampling, read_image, read_mask
 from tabzoo.data.samples import Bytes
 from tabzoo.errors import ImageError
 
-__all__ = ["Failures", "Hashes", "Kind", "Outcome", "Pool", "Target", "decode_all", "decode_chunk"]
+__all__ = ["ROW", "Failures", "Hashes", "Kind", "Outcome", "Pool", "Rows", "Target", "decode_all", "decode_chunk"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +42,16 @@ Hashes: TypeAlias = NDArray[np.uint64]
 The bytes and not the pixels: these depend on Pillow's version, on how its JPEG decoder was built and on the size asked for,
 so that the hashes of one machine would mean nothing on another. An image that was saved anew has another hash.
 """
+ROW = np.dtype([("hash", np.uint64), ("levels", np.float32, 4)])
+Rows: TypeAlias = NDArray[np.void]
+"""What is known of each file, of type `ROW`, [N]: its hash, and `images.Levels`, zeros for images of 8 bits."""
 _Job: TypeAlias = tuple[int, bytes]
 
 
 class Outcome(NamedTuple):
-    """Of some files: `hashes`, row to the hash of a decoded one, and `failures`."""
+    """Of some files: `rows`, number to the row of a decoded one, and `failures`."""
 
-    hashes: dict[int, int]
+    rows: dict[int, tuple[int, tuple[float, ...]]]
     failures: Failures
 
 
@@ -61,6 +63,7 @@ class Target:
     kind: Kind
     size: int
     resampling: Resampling = "lanczos"  # Of images; masks are resized to the nearest pixel.
+    white_level: float | None = None  # Of images; see `images.read_image`.
     file: str | None = None  # None: only find out whether the files can be read.
     offset: int = 0  # Of the first row in the file.
 
@@ -69,12 +72,12 @@ class Target:
         """Of one decoded file."""
         return (self.size, self.size, 3) if self.kind == "image" else (self.size, self.size)
 
-    def decode(self, path: bytes, feed: Feed = None) -> NDArray[np.uint8]:
-        """The file's pixels, uint8 of shape `row_shape`; `feed` is given its bytes."""
+    def decode(self, path: bytes, facts: Facts | None = None) -> NDArray[np.uint8]:
+        """The file's pixels, uint8 of shape `row_shape`."""
         file = os.fsdecode(os.path.join(self.root, path))
         if self.kind == "mask":
-            return read_mask(file, size=self.size, feed=feed)
-        return read_image(file, size=self.size, resampling=self.resampling, feed=feed)
+            return read_mask(file, size=self.size, facts=facts)
+        return read_image(file, size=self.size, resampling=self.resampling, white_level=self.white_level, facts=facts)
 
     def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Writes a row, and does not map it: a full disk is an error here, but ends a process that writes to a map."""
@@ -88,20 +91,20 @@ def decode_chunk(target: Target, jobs: Sequence[_Job]) -> Outcome:
     """Decodes files into their rows; also called in worker processes."""
     outcome = Outcome({}, {})
     for row, path in jobs:
-        digest = hashlib.sha256()
+        facts = Facts()
         try:
-            target.write(row, target.decode(path, digest.update))
+            target.write(row, target.decode(path, facts))
         except ImageError as error:
             outcome.failures[row] = error.reason
         else:
-            outcome.hashes[row] = int(digest.hexdigest()[:16], 16) or 1
+            outcome.rows[row] = int(facts.sha256.hexdigest()[:16], 16) or 1, facts.levels or (0, 0, 0, 0)
     return outcome
 
 
 def decode_all(
     target: Target,
     paths: Bytes,
-    hashes: Hashes,
+    known: Rows,
     *,
     workers: int,
     progress: bool,
@@ -112,20 +115,20 @@ def decode_all(
     Args:
         target: Where to.
         paths: All files, [N].
-        hashes: Of the rows that are done, the other ones 0; gains those that are decoded, [N].
+        known: Of the rows that are done, the other ones 0; gains those that are decoded, [N].
         workers: Number of processes.
         progress: Show a progress bar.
         save: Called every now and then, to keep what is done so far.
     """
     failures: Failures = {}
-    rows = np.flatnonzero(hashes == 0).tolist()
+    rows = np.flatnonzero(known["hash"] == 0).tolist()
     chunks = ([(row, bytes(paths[row])) for row in rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK))
     saved_time = time.monotonic()
     verb = "decoding" if target.file else "checking"
     with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not (progress and rows)) as bar:
         for decoded, failed in _decode_chunks(target, chunks, len(rows), workers):
             failures |= failed
-            hashes[list(decoded)] = np.fromiter(decoded.values(), np.uint64)
+            known[list(decoded)] = np.array(list(decoded.values()), ROW)
             bar.update(len(decoded) + len(failed))
             if save is not None and time.monotonic() - saved_time > _SAVE_EVERY:
                 save()
@@ -187,7 +190,7 @@ def _decode_apart(target: Target, jobs: list[_Job]) -> Outcome:
                 return Outcome({}, {jobs[0][0]: reason})
     half = len(jobs) // 2
     one, other = _decode_apart(target, jobs[:half]), _decode_apart(target, jobs[half:])
-    return Outcome(one.hashes | other.hashes, one.failures | other.failures)
+    return Outcome(one.rows | other.rows, one.failures | other.failures)
 
 
 class Pool:

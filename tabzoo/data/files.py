@@ -27,7 +27,7 @@ from tabzoo.data.samples import Bytes
 __all__ = ["Files"]
 
 # To be raised when an entry's files change, or what `images.py` makes of an image.
-_FORMAT = 3
+_FORMAT = 4
 
 _LARGEST = 2**63 - 1
 
@@ -41,9 +41,19 @@ class Files:
     stats: NDArray[np.int64]  # [N, 4]: size in bytes, modification and change time in ns, inode; -1 for a missing file.
 
     @classmethod
-    def listed(cls, root: Path, paths: Bytes, kind: Kind, size: int, resampling: Resampling) -> "Files":
+    def listed(
+        cls,
+        root: Path,
+        paths: Bytes,
+        kind: Kind,
+        size: int,
+        resampling: Resampling,
+        white_level: float | None = None,
+    ) -> "Files":
         """The files as they are now."""
-        return cls(Target(os.fsencode(root), kind, size, resampling), paths, _stats(os.fsencode(root), paths))
+        return cls(
+            Target(os.fsencode(root), kind, size, resampling, white_level), paths, _stats(os.fsencode(root), paths)
+        )
 
     @property
     def num_bytes(self) -> int:
@@ -53,8 +63,10 @@ class Files:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the pixels of a given file."""
+        white_level = self.target.white_level if self.target.kind == "image" else None
         return {
             "format": _FORMAT,
+            **({} if white_level is None else {"white_level": white_level}),
             "kind": self.target.kind,
             "size": self.target.size,
             "resize": self.target.resampling if self.target.kind == "image" else "nearest",

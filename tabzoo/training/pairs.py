@@ -167,7 +167,13 @@ def _synthesis(recipe: Recipe, class_ids: Tensor, textures: Tensor | None) -> Sy
 def _textures(recipe: Recipe) -> Tensor:
     """All images of the texture folder, uint8 [T, 3, crop, crop]."""
     samples = find_samples(str(recipe.perlin_textures))
-    images = open_images(samples, size=recipe.crop, cache_dir=recipe.cache_dir, workers=recipe.workers)
+    images = open_images(
+        samples,
+        size=recipe.crop,
+        cache_dir=recipe.cache_dir,
+        workers=recipe.workers,
+        white_level=recipe.white_level,
+    )
     return images.batch(torch.arange(len(images))).permute(0, 3, 1, 2).contiguous()
 
 

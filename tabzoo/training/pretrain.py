@@ -280,6 +280,7 @@ def _benchmark(run: Run) -> None:
         seeds=[recipe.seed],
         resize=recipe.resize,
         crop=recipe.crop,
+        white_level=recipe.white_level,
         device=run.device.type,
         cache=recipe.cache,
         cache_dir=recipe.cache_dir,

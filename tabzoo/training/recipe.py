@@ -31,7 +31,7 @@ SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
 # Fields that came after recipes were published, with the value at which they change nothing: there they are left out of the
 # hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
-_LATER: dict[str, Any] = {}
+_LATER: dict[str, Any] = {"white_level": None}
 _GONE: dict[str, Any] = {}
 # Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
 _LOCAL = ("data", "cache_dir", "perlin_textures")
@@ -60,6 +60,9 @@ class Recipe:
     """Images are squashed to this square, in px."""
     crop: int = 224
     """Centre crop that the backbone sees, in px."""
+    white_level: float | None = None
+    """Pixel value that becomes white in grey images of more than 8 bits; if not given, the largest of the file's bits, or 1
+    for floats."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of the normalisation, RGB in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -355,5 +358,7 @@ def _check_values(recipe: Recipe) -> None:
         raise InputError(f"temperature: {recipe.temperature} given, expected a factor above 0")
     if not all(value > 0 for value in recipe.std):
         raise InputError(f"std: {recipe.std} given, expected numbers above 0")
+    if recipe.white_level is not None and not 0 < recipe.white_level < float("inf"):
+        raise InputError(f"white_level: {recipe.white_level} given, expected a pixel value above 0")
     if recipe.warmup_epochs > recipe.epochs:
         raise InputError(f"warmup_epochs: {recipe.warmup_epochs} given, more than epochs ({recipe.epochs})")

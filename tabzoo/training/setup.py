@@ -80,6 +80,7 @@ def build_run(
         device=device,
         strict=command.strict,
         progress=ranks.is_first,
+        white_level=recipe.white_level,
     )
     samples = _still_whole(images.samples, words)
     _warn_small_classes(samples)

@@ -30,6 +30,7 @@ CHANGED: dict[str, object] = {
     "resize": 48,
     "crop": 24,
     "resampling": "bilinear",
+    "white_level": 4095.0,
     "amp": "bf16",
     "full_resolution": True,
     "budget": "quick",

@@ -338,6 +338,7 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
             "--crop 40: rd4ad takes multiples of 32 px. Type --resize 40 --crop 32",
         ),
         ({"method": ["regad"]}, "--crop 32: regad takes at least 33 px. Type --resize 40 --crop 33"),
+        ({"white_level": 0}, "--white-level 0: expected the pixel value that becomes white, above 0"),
         ({"seeds": [2**70]}, "--seeds 1180591620717411303424: expected 0 to 2147483647"),
         ({"backbone": ["random:vit_tiny_patch16_224"]}, "such as resnet18"),
         ({"backbone": ["random:swin_tiny_patch4_window7_224"]}, "does not take images of 32 x 32"),

@@ -452,7 +452,7 @@ POINTS = {
     "while removing remains": (entries, "remove_remains", 0),
     "while it makes room": (entries, "_reserve", 0),
     "before the index": (entries, "_save_index", 0),
-    "before the hashes": (entries, "_save_hashes", 0),
+    "before the rows": (entries, "_save_rows", 0),
     "before it is published": (entries, "_publish", 0),
     "before the first flush": (entries, "_flush", 0),
     "while flushing": (entries, "_flush", 4),
@@ -548,7 +548,7 @@ def test_what_gets_a_name_is_on_the_disk(data: Path, folder: Path, monkeypatch: 
 
     def watched_replace(source: Path, target: Path) -> None:
         assert is_flushed(source)
-        assert is_flushed(source.parent / "pixels.npy"), "rows must be there before hashes.npy names them"
+        assert is_flushed(source.parent / "pixels.npy"), "rows must be there before rows.npy names them"
         replace(source, target)
         renamed.append(target)
 
@@ -562,7 +562,7 @@ def test_what_gets_a_name_is_on_the_disk(data: Path, folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "replace", watched_replace)
     monkeypatch.setattr(os, "rename", watched_rename)
     opened(find_samples(data), folder)
-    assert [path.name for path in renamed] == ["hashes.npy", published(folder)[0].name]
+    assert [path.name for path in renamed] == ["rows.npy", published(folder)[0].name]
 
 
 @pytest.mark.slow
@@ -641,7 +641,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no pixels": lambda entry: (entry / "pixels.npy").unlink(),
     "no index": lambda entry: (entry / "index.json").unlink(),
     "torn index": lambda entry: os.truncate(entry / "index.json", 50),
-    "empty arrays": lambda entry: os.truncate(entry / "hashes.npy", 0),
+    "empty arrays": lambda entry: os.truncate(entry / "rows.npy", 0),
     "other shape": lambda entry: np.save(entry / "pixels.npy", np.zeros((3, SIZE, SIZE, 3), np.uint8)),
     "other index": lambda entry: (entry / "index.json").write_text('{"fingerprint": "0", "unreadable": {}}'),
     "index of another kind": lambda entry: (entry / "index.json").write_text("[]"),
@@ -807,7 +807,9 @@ def test_many_images_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monk
     entry.mkdir(parents=True)
     entries._reserve(entry / "pixels.npy", listed, there=False)
     entries._save_index(entry, listed, {})
-    entries._save_hashes(entry, np.ones(count, np.uint64))
+    rows = np.zeros(count, decoding.ROW)
+    rows["hash"] = 1
+    entries._save_rows(entry, rows)
     tracemalloc.start()
     images = open_images(samples, size=1, cache_dir=tmp_path / "cache", workers=1, progress=False)
     peak = tracemalloc.get_traced_memory()[1]

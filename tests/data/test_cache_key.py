@@ -103,6 +103,7 @@ CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
     "kind": lambda given, _: {"kind": "mask"},
     "size": lambda given, _: {"size": 17},
     "resampling": lambda given, _: {"resampling": "bilinear"},
+    "white_level": lambda given, _: {"white_level": 4095.0},
     "format": lambda given, patch: patch.setattr(files_module, "_FORMAT", files_module._FORMAT + 1),
     "pillow": lambda given, patch: patch.setattr(files_module.PIL, "__version__", "0"),
 }
@@ -124,6 +125,7 @@ def test_what_does_not_decide_the_pixels_is_not_in_the_key(root: Path, inputs: I
     assert key(inputs) == before
     masks = inputs | {"kind": "mask"}
     assert key(masks) == key(masks | {"resampling": "bilinear"})  # masks go to the nearest pixel
+    assert key(masks) == key(masks | {"white_level": 4095.0})
 
 
 def test_every_input_of_the_decoder_is_changed_above():
@@ -132,16 +134,15 @@ def test_every_input_of_the_decoder_is_changed_above():
     known = {
         "Files.listed": set(signature(Files.listed).parameters),
         "Target": {field.name for field in fields(Target)} - {"file", "offset"},  # where pixels go
-        "Target.decode": set(signature(Target.decode).parameters)
-        - {"self", "path", "feed"},  # it is told what was read
-        "read_image": set(signature(read_image).parameters) - {"path", "feed"},
-        "read_mask": set(signature(read_mask).parameters) - {"path", "feed"},
+        "Target.decode": set(signature(Target.decode).parameters) - {"self", "path", "facts"},
+        "read_image": set(signature(read_image).parameters) - {"path", "facts"},
+        "read_mask": set(signature(read_mask).parameters) - {"path", "facts"},
     }
     for place, names in known.items():
         assert names <= changed, f"{place} has a new input: put it into Files.settings and into CHANGES here"
 
 
-DECIDING = {"size": 17, "resampling": "bilinear"}
+DECIDING = {"size": 17, "resampling": "bilinear", "white_level": 4095.0}
 NEUTRAL = {
     "mode": "ram",
     "workers": 3,

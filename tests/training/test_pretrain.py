@@ -13,10 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
+import yaml
 from PIL import Image
 
 from tabzoo.training import checkpoint as pretrain_checkpoint
@@ -207,6 +209,8 @@ def test_resume_with_another_recipe_or_other_images_is_refused(
         pretrain.main(small())
     assert pretrain.main(small("--resume", "--lr", "0.01")) == 2
     assert "another recipe: lr 0.05 -> 0.01. Leave" in capsys.readouterr().err
+    assert pretrain.main(small("--resume", "--white-level", "4095")) == 2
+    assert "another recipe: white_level None -> 4095.0. Leave" in capsys.readouterr().err
     extra = toy / "capsule" / "train" / "good" / "999.png"
     Image.new("RGB", (48, 48)).save(extra)
     try:
@@ -417,6 +421,31 @@ def test_weights_are_missed_before_any_image_is_decoded(
     assert "--init FILE" in refused(small("--init", "pretrained", "--overwrite"), capsys)
     message = refused(small("--text-pretrained", "laion400m_e32", "--overwrite"), capsys)
     assert "text weights laion400m_e32 of ViT-B-16 can't be fetched" in message
+
+
+@pytest.mark.parametrize("cache", ["ram", "off"])
+def test_a_white_level_reaches_the_images(
+    cache: str, small: Arguments, tmp_path: Path, toy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """12 bits in files of 16 train as the same images in 8 bits do."""
+    for path in toy.glob("*/train/good/*.png"):
+        deep = tmp_path / "data" / path.relative_to(toy)
+        deep.parent.mkdir(parents=True, exist_ok=True)
+        grey = np.asarray(Image.open(path).convert("L"))
+        plain = tmp_path / "plain" / path.relative_to(toy)
+        plain.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(plain)
+        Image.fromarray(grey.astype(np.uint16) * 16).save(deep)
+    folders = [tmp_path / "plain out", tmp_path / "deep out"]
+    how = ("--epochs", "1", "--cache", cache, "--output")
+    assert pretrain.main(small(*how, str(folders[0]), "--data", str(tmp_path / "plain"))) == 0
+    assert pretrain.main(small(*how, str(folders[1]), "--data", str(tmp_path / "data"), "--white-level", "4080")) == 0
+    assert_equal_weights(*folders)
+    assert not caplog.text
+    assert pretrain.main(small(*how, str(tmp_path / "dark"), "--data", str(tmp_path / "data"))) == 0
+    assert "3 classes (brushed_steel, capsule, hex_nut)" in caplog.text
+    assert "Type --white-level 4095 if that is the camera's white" in caplog.text
+    assert yaml.safe_load((folders[1] / "recipe.yaml").read_text())["white_level"] == 4080
 
 
 def test_an_unreadable_file(

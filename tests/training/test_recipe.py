@@ -94,6 +94,7 @@ def test_files_are_found_beside_the_recipe_and_go_by_content(tmp_path: Path) -> 
         ("schedule: cosin", "Did you mean 'cosine'?"),
         ("crop: 300", "crop: 300 given, but images are resized to 256"),
         ("val_share: 1", "val_share: 1.0 given"),
+        ("white_level: 0", "white_level: 0 given, expected a pixel value above 0"),
         ("temperature: 0", "temperature: 0.0 given"),
         ("learn_temperature: 3", "learn_temperature: 3 given, expected true or false"),
         ("warmup_epochs: 300", "more than epochs"),

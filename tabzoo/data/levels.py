@@ -1,0 +1,94 @@
+"""What a user is told of images with more than 8 bits: which values there are, and what became black and white."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tabzoo.data.samples import Samples, counted
+from tabzoo.errors import InputError
+
+__all__ = ["check_levels"]
+
+logger = logging.getLogger(__name__)
+
+_USUAL = (1, 255, 1023, 4095, 16383, 65535)  # Floats, 8, 10, 12, 14 and 16 bits.
+_DARK = 0.25  # Of white: a class that stays below is dark.
+_BRIGHT = 0.01  # Share of pixels above white: a class with more of them is bright.
+
+
+class _Class(NamedTuple):
+    name: str
+    white: float
+    low: float
+    high: float
+    above: float
+    several: bool  # Whether white is not the same value in all of its images.
+
+
+def check_levels(samples: Samples, levels: NDArray[np.float32], white_level: float | None) -> None:
+    """Warns, once for the data set, of classes that come out dark or lose values.
+
+    Args:
+        samples: The images.
+        levels: `images.Levels` of each, zeros for images of 8 bits, [N, 4].
+        white_level: The one that was given.
+
+    Raises:
+        InputError: None was given, and a class comes out white.
+    """
+    classes = _classes(samples, levels)
+    if white_level is not None and not classes:
+        logger.warning(
+            "%s: no grey image has more than 8 bits, so --white-level %g changes nothing", samples.root, white_level
+        )
+
+    def about(judge: Callable[[_Class], bool], what: str) -> str:
+        found = [one for one in classes if judge(one)]
+        return f"{samples.root}: {_described(found)}; {what.format(_suggested(found))}" if found else ""
+
+    bright = about(
+        lambda one: one.above > _BRIGHT, "what lies above comes out white. Type --white-level {:g} to see it apart"
+    )
+    if bright and white_level is None:
+        raise InputError(f"{bright}, or --white-level {classes[0].white:g} to go on so.")
+    dark = about(
+        lambda one: one.high < _DARK * one.white,
+        "they come out dark. Type --white-level {:g} if that is the camera's white",
+    )
+    lost = about(lambda one: 0 < one.above <= _BRIGHT or one.low < 0, "what lies outside comes out black or white")
+    mixed = about(
+        lambda one: one.several, "each kind of file has its own white. Type --white-level {:g} for one of all"
+    )
+    for message in filter(None, (bright, dark, lost, mixed)):
+        logger.warning("%s", message)
+
+
+def _classes(samples: Samples, levels: NDArray[np.float32]) -> list[_Class]:
+    """Those that have images with more than 8 bits."""
+    classes = []
+    for class_id in np.unique(samples.class_ids[levels[:, 0] > 0]).tolist():
+        white, low, high, above = levels[(samples.class_ids == class_id) & (levels[:, 0] > 0)].T
+        several = bool(white.min() != white.max())
+        classes.append(
+            _Class(
+                samples.classes[class_id],
+                *(float(white.max()), float(low.min()), float(high.max()), float(above.mean()), several),
+            )
+        )
+    return classes
+
+
+def _suggested(found: Sequence[_Class]) -> float:
+    """A white level that keeps all values of these classes and does not leave them dark."""
+    highest = max(one.high for one in found)
+    return next((value for value in _USUAL if highest <= value <= highest / _DARK), highest)
+
+
+def _described(found: Sequence[_Class]) -> str:
+    low, high = min(one.low for one in found), max(one.high for one in found)
+    whites = ", ".join(f"{value:g}" for value in sorted({one.white for one in found}))
+    names = counted([one.name for one in found], "class", "classes")
+    return f"pixel values of {names} go from {low:g} to {high:g}, with 0 as black and {whites} as white"
