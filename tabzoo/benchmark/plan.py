@@ -234,7 +234,7 @@ class Plan:
         try_out(extractor, backbone.name, crop)
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
         normalised = {} if METHODS[name].normalised else {"normalised": False}
-        white = {} if self.options.white_level is None else {"white_level": self.options.white_level}
+        white = {} if self.options.white_level is None else {"white_level": float(self.options.white_level)}
         sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name), **white}
         settings = {**sizes, "amp": self.amp.amp, **pixels, **normalised, **method.settings}
         # ImageNet's mean and standard deviation are left out: rows were keyed without any before.

@@ -66,7 +66,7 @@ class Files:
         white_level = self.target.white_level if self.target.kind == "image" else None
         return {
             "format": _FORMAT,
-            **({} if white_level is None else {"white_level": white_level}),
+            **({} if white_level is None else {"white_level": float(white_level)}),
             "kind": self.target.kind,
             "size": self.target.size,
             "resize": self.target.resampling if self.target.kind == "image" else "nearest",

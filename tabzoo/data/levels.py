@@ -1,5 +1,6 @@
 """What a user is told of images with more than 8 bits: which values there are, and what became black and white."""
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -29,7 +30,7 @@ class _Class(NamedTuple):
 
 
 def check_levels(samples: Samples, levels: NDArray[np.float32], white_level: float | None) -> None:
-    """Warns, once for the data set, of classes that come out dark or lose values.
+    """Warns, once in a process for the data set, of classes that come out dark or lose values.
 
     Args:
         samples: The images.
@@ -41,29 +42,50 @@ def check_levels(samples: Samples, levels: NDArray[np.float32], white_level: flo
     """
     classes = _classes(samples, levels)
     if white_level is not None and not classes:
-        logger.warning(
-            "%s: no grey image has more than 8 bits, so --white-level %g changes nothing", samples.root, white_level
+        _warn_once(
+            f"{samples.root}: no grey image has more than 8 bits, so --white-level {white_level:g} changes nothing"
         )
 
     def about(judge: Callable[[_Class], bool], what: str) -> str:
         found = [one for one in classes if judge(one)]
-        return f"{samples.root}: {_described(found)}; {what.format(_suggested(found))}" if found else ""
+        if not found:
+            return ""
+        told = what.format(suggested=_suggested(found), white=max(one.white for one in found))
+        return f"{samples.root}: {_described(found)}; {told}"
 
-    bright = about(
-        lambda one: one.above > _BRIGHT, "what lies above comes out white. Type --white-level {:g} to see it apart"
-    )
-    if bright and white_level is None:
-        raise InputError(f"{bright}, or --white-level {classes[0].white:g} to go on so.")
-    dark = about(
-        lambda one: one.high < _DARK * one.white,
-        "they come out dark. Type --white-level {:g} if that is the camera's white",
-    )
-    lost = about(lambda one: 0 < one.above <= _BRIGHT or one.low < 0, "what lies outside comes out black or white")
-    mixed = about(
-        lambda one: one.several, "each kind of file has its own white. Type --white-level {:g} for one of all"
-    )
-    for message in filter(None, (bright, dark, lost, mixed)):
-        logger.warning("%s", message)
+    too_bright = "what lies above comes out white. Type --white-level {suggested:g} to see it apart"
+    if white_level is None and (bright := about(_is_bright, too_bright + ", or --white-level {white:g} to go on so.")):
+        raise InputError(bright)
+    for judge, what in (
+        (_is_bright, too_bright),
+        (_is_dark, "they come out dark. Type --white-level {suggested:g} if that is the camera's white"),
+        (_loses_few, "what lies outside comes out black or white"),
+        (_is_mixed, "each kind of file has its own white. Type --white-level {suggested:g} for one of all"),
+    ):
+        if message := about(judge, what):
+            _warn_once(message)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """The same images may be opened for one method after another."""
+    logger.warning("%s", message)
+
+
+def _is_bright(one: _Class) -> bool:
+    return one.above > _BRIGHT
+
+
+def _is_dark(one: _Class) -> bool:
+    return one.high < _DARK * one.white
+
+
+def _loses_few(one: _Class) -> bool:
+    return 0 < one.above <= _BRIGHT or one.low < 0
+
+
+def _is_mixed(one: _Class) -> bool:
+    return one.several
 
 
 def _classes(samples: Samples, levels: NDArray[np.float32]) -> list[_Class]:

@@ -212,8 +212,15 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The whole recipe as YAML, without paths: files by their name, data and cache folder left out."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _LOCAL}
+        """The whole recipe as YAML, without paths: files by their name, data and cache folder left out.
+
+        Fields of `_LATER` are left out while they change nothing, so that older versions can read it.
+        """
+        values = {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in _LOCAL and not (key in _LATER and value == _LATER[key])
+        }
         for key in FILE_FIELDS:
             if _names_file(values[key]):
                 values[key] = Path(values[key]).name
@@ -297,7 +304,7 @@ def _check_types(recipe: Recipe) -> None:
             raise InputError(
                 f"{name}: {reprlib.repr(value)} given, expected {expected}.{did_you_mean(value, choices or ())}"
             )
-        if kind is float:
+        if value is not None and kind in (float, float | None):
             object.__setattr__(recipe, name, float(value))
 
 

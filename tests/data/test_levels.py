@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tabzoo.data import decoding
+from tabzoo.data import decoding, levels
 from tabzoo.data.cache import CACHE_MODES, CacheMode, Images, open_images
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
@@ -43,6 +43,7 @@ def words(*values: float, kind: type = np.uint16) -> np.ndarray:
 
 
 def opened(root: Path, **how: Any) -> Images:
+    levels._warn_once.cache_clear()
     given: dict[str, Any] = {"size": 8, "cache_dir": root.parent / "cache", "workers": 0, "progress": False}
     return open_images(find_samples(root), **given | how)
 
@@ -71,6 +72,14 @@ def test_12_bits_in_16_are_told_once_and_a_white_level_helps(
     assert "1 class (plate) go from 0 to 65535, with 0 as black and 4095 as white; what lies above comes out" in bright
 
 
+def test_one_process_is_told_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Methods of a benchmark open the same images in several sizes."""
+    root = make(bolt=[words(0, 4095)])
+    opened(root)
+    open_images(find_samples(root), size=4, cache_dir=root.parent / "cache", workers=0, progress=False)
+    assert len(messages(caplog)) == 1
+
+
 def test_a_hot_pixel_changes_no_other(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     plain, hot = words(0.25, 0.75, kind=np.float32), words(0.25, 0.75, kind=np.float32)
     hot[0, 0] = 3000
@@ -86,7 +95,7 @@ def test_a_hot_pixel_changes_no_other(make: Make, caplog: pytest.LogCaptureFixtu
 
 def test_floats_that_would_be_white_are_refused(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     root = make(bolt=[words(0, 200, kind=np.float32)], nut=[words(0.1, 0.9, kind=np.float32)])
-    for _ in range(2):
+    for _ in range(2):  # also where an entry is there
         with pytest.raises(InputError) as caught:
             opened(root)
         assert str(caught.value) == (
