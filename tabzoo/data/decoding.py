@@ -42,7 +42,7 @@ Hashes: TypeAlias = NDArray[np.uint64]
 The bytes and not the pixels: these depend on Pillow's version, on how its JPEG decoder was built and on the size asked for,
 so that the hashes of one machine would mean nothing on another. An image that was saved anew has another hash.
 """
-ROW = np.dtype([("hash", np.uint64), ("levels", np.float32, 4)])
+ROW = np.dtype([("hash", np.uint64), ("levels", np.float32, 5)])
 Rows: TypeAlias = NDArray[np.void]
 """What is known of each file, of type `ROW`, [N]: its hash, and `images.Levels`, zeros for images of 8 bits."""
 _Job: TypeAlias = tuple[int, bytes]
@@ -97,7 +97,7 @@ def decode_chunk(target: Target, jobs: Sequence[_Job]) -> Outcome:
         except ImageError as error:
             outcome.failures[row] = error.reason
         else:
-            outcome.rows[row] = int(facts.sha256.hexdigest()[:16], 16) or 1, facts.levels or (0, 0, 0, 0)
+            outcome.rows[row] = int(facts.sha256.hexdigest()[:16], 16) or 1, facts.levels or (0, 0, 0, 0, 0)
     return outcome
 
 

@@ -75,12 +75,14 @@ class Levels(NamedTuple):
         low: The lowest of the image.
         high: The highest.
         above: Share of the pixels above white.
+        fixed: Whether no other value can become white: in colour.
     """
 
     white: float
     low: float
     high: float
     above: float
+    fixed: bool
 
 
 @dataclass
@@ -321,7 +323,7 @@ def _to_8_bit(decoded: _Decoded, white_level: float | None, facts: Facts | None)
             )
         if facts is not None:
             extrema = np.ravel(plain.getextrema())
-            facts.levels = Levels(65535, 256.0 * extrema.min(), 256.0 * extrema.max() + 255, 0)
+            facts.levels = Levels(65535, 256.0 * extrema.min(), 256.0 * extrema.max() + 255, above=0, fixed=True)
     return plain
 
 
@@ -333,7 +335,7 @@ def _scaled(image: Image.Image, white: float, facts: Facts | None) -> Image.Imag
         raise ValueError("no pixel has a finite value")
     if facts is not None:
         above = float((finite > white).mean())
-        facts.levels = Levels(white, float(finite.min()), float(finite.max()), above)
+        facts.levels = Levels(white, float(finite.min()), float(finite.max()), above, fixed=False)
     inside = np.where(np.isfinite(values), values, 0).clip(0, white)
     return Image.fromarray(np.rint(inside * np.float32(255 / white)).astype(np.uint8))
 

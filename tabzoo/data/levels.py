@@ -26,6 +26,7 @@ class _Class(NamedTuple):
     low: float
     high: float
     above: float
+    fixed: bool  # Whether there are images to which no white level applies.
     several: bool  # Whether white is not the same value in all of its images.
 
 
@@ -34,7 +35,7 @@ def check_levels(samples: Samples, levels: NDArray[np.float32], white_level: flo
 
     Args:
         samples: The images.
-        levels: `images.Levels` of each, zeros for images of 8 bits, [N, 4].
+        levels: `images.Levels` of each, zeros for images of 8 bits, [N, 5].
         white_level: The one that was given.
 
     Raises:
@@ -59,6 +60,7 @@ def check_levels(samples: Samples, levels: NDArray[np.float32], white_level: flo
     for judge, what in (
         (_is_bright, too_bright),
         (_is_dark, "they come out dark. Type --white-level {suggested:g} if that is the camera's white"),
+        (_is_dark_colour, "they come out dark. Save them with 8 bits: of colour with 16, only the upper 8 can be read"),
         (_loses_few, "what lies outside comes out black or white"),
         (_is_mixed, "each kind of file has its own white. Type --white-level {suggested:g} for one of all"),
     ):
@@ -77,7 +79,11 @@ def _is_bright(one: _Class) -> bool:
 
 
 def _is_dark(one: _Class) -> bool:
-    return one.high < _DARK * one.white
+    return one.high < _DARK * one.white and not one.fixed
+
+
+def _is_dark_colour(one: _Class) -> bool:
+    return one.high < _DARK * one.white and one.fixed
 
 
 def _loses_few(one: _Class) -> bool:
@@ -92,14 +98,10 @@ def _classes(samples: Samples, levels: NDArray[np.float32]) -> list[_Class]:
     """Those that have images with more than 8 bits."""
     classes = []
     for class_id in np.unique(samples.class_ids[levels[:, 0] > 0]).tolist():
-        white, low, high, above = levels[(samples.class_ids == class_id) & (levels[:, 0] > 0)].T
-        several = bool(white.min() != white.max())
-        classes.append(
-            _Class(
-                samples.classes[class_id],
-                *(float(white.max()), float(low.min()), float(high.max()), float(above.mean()), several),
-            )
-        )
+        white, low, high, above, fixed = levels[(samples.class_ids == class_id) & (levels[:, 0] > 0)].T
+        values = float(white.max()), float(low.min()), float(high.max()), float(above.mean())
+        name, several = samples.classes[class_id], bool(white.min() != white.max())
+        classes.append(_Class(name, *values, fixed=bool(fixed.any()), several=several))
     return classes
 
 

@@ -139,7 +139,10 @@ def test_16_bit_colour_is_told_of_and_takes_no_white_level(tmp_path: Path, caplo
     path.parent.mkdir(parents=True)
     path.write_bytes(png_16_bit_colour(4095))
     opened(tmp_path / "data")
-    assert "go from 3840 to 4095, with 0 as black and 65535 as white; they come out dark" in messages(caplog)[0]
+    assert (
+        "go from 3840 to 4095, with 0 as black and 65535 as white; they come out dark. Save them with 8 bits"
+        in messages(caplog)[0]
+    )
     with pytest.raises(ImageError, match="of its 16 bits a channel only the upper 8 can be read"):
         read_image(path, white_level=4095)
 
