@@ -423,9 +423,8 @@ def test_weights_are_missed_before_any_image_is_decoded(
     assert "text weights laion400m_e32 of ViT-B-16 can't be fetched" in message
 
 
-@pytest.mark.parametrize("cache", ["ram", "off"])
 def test_a_white_level_reaches_the_images(
-    cache: str, small: Arguments, tmp_path: Path, toy: Path, caplog: pytest.LogCaptureFixture
+    small: Arguments, tmp_path: Path, toy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """12 bits in files of 16 train as the same images in 8 bits do."""
     for path in toy.glob("*/train/good/*.png"):
@@ -437,7 +436,7 @@ def test_a_white_level_reaches_the_images(
         Image.fromarray(grey).save(plain)
         Image.fromarray(grey.astype(np.uint16) * 16).save(deep)
     folders = [tmp_path / "plain out", tmp_path / "deep out"]
-    how = ("--epochs", "1", "--cache", cache, "--output")
+    how = ("--epochs", "1", "--output")
     assert pretrain.main(small(*how, str(folders[0]), "--data", str(tmp_path / "plain"))) == 0
     assert pretrain.main(small(*how, str(folders[1]), "--data", str(tmp_path / "data"), "--white-level", "4080")) == 0
     assert_equal_weights(*folders)

@@ -232,14 +232,8 @@ def repaint(folder: Path) -> None:
         Image.new("RGB", (48, 48), "red").save(path)
 
 
-def tear(folder: Path) -> None:
-    for path in sorted(folder.iterdir())[:1]:
-        path.write_bytes(path.read_bytes()[:50])
-
-
 OTHER_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "one more": (lambda folder: shutil.copy(folder / "000.png", folder / "999.png"), "number: 49 and 48"),
-    "unreadable": (tear, "number: 47 and 48"),
     "renamed": (lambda folder: (folder / "000.png").rename(folder / "999.png"), "names"),
     "repainted": (repaint, "contents"),
 }
