@@ -274,3 +274,11 @@ def test_statistics_of_the_backbone_change_the_key_where_they_are_used(options: 
         found.append([key(one) for one in chosen])
     padim, regad = ({of_method[i] for of_method in found} for i in range(2))
     assert (len(padim), len(regad)) == (3, 1)  # RegAD sees images in [0, 1]
+
+
+def test_a_white_level_makes_deep_images_the_plain_ones(options: MakeOptions, grey_and_deep: tuple[Path, Path]) -> None:
+    grey, deep = map(str, grey_and_deep)
+    plain = Plan(options(data=grey)).images("padim")
+    for of_plain, of_deep in zip(plain, Plan(options(data=deep, white_level=4080)).images("padim"), strict=True):
+        assert of_deep.digest() == of_plain.digest()
+    assert Plan(options(data=deep)).images("padim")[0].digest() != plain[0].digest()

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -424,24 +423,17 @@ def test_weights_are_missed_before_any_image_is_decoded(
 
 
 def test_a_white_level_reaches_the_images(
-    small: Arguments, tmp_path: Path, toy: Path, caplog: pytest.LogCaptureFixture
+    small: Arguments, tmp_path: Path, grey_and_deep: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     """12 bits in files of 16 train as the same images in 8 bits do."""
-    for path in toy.glob("*/train/good/*.png"):
-        deep = tmp_path / "data" / path.relative_to(toy)
-        deep.parent.mkdir(parents=True, exist_ok=True)
-        grey = np.asarray(Image.open(path).convert("L"))
-        plain = tmp_path / "plain" / path.relative_to(toy)
-        plain.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grey).save(plain)
-        Image.fromarray(grey.astype(np.uint16) * 16).save(deep)
-    folders = [tmp_path / "plain out", tmp_path / "deep out"]
+    grey, deep = map(str, grey_and_deep)
+    folders = [tmp_path / "grey out", tmp_path / "deep out"]
     how = ("--epochs", "1", "--output")
-    assert pretrain.main(small(*how, str(folders[0]), "--data", str(tmp_path / "plain"))) == 0
-    assert pretrain.main(small(*how, str(folders[1]), "--data", str(tmp_path / "data"), "--white-level", "4080")) == 0
+    assert pretrain.main(small(*how, str(folders[0]), "--data", grey)) == 0
+    assert pretrain.main(small(*how, str(folders[1]), "--data", deep, "--white-level", "4080")) == 0
     assert_equal_weights(*folders)
     assert not caplog.text
-    assert pretrain.main(small(*how, str(tmp_path / "dark"), "--data", str(tmp_path / "data"))) == 0
+    assert pretrain.main(small(*how, str(tmp_path / "dark"), "--data", deep)) == 0
     assert "3 classes (brushed_steel, capsule, hex_nut)" in caplog.text
     assert "Type --white-level 4095 if that is the camera's white" in caplog.text
     assert yaml.safe_load((folders[1] / "recipe.yaml").read_text())["white_level"] == 4080
