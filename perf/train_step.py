@@ -49,7 +49,19 @@ def build(samples: Samples, recipe: Recipe, device: torch.device, folder: Path) 
     )
     pairs = PairMaker(images, torch.arange(len(classes)), classes, recipe, device)
     backbone = build_backbone(recipe.backbone, init="random", seed=0)
-    return Run(recipe, folder, device, samples, text, backbone, ProjectionHeads("none", 512, 512), pairs, None, Ranks())
+    return Run(
+        recipe,
+        folder,
+        device,
+        samples,
+        images.hashes,
+        text,
+        backbone,
+        ProjectionHeads("none", 512, 512),
+        pairs,
+        None,
+        Ranks(),
+    )
 
 
 def resident(batch: int, classes: int, recipe: Recipe, device: torch.device) -> Pairs:

@@ -5,10 +5,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from tabzoo.data.layouts import class_words
 from tabzoo.data.toy import make_toy_factory
@@ -60,6 +62,20 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_toy_factory(
         root, seed=3, size=48, train=16, test_good=2, test_defect=3, classes=("brushed_steel", "capsule", "hex_nut")
     )
+
+
+@pytest.fixture
+def grey_and_deep(toy: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The toy factory in grey, with 8 bits and with 12 in files of 16, in which 4080 is white."""
+    folders = tmp_path / "grey", tmp_path / "deep"
+    for path in toy.rglob("*.png"):
+        grey = np.asarray(Image.open(path).convert("L"))
+        is_mask = "ground_truth" in path.parts
+        for folder, pixels in zip(folders, (grey, grey if is_mask else grey.astype(np.uint16) * 16), strict=True):
+            copy = folder / path.relative_to(toy)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(copy)
+    return folders
 
 
 @pytest.fixture(scope="session")

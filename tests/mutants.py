@@ -574,11 +574,17 @@ MUTANTS = [
         tests="tests/data/test_images.py::test_readable[12-bit.tif]",
     ),
     Mutant(
+        name="one_hot_pixel_makes_an_image_dark",
+        file="tabzoo/data/images.py",
+        old='(65535 if image.mode == "I" else 1)',
+        new='(65535 if image.mode == "I" else max(1, np.asarray(image).max()))',
+        tests="tests/data/test_levels.py::test_a_hot_pixel_changes_no_other",
+    ),
+    Mutant(
         name="alpha_is_composited",
         file="tabzoo/data/images.py",
-        old='    return image.convert("RGB")\n',
-        new='    image = image.convert("RGBA")\n'
-        '    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")\n',
+        old='image.convert("L" if image.mode in ("1", "LA") else "RGB")',
+        new='Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")',
         tests="tests/data/test_images.py::test_readable[alpha.png]",
     ),
     Mutant(
@@ -624,10 +630,10 @@ MUTANTS = [
         tests="tests/data/test_layouts.py::test_masks_of_a_manifest_follow_their_images",
     ),
     Mutant(
-        name="cache_key_without_modification_times",
+        name="cache_key_without_inodes_and_change_times",
         file="tabzoo/data/files.py",
         old="        digest.update(np.ascontiguousarray(self.stats).tobytes())\n",
-        new="        digest.update(np.ascontiguousarray(self.stats[:, :1]).tobytes())\n",
+        new="        digest.update(np.ascontiguousarray(self.stats[:, :2]).tobytes())\n",
         tests="tests/data/test_cache_key.py",
     ),
     Mutant(
@@ -638,18 +644,25 @@ MUTANTS = [
         tests="tests/data/test_cache_key.py",
     ),
     Mutant(
+        name="images_of_other_contents_are_gone_on_with",
+        file="tabzoo/training/run.py",
+        old='if state.get("contents", contents) != contents:',
+        new="if False:",
+        tests="tests/training/test_pretrain.py::test_resume_on_other_images_under_the_same_names_is_refused",
+    ),
+    Mutant(
+        name="processes_may_see_other_images",
+        file="tabzoo/training/ranks.py",
+        old="if of_one[what] != of_first:",
+        new="if False:",
+        tests="tests/training/test_ranks.py::test_processes_that_see_other_images_stop_before_the_first_step",
+    ),
+    Mutant(
         name="stale_rows_are_copied",
         file="tabzoo/data/entries.py",
         old=" & (entry.stats[old] == files.stats[new]).all(1)",
         new="",
-        tests="tests/data/test_cache.py::test_a_changed_file_alone_is_decoded_again",
-    ),
-    Mutant(
-        name="rows_of_unreadable_files_are_copied",
-        file="tabzoo/data/entries.py",
-        old="same = entry.readable[old] & ~done[new]",
-        new="same = ~done[new]",
-        tests="tests/data/test_cache.py::test_rows_of_unreadable_files_are_not_shared",
+        tests="tests/data/test_cache.py::test_files_that_change_places_are_decoded_again",
     ),
     Mutant(
         name="cache_entry_is_named_before_it_is_on_the_disk",
@@ -659,11 +672,11 @@ MUTANTS = [
         tests="tests/data/test_cache.py::test_what_gets_a_name_is_on_the_disk",
     ),
     Mutant(
-        name="readable_rows_are_written_in_place",
+        name="rows_that_are_done_are_noted_in_place",
         file="tabzoo/data/entries.py",
-        old='    np.save(folder / "readable.new.npy", readable)\n    _flush(folder / "readable.new.npy")\n'
-        '    os.replace(folder / "readable.new.npy", folder / "readable.npy")\n',
-        new='    np.save(folder / "readable.npy", readable)\n    _flush(folder / "readable.npy")\n',
+        old='    np.save(folder / "rows.new.npy", rows)\n    _flush(folder / "rows.new.npy")\n'
+        '    os.replace(folder / "rows.new.npy", folder / "rows.npy")\n',
+        new='    np.save(folder / "rows.npy", rows)\n    _flush(folder / "rows.npy")\n',
         tests="tests/data/test_cache.py::test_what_gets_a_name_is_on_the_disk",
     ),
     Mutant(
@@ -991,9 +1004,16 @@ MUTANTS = [
     Mutant(
         name="changed_weights_are_measured_under_their_record",
         file="tabzoo/benchmark/backbones.py",
-        old="(found := Digest.of(weights).sha256) != expected",
-        new="(found := Digest.of(weights).sha256) != expected and not found",
+        old="(found := Digest.of(path).sha256) != said",
+        new="(found := Digest.of(path).sha256) != said and not found",
         tests="tests/benchmark/test_backbones.py::test_weights_that_were_changed_are_refused",
+    ),
+    Mutant(
+        name="one_image_more_hides_that_a_class_was_seen",
+        file="tabzoo/benchmark/backbones.py",
+        old="np.isin(hashes, self.hashes).any()",
+        new="np.isin(hashes, self.hashes).all()",
+        tests="tests/benchmark/test_run.py::test_a_class_is_transductive_when_any_of_its_images_was_trained_on",
     ),
 ]
 

@@ -25,6 +25,11 @@ from tabzoo.training.recipe import SYNTHESES, Recipe
 
 __all__ = ["main"]
 
+_WHITE_LEVEL = (
+    "pixel value that becomes white in grey images of more than 8 bits, 4095 for a 12-bit camera, say; if not given, the "
+    "largest of the file's bits, or 1 for floats"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
@@ -93,6 +98,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="how images are squashed; the method's if not given: bilinear, lanczos for "
         + " and ".join(name for name, spec in METHODS.items() if spec.resampling == "lanczos"),
     )
+    run.add_argument("--white-level", type=float, metavar="X", help=_WHITE_LEVEL)
     run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
     run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     run.add_argument(
@@ -148,6 +154,7 @@ def _add_fid(fid: argparse.ArgumentParser) -> None:
     fid.add_argument("--features", default=INCEPTION, metavar="NAME", help="inception, or a timm model in its place")
     fid.add_argument("--resize", type=int, default=Recipe.resize, help="side that images are squashed to, px")
     fid.add_argument("--crop", type=int, default=Recipe.crop, help="side of the centre crop, px")
+    fid.add_argument("--white-level", type=float, metavar="X", help=_WHITE_LEVEL)
     fid.add_argument("--seed", type=int, default=0)
     fid.add_argument("--batch-size", type=int, default=32)
     fid.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
@@ -190,7 +197,7 @@ def _table(options: argparse.Namespace) -> int:
 
 def _fid(options: argparse.Namespace) -> int:
     samples = choose_classes(find_samples(options.data, layout=options.layout), options.classes)
-    recipe = Recipe(resize=options.resize, crop=options.crop, seed=options.seed)
+    recipe = Recipe(resize=options.resize, crop=options.crop, seed=options.seed, white_level=options.white_level)
     rows = measure(
         samples,
         options.synthesis,

@@ -1,17 +1,25 @@
 """What is known of a backbone beside its weights: what it was trained on, and with which synthetic anomalies."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from tabzoo.benchmark.paper import OBJECTS, TEXTURES
+from tabzoo.data.decoding import Hashes
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
+from tabzoo.hub import store
 from tabzoo.hub.config import read_json
 from tabzoo.hub.files import Digest
-from tabzoo.hub.folders import RECORD, WEIGHTS
+from tabzoo.hub.folders import HASHES, RECORD, WEIGHTS
 from tabzoo.training.recipe import SYNTHESES, load_recipe
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]
 
+_PUBLISHED_ON: dict[str, tuple[str, ...]] = {"resnet18.tab_mvtec": (*TEXTURES, *OBJECTS)}
+"""Weights that come without a run's record, such as the authors', to the classes they are trained on."""
 _KINDS = tuple(name for name in SYNTHESES if name != "mix")
 
 
@@ -20,15 +28,21 @@ class Backbone(NamedTuple):
 
     Attributes:
         name: What tables call it.
-        trained_on: Class to number of good images it was pre-trained on, as far as its folder says.
+        trained_on: Classes it was pre-trained on, as far as its folder or its name says.
         syntheses: Kinds of synthetic anomalies it was pre-trained with.
         source: What its feature extractor is built from, see `features.build_extractor`.
+        hashes: Of the files of the images it was pre-trained on; None where its folder does not say.
     """
 
     name: str
-    trained_on: dict[str, int]
+    trained_on: tuple[str, ...]
     syntheses: tuple[str, ...]
     source: str
+    hashes: Hashes | None = None
+
+    def saw(self, class_name: str, hashes: Hashes) -> bool:
+        """Whether it was pre-trained on one of these files; where that is not known, on a class of this name."""
+        return class_name in self.trained_on if self.hashes is None else bool(np.isin(hashes, self.hashes).any())
 
 
 def find_backbones(names: Sequence[str]) -> list[Backbone]:
@@ -63,30 +77,45 @@ def unseen_synthesis(backbones: Iterable[Backbone]) -> str:
 
 def _find(name: str) -> Backbone:
     folder = Path(name.removeprefix("local-dir:"))
-    if not folder.is_dir():
-        if len(folder.parts) > 1 and ":" not in name:
-            siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-            raise InputError(f"--backbone {name}: no such folder.{did_you_mean(folder.name, siblings)}")
-        return Backbone(name, {}, (), name)
-    record, recipe = folder / RECORD, folder / "recipe.yaml"
-    classes: dict[str, int] = {}
-    expected = None
-    if record.is_file():
-        try:
-            content = read_json(record)
-            classes, expected = content["training"]["classes"], content.get("weights", {}).get("sha256")
-            if not all(isinstance(count, int) for count in classes.values()):
-                raise ValueError("training.classes: expected numbers of images")
-        except (WeightsError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{record}: not what a run of tabzoo writes: {brief(error)}") from error
-    weights = folder / WEIGHTS
+    if folder.is_dir():
+        return _of_folder(folder, name)._replace(name=folder.resolve().name)
+    if entry := store.find(name):
+        return _of_folder(entry.folder.path, name)
+    if len(folder.parts) > 1 and ":" not in name:
+        siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise InputError(f"--backbone {name}: no such folder.{did_you_mean(folder.name, siblings)}")
+    return Backbone(name, _PUBLISHED_ON.get(re.split("[:/]", name)[-1].partition("@")[0], ()), (), name)
+
+
+def _of_folder(folder: Path, name: str) -> Backbone:
+    record = folder / RECORD
+    try:
+        content: dict[str, Any] = read_json(record) if record.is_file() else {"converted_from": None}
+        if "converted_from" in content:  # not by a run
+            content["training"] = {"classes": _PUBLISHED_ON.get(content.get("name", ""), ())}
+        training: dict[str, Any] = content["training"]
+        classes, expected = tuple(training["classes"]), content.get("weights", {}).get("sha256")
+    except (WeightsError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{record}: not what a run of tabzoo writes: {brief(error)}") from error
     # Weights that were changed would get the record's name, classes and kinds of anomalies.
-    if expected and weights.is_file() and (found := Digest.of(weights).sha256) != expected:
-        raise WeightsError(
-            f"--backbone {name}: {WEIGHTS} was changed: its SHA-256 is {found}, {record.name} says {expected}. Restore it, or "
-            f"remove {record.name} to measure the weights as they are."
-        )
-    return Backbone(folder.resolve().name, classes, _syntheses(recipe), name)
+    of_hashes = training.get("image_hashes_sha256")
+    for path, said in ((folder / WEIGHTS, expected), (folder / HASHES, of_hashes)):
+        if said and path.is_file() and (found := Digest.of(path).sha256) != said:
+            raise WeightsError(
+                f"--backbone {name}: {path.name} was changed: its SHA-256 is {found}, {RECORD} says {said}. Restore it, or "
+                f"remove {RECORD} to measure the weights as they are."
+            )
+    return Backbone(name, classes, _syntheses(folder / "recipe.yaml"), name, _hashes(folder / HASHES, of_hashes))
+
+
+def _hashes(path: Path, said: str | None) -> Hashes | None:
+    """None where they are missing, as in copies that older versions made."""
+    if said is None or not path.is_file():
+        return None
+    try:
+        return np.array([int(line, 16) for line in path.read_text(encoding="ascii").split()], dtype=np.uint64)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not what a run of tabzoo writes: {error}") from error
 
 
 def _syntheses(path: Path) -> tuple[str, ...]:

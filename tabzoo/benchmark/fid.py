@@ -110,6 +110,7 @@ def _opened(samples: Samples, recipe: Recipe, device: torch.device) -> Images:
         workers=recipe.workers,
         device=device,
         progress=False,
+        white_level=recipe.white_level,
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tabzoo.benchmark.results import REAL
 from tabzoo.data.cache import Images
+from tabzoo.data.decoding import Hashes
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.samples import GOOD, TEST, TRAIN
 from tabzoo.errors import InputError
@@ -107,6 +108,12 @@ class ClassImages:
         self.name = samples.classes[class_id]
         self.normals = np.flatnonzero(of_class & (samples.split == TRAIN) & (samples.defect_ids == 0))
         self._tested = np.flatnonzero(of_class & (samples.split == TEST))
+
+    @property
+    def hashes(self) -> Hashes:
+        """Of the files of all images that are fitted to and tested on."""
+        hashes: Hashes = self._images.hashes[np.concatenate([self.normals, self._tested])]
+        return hashes
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Centre crops of images of the data set, uint8 [B, H, W, 3]."""

@@ -72,7 +72,7 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         seed=job.seed,
         shots=job.shots,
         test=plan.test,
-        transductive=job.backbone.trained_on.get(job.images.name) == len(job.images.normals),
+        transductive=job.transductive,
         draw=None if job.shots is None else paths if few_shot else paths[0],
         images=counts,
         scores={kind: of_draws if few_shot else next(iter(of_draws), []) for kind, of_draws in scores.items()},

@@ -47,6 +47,7 @@ class Options:
     resize: int | None = None
     crop: int | None = None
     resampling: Resampling | None = None
+    white_level: float | None = None
     batch_size: int = 32
     device: str = "auto"
     amp: Amp = "off"
@@ -75,6 +76,10 @@ class Options:
             raise InputError("--amp fp16: expected bf16, auto or off; float16 is for training")
         if self.full_resolution and self.test != REAL:
             raise InputError("--full-resolution: synthetic anomalies are made at the method's input; leave it away")
+        if self.white_level is not None and not 0 < self.white_level < float("inf"):
+            raise InputError(
+                f"--white-level {self.white_level:g}: expected the pixel value that becomes white, above 0"
+            )
         least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
         for name, minimum in least.items():
             given = getattr(self, name)
@@ -102,6 +107,11 @@ class Job(NamedTuple):
     data_sha256: str
     others: Sequence[ClassImages] = ()
     """Classes that a few-shot method learns on."""
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the backbone was pre-trained on images of the class."""
+        return self.backbone.saw(self.images.name, self.images.hashes)
 
 
 class Plan:
@@ -206,6 +216,7 @@ class Plan:
                 device=self.device,
                 masks=True,
                 resampling=self._resampling(method),
+                white_level=options.white_level,
             )
         opened = self._opened[how]
         classes = np.unique(opened.samples.class_ids).tolist()
@@ -250,7 +261,8 @@ class Plan:
         try_out(extractor, backbone.name, crop)
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
         normalised = {} if METHODS[name].normalised else {"normalised": False}
-        sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name)}
+        white = {} if self.options.white_level is None else {"white_level": float(self.options.white_level)}
+        sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name), **white}
         settings = {**sizes, "amp": self.amp.amp, **pixels, **normalised, **method.settings}
         # ImageNet's mean and standard deviation are left out: rows were keyed without any before.
         imagenet = (extractor.mean, extractor.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)

@@ -75,7 +75,7 @@ class Row:
     undefined_because: dict[str, str] = field(default_factory=dict)
     """Metric that is None to the reason."""
     transductive: bool
-    """Whether the backbone was pre-trained on this class's good images."""
+    """Whether the backbone was pre-trained on images of this class."""
     draw: list[str] | list[list[str]] | None = None
     """Paths of the good images that were drawn, with `shots`; of a few-shot method a list for each draw."""
     images: dict[str, int]
@@ -204,7 +204,7 @@ def _weights_of(row: Row) -> tuple[object, ...]:
 
 
 def _images_of(row: Row) -> tuple[object, ...]:
-    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "pixels")]
+    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "white_level", "pixels")]
     return row.dataset, row.class_name, row.method, row.shots, row.test, json.dumps(decoded)
 
 

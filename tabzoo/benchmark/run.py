@@ -4,6 +4,7 @@ A run that was killed goes on where it stopped, and an output folder gains rows:
 digested into its key (`results.row_key`), and rows that are there already are not computed again.
 """
 
+import dataclasses
 import itertools
 import sys
 from contextlib import suppress
@@ -54,9 +55,13 @@ def _run(options: Options, *, progress: bool) -> str:
     if plan.amp.reason:
         print(plan.amp.reason, file=sys.stderr)
     watch = CoreWatch(plan.device)
-    done = {row.key for row in read_rows(folder) if not (row.method in options.with_oracle and row.lacks_oracle)}
+    rows = {row.key: row for row in read_rows(folder)}
+    done = {key for key, row in rows.items() if not (row.method in options.with_oracle and row.lacks_oracle)}
     jobs = list({job.key: job for job in plan.jobs()}.values())  # once each, whatever is named twice
     missing = [job for job in jobs if job.key not in done]
+    for job in jobs:  # older rows were marked by the class's name and number of images
+        if job.key in done and job.transductive != rows[job.key].transductive:
+            append_row(folder, dataclasses.replace(rows[job.key], transductive=job.transductive))
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:
         for (backbone, name, seed), of_one in itertools.groupby(
             missing, lambda job: (job.backbone, job.method, job.seed)

@@ -239,7 +239,7 @@ def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
     rows = [row for group in groups for row in group.all_rows()]
     for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
         seen = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)
-        notes.append(f"t: transductive, {backbone} was pre-trained on the good images of {seen}.")
+        notes.append(f"t: transductive, {backbone} was pre-trained on images of {seen}.")
     undefined: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for metric, reason in row.undefined_because.items():

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.data.decoding import Kind
+from tabzoo.data.decoding import Hashes, Kind
 from tabzoo.data.entries import Entry, open_entry
 from tabzoo.data.files import Files
 from tabzoo.data.images import Resampling
+from tabzoo.data.levels import check_levels
 from tabzoo.data.samples import Bytes, Samples
 from tabzoo.data.sources import Decoded, Index, Resident, Source, Stored, as_numpy
 from tabzoo.errors import InputError
@@ -35,11 +36,14 @@ class Images:
 
     Attributes:
         samples: What was asked for, without unreadable files.
+        hashes: Of the samples' files, [N].
         unreadable: Path, as text, to reason.
     """
 
-    def __init__(self, samples: Samples, unreadable: dict[str, str], images: Source, masks: "_Masks | None") -> None:
-        self.samples = samples
+    def __init__(
+        self, samples: Samples, hashes: Hashes, unreadable: dict[str, str], images: Source, masks: "_Masks | None"
+    ) -> None:
+        self.samples, self.hashes = samples, hashes
         self.unreadable = unreadable
         self._images = images
         self._masks = masks
@@ -104,6 +108,7 @@ def open_images(
     progress: bool = True,
     masks: bool = False,
     resampling: Resampling = "lanczos",
+    white_level: float | None = None,
 ) -> Images:
     """Images ready for batches, decoded now unless an earlier call has done so.
 
@@ -112,7 +117,7 @@ def open_images(
         size: Side of the square that each image is squashed to.
         mode: Where decoded images are kept: `disk`, a memory map; `ram`, the same read into memory; `device`, into the
             device's memory; `off`, nowhere: each batch is decoded anew. All files are decoded once now even so, to know
-            which can't be read, unless an entry in the cache tells.
+            their contents and which can't be read, unless an entry in the cache tells.
         cache_dir: Folder of the cache entries, by default `default_cache_dir()`.
         workers: Number of processes, with `off` of threads, by default one for each core; 0 and 1 decode in this process.
         device: Where batches go.
@@ -120,9 +125,11 @@ def open_images(
         progress: Show a progress bar while decoding.
         masks: Also make `Images.masks` available.
         resampling: How images are squashed; masks go to the nearest pixel.
+        white_level: The value that becomes white in images with more than 8 bits; see `images.py`.
 
     Raises:
-        InputError: A bad argument; no room; nothing readable; with `strict`, anything unreadable.
+        InputError: A bad argument; no room; nothing readable; with `strict`, anything unreadable; without a white level,
+            a class that would come out white.
     """
     if mode not in CACHE_MODES:
         raise InputError(f"unknown cache mode {mode!r}; accepted: {', '.join(CACHE_MODES)}")
@@ -130,11 +137,13 @@ def open_images(
         raise InputError(f"size {size}: expected the side of the resized images in pixels, at least 1")
     if workers is not None and workers < 0:
         raise InputError(f"workers {workers}: expected the number of processes, 0 or more")
+    if white_level is not None and not 0 < white_level < float("inf"):
+        raise InputError(f"--white-level {white_level:g}: expected the pixel value that becomes white, above 0")
     if not len(samples):
         raise InputError(f"{samples.root}: no images to open")
     folder = Path(os.path.abspath(cache_dir)) if cache_dir is not None else default_cache_dir()
     workers = num_cores() if workers is None else workers
-    opening = _Opening(folder, size, resampling, mode, workers, torch.device(device), strict, progress)
+    opening = _Opening(folder, size, resampling, white_level, mode, workers, torch.device(device), strict, progress)
     entry, files = opening.decode(samples.root, samples.paths, "image")
     if not entry.readable.any():
         raise InputError(f"{samples.root}: none of {len(samples):,} images can be read")
@@ -142,11 +151,12 @@ def open_images(
     lost = set(samples.class_ids.tolist()) - set(kept.class_ids.tolist())
     if lost:
         logger.warning("no readable image is left of: %s", ", ".join(samples.classes[i] for i in sorted(lost)))
-    source = opening.source(entry, files)
+    check_levels(kept, entry.rows["levels"][entry.readable], white_level)
+    source, hashes = opening.source(entry, files), entry.hashes[entry.readable]
     if not masks:
-        return Images(kept, entry.reasons, source, None)
+        return Images(kept, hashes, entry.reasons, source, None)
     kept, opened = opening.masks(kept)
-    return Images(kept, entry.reasons, source, opened)
+    return Images(kept, hashes, entry.reasons, source, opened)
 
 
 class _Masks(NamedTuple):
@@ -162,6 +172,7 @@ class _Opening:
     folder: Path
     size: int
     resampling: Resampling
+    white_level: float | None
     mode: CacheMode
     workers: int
     device: torch.device
@@ -169,7 +180,7 @@ class _Opening:
     progress: bool
 
     def decode(self, root: Path, paths: Bytes, kind: Kind) -> tuple[Entry, Files]:
-        files = Files.listed(root, paths, kind, self.size, self.resampling)
+        files = Files.listed(root, paths, kind, self.size, self.resampling, self.white_level)
         entry = open_entry(files, self.folder, stored=self.mode != "off", workers=self.workers, progress=self.progress)
         _report(root, entry.reasons, kind, strict=self.strict)
         return entry, files

@@ -14,17 +14,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tabzoo.data.images import Resampling, read_image, read_mask
+from tabzoo.data.images import Facts, Resampling, read_image, read_mask
 from tabzoo.data.samples import Bytes
 from tabzoo.errors import ImageError
 
-__all__ = ["Failures", "Kind", "Pool", "Target", "decode_all", "decode_chunk"]
+__all__ = ["ROW", "Failures", "Hashes", "Kind", "Outcome", "Pool", "Rows", "Target", "decode_all", "decode_chunk"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,23 @@ _CHUNK = 16
 Kind: TypeAlias = Literal["image", "mask"]
 Failures: TypeAlias = dict[int, str]
 """Row to the reason why its file can't be read."""
+Hashes: TypeAlias = NDArray[np.uint64]
+"""Of each file's bytes, the first 16 hex digits of its SHA-256; 0 where it can't be read, or is not decoded yet, [N].
+
+The bytes and not the pixels: these depend on Pillow's version, on how its JPEG decoder was built and on the size asked for,
+so that the hashes of one machine would mean nothing on another. An image that was saved anew has another hash.
+"""
+ROW = np.dtype([("hash", np.uint64), ("levels", np.float32, 5)])
+Rows: TypeAlias = NDArray[np.void]
+"""What is known of each file, of type `ROW`, [N]: its hash, and `images.Levels`, zeros for images of 8 bits."""
 _Job: TypeAlias = tuple[int, bytes]
+
+
+class Outcome(NamedTuple):
+    """Of some files: `rows`, number to the row of a decoded one, and `failures`."""
+
+    rows: dict[int, tuple[int, tuple[float, ...]]]
+    failures: Failures
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Target:
     kind: Kind
     size: int
     resampling: Resampling = "lanczos"  # Of images; masks are resized to the nearest pixel.
+    white_level: float | None = None  # Of images; see `images.read_image`.
     file: str | None = None  # None: only find out whether the files can be read.
     offset: int = 0  # Of the first row in the file.
 
@@ -55,12 +72,12 @@ class Target:
         """Of one decoded file."""
         return (self.size, self.size, 3) if self.kind == "image" else (self.size, self.size)
 
-    def decode(self, path: bytes) -> NDArray[np.uint8]:
+    def decode(self, path: bytes, facts: Facts | None = None) -> NDArray[np.uint8]:
         """The file's pixels, uint8 of shape `row_shape`."""
         file = os.fsdecode(os.path.join(self.root, path))
         if self.kind == "mask":
-            return read_mask(file, size=self.size)
-        return read_image(file, size=self.size, resampling=self.resampling)
+            return read_mask(file, size=self.size, facts=facts)
+        return read_image(file, size=self.size, resampling=self.resampling, white_level=self.white_level, facts=facts)
 
     def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Writes a row, and does not map it: a full disk is an error here, but ends a process that writes to a map."""
@@ -70,21 +87,24 @@ class Target:
                 file.write(np.ascontiguousarray(pixels).data)
 
 
-def decode_chunk(target: Target, jobs: Sequence[_Job]) -> Failures:
+def decode_chunk(target: Target, jobs: Sequence[_Job]) -> Outcome:
     """Decodes files into their rows; also called in worker processes."""
-    failures = {}
+    outcome = Outcome({}, {})
     for row, path in jobs:
+        facts = Facts()
         try:
-            target.write(row, target.decode(path))
+            target.write(row, target.decode(path, facts))
         except ImageError as error:
-            failures[row] = error.reason
-    return failures
+            outcome.failures[row] = error.reason
+        else:
+            outcome.rows[row] = int(facts.sha256.hexdigest()[:16], 16) or 1, facts.levels or (0, 0, 0, 0, 0)
+    return outcome
 
 
 def decode_all(
     target: Target,
     paths: Bytes,
-    done: NDArray[np.bool_],
+    known: Rows,
     *,
     workers: int,
     progress: bool,
@@ -95,44 +115,41 @@ def decode_all(
     Args:
         target: Where to.
         paths: All files, [N].
-        done: Which rows are done; becomes true for each that is decoded, [N].
+        known: Of the rows that are done, the other ones 0; gains those that are decoded, [N].
         workers: Number of processes.
         progress: Show a progress bar.
         save: Called every now and then, to keep what is done so far.
     """
     failures: Failures = {}
-    rows = np.flatnonzero(~done).tolist()
+    rows = np.flatnonzero(known["hash"] == 0).tolist()
     chunks = ([(row, bytes(paths[row])) for row in rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK))
     saved_time = time.monotonic()
     verb = "decoding" if target.file else "checking"
     with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not (progress and rows)) as bar:
-        for jobs, failed in _decode_chunks(target, chunks, len(rows), workers):
+        for decoded, failed in _decode_chunks(target, chunks, len(rows), workers):
             failures |= failed
-            done[[row for row, _ in jobs if row not in failed]] = True
-            bar.update(len(jobs))
+            known[list(decoded)] = np.array(list(decoded.values()), ROW)
+            bar.update(len(decoded) + len(failed))
             if save is not None and time.monotonic() - saved_time > _SAVE_EVERY:
                 save()
                 saved_time = time.monotonic()
     return failures
 
 
-_Decoded: TypeAlias = Iterator[tuple[list[_Job], Failures]]
-
-
-def _decode_chunks(target: Target, chunks: Iterator[list[_Job]], count: int, workers: int) -> _Decoded:
+def _decode_chunks(target: Target, chunks: Iterator[list[_Job]], count: int, workers: int) -> Iterator[Outcome]:
     """Here at first, and in processes once that is sure to pay."""
     start_time, num_done = time.monotonic(), 0
     for jobs in chunks:
-        yield jobs, decode_chunk(target, jobs)
+        yield decode_chunk(target, jobs)
         num_done += len(jobs)
         left = (time.monotonic() - start_time) * (count / num_done - 1)
         if workers > 1 and left * (1 - 1 / workers) > _POOL_START:
             yield from _in_processes(target, chunks, workers)
 
 
-def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) -> _Decoded:
+def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) -> Iterator[Outcome]:
     """In worker processes, in any order. After one has died goes on with half as many."""
-    pending: dict[Future[Failures], list[_Job]] = {}
+    pending: dict[Future[Outcome], list[_Job]] = {}
     pool = Pool(workers)
     try:
         while True:
@@ -143,21 +160,22 @@ def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) ->
                 return
             try:
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    failures = future.result()
-                    yield pending.pop(future), failures
+                    outcome = future.result()
+                    del pending[future]
+                    yield outcome
             except BrokenProcessPool:
                 pool.close()
                 workers = max(1, workers // 2)
                 logger.warning("a decoding process died; going on with %d", workers)
                 lost = list(chain.from_iterable(pending.values()))
                 pending.clear()
-                yield lost, _decode_apart(target, lost)
+                yield _decode_apart(target, lost)
                 pool = Pool(workers)
     finally:
         pool.close()
 
 
-def _decode_apart(target: Target, jobs: list[_Job]) -> Failures:
+def _decode_apart(target: Target, jobs: list[_Job]) -> Outcome:
     """Decodes in one process of its own, and halves the jobs until a file that kills its process is alone."""
     with closing(Pool(1)) as pool:
         try:
@@ -165,12 +183,14 @@ def _decode_apart(target: Target, jobs: list[_Job]) -> Failures:
         except BrokenProcessPool:  # It is not a file: there are no processes to be had.
             return decode_chunk(target, jobs)
         try:
-            return dict(pool.submit(decode_chunk, target, jobs).result())
+            return Outcome(*pool.submit(decode_chunk, target, jobs).result())
         except BrokenProcessPool:
             if len(jobs) == 1:
-                return {jobs[0][0]: "the process that decoded it died: out of memory, or the file breaks the decoder"}
+                reason = "the process that decoded it died: out of memory, or the file breaks the decoder"
+                return Outcome({}, {jobs[0][0]: reason})
     half = len(jobs) // 2
-    return _decode_apart(target, jobs[:half]) | _decode_apart(target, jobs[half:])
+    one, other = _decode_apart(target, jobs[:half]), _decode_apart(target, jobs[half:])
+    return Outcome(one.rows | other.rows, one.failures | other.failures)
 
 
 class Pool:

@@ -4,13 +4,14 @@ An entry is a folder:
 
     NAME-SIZE-FINGERPRINT/
       pixels.npy    [N, S, S, 3] images or [N, S, S] masks, a row for every file, zeros where a file can't be read
-      paths.npy, stats.npy (size in bytes and modification time in ns), readable.npy
+      paths.npy, stats.npy (size in bytes, modification and change time in ns, inode)
+      rows.npy      the hash and the levels of each file, see `decoding.ROW`; zeros where it can't be read
       index.json    how the files were decoded, and the unreadable ones with their reasons
 
 An entry never changes: other files are another entry, which copies the rows that an earlier one has.
 
 It grows in `.NAME-SIZE-FINGERPRINT.tmp`, is flushed to the disk and renamed. Every minute, after a flush, the rows that
-are done are noted in `readable.npy`: there the next build goes on after a killed one. A builder holds the lock of its
+are done are noted in `rows.npy`: there the next build goes on after a killed one. A builder holds the lock of its
 entry, so that others wait for it, and remains are told from work. Where the file system has no locks, each builds in a
 folder of its own and the first to finish wins: they are equal.
 """
@@ -31,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tabzoo.data.decoding import Failures, Target, decode_all
+from tabzoo.data.decoding import ROW, Failures, Hashes, Rows, Target, decode_all
 from tabzoo.data.files import Files
 from tabzoo.data.locks import lock, remove_remains
 from tabzoo.data.samples import Bytes
@@ -50,8 +51,18 @@ class Entry(NamedTuple):
     reasons: dict[str, str]
     paths: Bytes
     stats: NDArray[np.int64]
-    readable: NDArray[np.bool_]
+    rows: Rows
     pixels: NDArray[np.uint8] | None
+
+    @property
+    def hashes(self) -> Hashes:
+        """Of the files, [N]."""
+        return np.asarray(self.rows["hash"])
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """Which files can be read, [N]."""
+        return np.asarray(self.hashes != 0)
 
 
 def open_entry(files: Files, cache_dir: Path, *, stored: bool, workers: int, progress: bool) -> Entry:
@@ -70,9 +81,9 @@ def open_entry(files: Files, cache_dir: Path, *, stored: bool, workers: int, pro
     final = cache_dir / files.folder_name
     entry = _load_current(final, files)
     if entry is None and not stored:
-        readable = np.zeros(len(files.paths), dtype=np.bool_)
-        failures = decode_all(files.target, files.paths, readable, workers=workers, progress=progress)
-        return Entry(_by_path(files, failures), files.paths, files.stats, readable, None)
+        rows = np.zeros(len(files.paths), ROW)
+        failures = decode_all(files.target, files.paths, rows, workers=workers, progress=progress)
+        return Entry(_by_path(files, failures), files.paths, files.stats, rows, None)
     if entry is None:
         with _clear_errors(cache_dir, files.num_bytes):
             cache_dir.mkdir(parents=True, exist_ok=True)
@@ -101,9 +112,9 @@ def _load(folder: Path, files: Files) -> Entry | None:
     """Maps an entry; None if there is none, if it is damaged, or if its files were decoded otherwise than these."""
     try:
         index = json.loads((folder / "index.json").read_bytes())
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("paths", "stats", "readable", "pixels")]
+        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("paths", "stats", "rows", "pixels")]
         count = len(arrays[0])
-        shapes = [(count,), (count, 2), (count,), (count, *files.target.row_shape)]
+        shapes = [(count,), (count, 4), (count,), (count, *files.target.row_shape)]
         if index["settings"] == files.settings and [array.shape for array in arrays] == shapes:
             return Entry(index["unreadable"], *arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -124,12 +135,12 @@ def _build(final: Path, files: Files, *, locked: bool, workers: int, progress: b
     try:
         folder.mkdir(exist_ok=True)
         logger.info("decoding %s %ss into %s", f"{len(files.paths):,}", files.target.kind, final)
-        done_path = folder / "readable.npy"  # Written only after the rows that it names, and never in part.
-        done = np.load(done_path) if done_path.exists() else np.zeros(len(files.paths), dtype=np.bool_)
+        done_path = folder / "rows.npy"  # Written only after the pixels that it names, and never in part.
+        rows = np.load(done_path) if done_path.exists() else np.zeros(len(files.paths), ROW)
         target = _reserve(folder / "pixels.npy", files, there=done_path.exists())
-        _copy_known_rows(final.parent, files, target, done)
-        save = partial(_save_readable, folder, done)
-        failures = decode_all(target, files.paths, done, workers=workers, progress=progress, save=save)
+        _copy_known_rows(final.parent, files, target, rows)
+        save = partial(_save_rows, folder, rows)
+        failures = decode_all(target, files.paths, rows, workers=workers, progress=progress, save=save)
         save()
         _save_index(folder, files, failures)
         _publish(folder, final, outdated=outdated)
@@ -152,16 +163,16 @@ def _reserve(path: Path, files: Files, *, there: bool) -> Target:
     return replace(files.target, file=str(path), offset=offset)
 
 
-def _copy_known_rows(cache_dir: Path, files: Files, target: Target, done: NDArray[np.bool_]) -> None:
+def _copy_known_rows(cache_dir: Path, files: Files, target: Target, rows: Rows) -> None:
     """Copies the rows that other entries have of the same unchanged files."""
     for other in sorted(cache_dir.glob(f"[!.]*-{files.target.size}-*")):
-        entry = None if done.all() else _load(other, files)
+        entry = None if rows["hash"].all() else _load(other, files)
         if entry is not None and entry.pixels is not None:
             _, new, old = np.intersect1d(files.paths, entry.paths, return_indices=True)
-            same = entry.readable[old] & ~done[new] & (entry.stats[old] == files.stats[new]).all(1)
+            same = (rows["hash"][new] == 0) & (entry.stats[old] == files.stats[new]).all(1)
             for row, old_row in zip(new[same].tolist(), old[same].tolist(), strict=True):
                 target.write(row, entry.pixels[old_row])
-            done[new[same]] = True
+            rows[new[same]] = entry.rows[old[same]]
 
 
 def _save_index(folder: Path, files: Files, failures: Failures) -> None:
@@ -171,12 +182,12 @@ def _save_index(folder: Path, files: Files, failures: Failures) -> None:
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
-def _save_readable(folder: Path, readable: NDArray[np.bool_]) -> None:
-    """Only after the rows themselves: what it names must be on the disk, whatever happens next."""
+def _save_rows(folder: Path, rows: Rows) -> None:
+    """Only after their pixels: what it names must be on the disk, whatever happens next."""
     _flush(folder / "pixels.npy")
-    np.save(folder / "readable.new.npy", readable)
-    _flush(folder / "readable.new.npy")
-    os.replace(folder / "readable.new.npy", folder / "readable.npy")
+    np.save(folder / "rows.new.npy", rows)
+    _flush(folder / "rows.new.npy")
+    os.replace(folder / "rows.new.npy", folder / "rows.npy")
 
 
 def _publish(folder: Path, final: Path, *, outdated: bool) -> None:

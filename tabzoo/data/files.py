@@ -1,6 +1,10 @@
 """The files that a cache entry is made of, as they are now, and their fingerprint.
 
-It covers the list of files with sizes and modification times, how they are decoded, and Pillow's version.
+It covers the list of files with their identities, how they are decoded, and Pillow's version.
+
+Size and modification time alone do not tell files apart: two that change places by `mv` may have the same. So the inode
+and the time of the last change to it count too. A copy, another mount or a `chmod` changes these and not the pixels; then
+files are decoded once more, which costs time and is never wrong.
 """
 
 import hashlib
@@ -23,7 +27,9 @@ from tabzoo.data.samples import Bytes
 __all__ = ["Files"]
 
 # To be raised when an entry's files change, or what `images.py` makes of an image.
-_FORMAT = 2
+_FORMAT = 4
+
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +38,22 @@ class Files:
 
     target: Target
     paths: Bytes
-    stats: NDArray[np.int64]  # [N, 2]: size in bytes, modification time in ns; -1 for a missing file.
+    stats: NDArray[np.int64]  # [N, 4]: size in bytes, modification and change time in ns, inode; -1 for a missing file.
 
     @classmethod
-    def listed(cls, root: Path, paths: Bytes, kind: Kind, size: int, resampling: Resampling) -> "Files":
+    def listed(
+        cls,
+        root: Path,
+        paths: Bytes,
+        kind: Kind,
+        size: int,
+        resampling: Resampling,
+        white_level: float | None = None,
+    ) -> "Files":
         """The files as they are now."""
-        return cls(Target(os.fsencode(root), kind, size, resampling), paths, _stats(os.fsencode(root), paths))
+        return cls(
+            Target(os.fsencode(root), kind, size, resampling, white_level), paths, _stats(os.fsencode(root), paths)
+        )
 
     @property
     def num_bytes(self) -> int:
@@ -47,8 +63,10 @@ class Files:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the pixels of a given file."""
+        white_level = self.target.white_level if self.target.kind == "image" else None
         return {
             "format": _FORMAT,
+            **({} if white_level is None else {"white_level": float(white_level)}),
             "kind": self.target.kind,
             "size": self.target.size,
             "resize": self.target.resampling if self.target.kind == "image" else "nearest",
@@ -70,11 +88,12 @@ class Files:
 
 
 def _stats(root: bytes, paths: Bytes) -> NDArray[np.int64]:
-    def stat(path: bytes) -> tuple[int, int]:
+    def stat(path: bytes) -> tuple[int, int, int, int]:
         try:
             status = os.stat(os.path.join(root, path))
         except OSError:
-            return -1, -1
-        return status.st_size, status.st_mtime_ns
+            return -1, -1, -1, -1
+        # Some file systems use all 64 bits of an inode's number.
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _LARGEST
 
-    return np.fromiter(map(stat, paths.tolist()), np.dtype((np.int64, 2)), len(paths))
+    return np.fromiter(map(stat, paths.tolist()), np.dtype((np.int64, 4)), len(paths))

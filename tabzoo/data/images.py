@@ -4,12 +4,11 @@ What becomes of each kind of file:
 
 - 8-bit grey, palette, CMYK, YCbCr and 1-bit files become RGB as Pillow's `convert("RGB")` makes it; grey is repeated
   over the channels.
-- 16-bit grey is scaled by its full range, 65535 -> 255 (a 12-bit TIFF by 4095). The scale never depends on the image,
-  so brightness stays comparable between images; a 12-bit camera image stored in 16 bits therefore comes out dark and is
-  better rescaled before. Colour with 16 bits a channel keeps the upper 8 bits.
-- 32-bit integers and floats have no fixed range. The smallest of 1 (floats only), 255 and 65535 that holds all values
-  counts as white; with negative or larger values the image's own minimum and maximum become 0 and 255. Values that are
-  not finite become black.
+- Grey with more than 8 bits: 0 becomes 0 and the white level 255; what lies outside becomes black or white. The level is
+  the one given, else the largest value of 16 bits (of 12 for a TIFF that says so) and 1 for floats. It never depends on
+  the image, so that the same value has the same brightness in all of them; a 12-bit camera image stored in 16 bits comes
+  out dark without a level. Values that are not finite become black.
+- Colour with 16 bits a channel keeps the upper 8, which is all that Pillow gives; a white level is refused for it.
 - Alpha is dropped, not composited: that is what `convert("RGB")` and OpenCV do, hence what published numbers rest on.
   Palette transparency too.
 - EXIF orientation is applied. Colour profiles are ignored.
@@ -19,13 +18,16 @@ Only PNG, JPEG, BMP, TIFF and WebP are decoded, recognised by content and not by
 PostScript file called `.png` (for which Pillow would start another program) is not.
 """
 
+import hashlib
 import os
+import re
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tabzoo.errors import ImageError, InputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Resampling", "read_image", "read_mask"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Facts", "Levels", "Resampling", "read_image", "read_mask"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -43,6 +45,7 @@ MAX_PIXELS = 178_956_970
 Resampling = Literal["lanczos", "bilinear"]
 """How images are made smaller, both antialiased as Pillow does it."""
 
+_PART = 1 << 20  # bytes
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _ACCEPTED = "PNG, JPEG, BMP, TIFF or WebP"
 
@@ -64,8 +67,44 @@ _SIGNATURES = (
 )
 
 
+class Levels(NamedTuple):
+    """Pixel values of an image with more than 8 bits.
+
+    Attributes:
+        white: The value that became 255.
+        low: The lowest of the image.
+        high: The highest.
+        above: Share of the pixels above white.
+        fixed: Whether no other value can become white: in colour.
+    """
+
+    white: float
+    low: float
+    high: float
+    above: float
+    fixed: bool
+
+
+@dataclass
+class Facts:
+    """What is found out about a file while it is decoded.
+
+    Attributes:
+        sha256: Of the bytes that the pixels are made of, a hash of hashlib's.
+        levels: Of an image with more than 8 bits.
+    """
+
+    sha256: Any = field(default_factory=hashlib.sha256)
+    levels: Levels | None = None
+
+
 def read_image(
-    path: str | os.PathLike[str], *, size: int | None = None, resampling: Resampling = "lanczos"
+    path: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    resampling: Resampling = "lanczos",
+    white_level: float | None = None,
+    facts: Facts | None = None,
 ) -> NDArray[np.uint8]:
     """Reads a file as RGB.
 
@@ -73,6 +112,8 @@ def read_image(
         path: The image file.
         size: Side of the square to which the image is resized; the aspect ratio is not kept. None keeps its size.
         resampling: How it is resized.
+        white_level: The value that becomes 255 in images with more than 8 bits; see the top of this file.
+        facts: Are found out on the way, where they are asked for.
 
     Returns:
         The image, [H, W, 3].
@@ -82,8 +123,8 @@ def read_image(
             names file and reason.
     """
     _check_size(size)
-    with _opened(path) as decoded:
-        plain = _to_8_bit(decoded)
+    with _opened(path, facts) as decoded:
+        plain = _to_8_bit(decoded, white_level, facts)
         # A grey image is resized as one channel: the same values as three equal channels, in a third of the time.
         if size is not None and plain.size != (size, size):
             plain = plain.resize((size, size), Image.Resampling[resampling.upper()])
@@ -91,7 +132,9 @@ def read_image(
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArray[np.uint8]:
+def read_mask(
+    path: str | os.PathLike[str], *, size: int | None = None, facts: Facts | None = None
+) -> NDArray[np.uint8]:
     """Reads a defect mask: 1 where any channel is not zero.
 
     The level does not matter: masks hold 1, 255 or class ids. Fully transparent pixels count as background. In a file with
@@ -101,6 +144,7 @@ def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArr
     Args:
         path: The mask file.
         size: Side of the square to which the mask is resized, to the nearest pixel. None keeps its size.
+        facts: As for `read_image`.
 
     Returns:
         0 (normal) and 1 (defect), [H, W].
@@ -109,7 +153,7 @@ def read_mask(path: str | os.PathLike[str], *, size: int | None = None) -> NDArr
         ImageError: As for `read_image`.
     """
     _check_size(size)
-    with _opened(path) as decoded:
+    with _opened(path, facts) as decoded:
         mask = Image.fromarray(_foreground(decoded))
         if size is not None and mask.size != (size, size):
             mask = mask.resize((size, size), Image.Resampling.NEAREST)
@@ -125,25 +169,27 @@ class _Decoded(NamedTuple):
     image: Image.Image  # Upright.
     form: str | None  # Of the file.
     bits: int  # In the file, of a grey TIFF's pixel; else 16.
+    deep: bool  # Whether a channel of a colour image has 16 bits, of which Pillow keeps 8.
     lossy: bool  # Whether compression may have changed its levels.
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
+def _opened(path: str | os.PathLike[str], facts: Facts | None) -> Iterator[_Decoded]:
     """A loaded image. Whatever goes wrong, in the caller's block too, becomes an `ImageError`."""
     shown = _printable(path)
     problem = _problem(path)
     if problem is not None:
         raise ImageError(shown, problem)
     try:
-        with _steady_pillow(), Image.open(path, formats=_FORMATS) as image:
+        with _steady_pillow(), open(path, "rb") as file, Image.open(_told(file, facts), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(shown, _too_large(f"{width}x{height} pixels"))
+            deep = any(re.search(";16[BLN]", str(tile)) for tile in image.tile)
             image.load()
             # 258 is TIFF's BitsPerSample. Turning an image drops its tags and format.
             bits = getattr(image, "tag_v2", {}).get(258, (16,))
-            yield _Decoded(_upright(image), image.format, int(bits[0]), _is_lossy(image, path))
+            yield _Decoded(_upright(image), image.format, int(bits[0]), deep, _is_lossy(image, path))
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -155,6 +201,14 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[_Decoded]:
     except Exception as error:
         # On broken files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError and more.
         raise ImageError(shown, f"can't be decoded: {_reason(error)}") from error
+
+
+def _told(file: BinaryIO, facts: Facts | None) -> BinaryIO:
+    """The file at its start, after all of it was read; it stays open, so that no other can come between under its name."""
+    while facts is not None and (part := file.read(_PART)):
+        facts.sha256.update(part)
+    file.seek(0)
+    return file
 
 
 def _is_lossy(image: Image.Image, path: str | os.PathLike[str]) -> bool:
@@ -253,42 +307,37 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_8_bit(decoded: _Decoded) -> Image.Image:
+def _to_8_bit(decoded: _Decoded, white_level: float | None, facts: Facts | None) -> Image.Image:
     """The image in mode L or RGB."""
     image = decoded.image
-    if image.mode in ("L", "RGB"):
-        return image
-    if image.mode in ("1", "LA"):
-        return image.convert("L")
     if image.mode.startswith("I;16"):
-        return Image.fromarray(_scaled(np.asarray(image), (1 << decoded.bits) - 1))
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_scaled_by_content(np.asarray(image), is_png=decoded.form == "PNG"))
-    return image.convert("RGB")
+        return _scaled(image, white_level or (1 << decoded.bits) - 1, facts)
+    if image.mode in ("I", "F"):  # Pillow before 11.3 opens a 16-bit grey PNG in mode I.
+        return _scaled(image, white_level or (65535 if image.mode == "I" else 1), facts)
+    plain = image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in ("1", "LA") else "RGB")
+    if decoded.deep:
+        if white_level is not None:
+            raise ValueError(
+                "of its 16 bits a channel only the upper 8 can be read, so that --white-level does not apply; save it as "
+                "grey, or with 8 bits"
+            )
+        if facts is not None:
+            extrema = np.ravel(plain.getextrema())
+            facts.levels = Levels(65535, 256.0 * extrema.min(), 256.0 * extrema.max() + 255, above=0, fixed=True)
+    return plain
 
 
-def _scaled(values: NDArray[np.generic], white: float) -> NDArray[np.uint8]:
+def _scaled(image: Image.Image, white: float, facts: Facts | None) -> Image.Image:
     """Values from 0 to `white` as 0 to 255, rounded to nearest."""
-    levels = np.rint(values.astype(np.float32) * np.float32(255 / white))
-    return np.asarray(levels.clip(0, 255), dtype=np.uint8)
-
-
-def _scaled_by_content(values: NDArray[np.generic], *, is_png: bool) -> NDArray[np.uint8]:
-    """32-bit values in 8 bits, by the rule at the top of this file."""
-    if is_png:  # Pillow before 11.3 opens a 16-bit grey PNG in mode I.
-        return _scaled(values, 65535)
-    floats = values.astype(np.float64)
-    finite = np.isfinite(floats)
-    if not finite.any():
+    values = np.asarray(image, dtype=np.float32)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
         raise ValueError("no pixel has a finite value")
-    low, high = float(floats[finite].min()), float(floats[finite].max())
-    floats[~finite] = min(low, 0.0)
-    ranges = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
-    white = next((white for white in ranges if high <= white), None)
-    if low >= 0 and white is not None:
-        return _scaled(floats, white)
-    # One value for all pixels has no range: it stays black.
-    return _scaled((floats - low).clip(0, None), (high - low) or 1.0)
+    if facts is not None:
+        above = float((finite > white).mean())
+        facts.levels = Levels(white, float(finite.min()), float(finite.max()), above, fixed=False)
+    inside = np.where(np.isfinite(values), values, 0).clip(0, white)
+    return Image.fromarray(np.rint(inside * np.float32(255 / white)).astype(np.uint8))
 
 
 def _foreground(decoded: _Decoded) -> NDArray[np.uint8]:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
 from tabzoo.plain import for_path
 
 __all__ = ["about", "check_new", "copy_folder", "whole_folder"]
 
-_COPIED = (WEIGHTS, CONFIG, RECORD, CARD, "recipe.yaml")
+_COPIED = (WEIGHTS, CONFIG, RECORD, CARD, HASHES, "recipe.yaml")
 
 
 def copy_folder(source: Path, to: Path) -> None:

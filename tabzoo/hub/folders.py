@@ -15,6 +15,7 @@ from tabzoo.hub.files import LARGEST, Digest, read_tensors
 __all__ = [
     "CARD",
     "CONFIG",
+    "HASHES",
     "RECORD",
     "WEIGHTS",
     "Folder",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
+HASHES = "image_hashes.txt"
+"""Of the images that the weights were trained on: the first 16 hex digits of each file's SHA-256, sorted, one a line."""
 
 NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
 """A timm name with tag, as tabzoo allows them."""

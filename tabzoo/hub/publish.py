@@ -19,7 +19,7 @@ from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
 from tabzoo.hub.fetch import COMMIT
 from tabzoo.hub.files import full_disk
-from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS, Record, verify
+from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS, Record, verify
 from tabzoo.hub.reach import endpoint, silence_of
 from tabzoo.plain import for_lines
 
@@ -27,7 +27,7 @@ __all__ = ["Package", "add_command", "pack", "publish"]
 
 _PUBLISHED = (
     *(WEIGHTS, CONFIG, RECORD, CARD, "recipe.yaml", "text_features.safetensors", "metrics.jsonl", "validation.jsonl"),
-    *("figures/samples.png", "figures/curves.png", "figures/similarity.png"),
+    *(HASHES, "figures/samples.png", "figures/curves.png", "figures/similarity.png"),
 )
 """What goes to the Hub where it is there; no run.json with its paths, no checkpoints."""
 

@@ -17,7 +17,7 @@ from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store
 from tabzoo.hub.fetch import Repository
 from tabzoo.hub.files import Digest, read_tensors
-from tabzoo.hub.folders import CARD, RECORD, WEIGHTS, Folder, read_folder
+from tabzoo.hub.folders import CARD, HASHES, RECORD, WEIGHTS, Folder, read_folder
 from tabzoo.models import Weights, find_weights, list_models, pretrained_cfg
 
 __all__ = ["Source", "find_source", "named_source"]
@@ -160,7 +160,7 @@ def _published(weights: Weights, cache_dir: Path | None, whole: bool) -> Source:
     release = weights.release
     repository = Repository(release.repository, release.commit, cache_dir)
     if whole:
-        folder, _ = repository.fetch_folder(also=[CARD])
+        folder, _ = repository.fetch_folder(also=[CARD, HASHES])
         if folder.digest != release.digest:
             raise WeightsError(f"{repository}: its {RECORD} is not of the weights that tabzoo knows as {weights.name}")
     return Source(
@@ -191,7 +191,7 @@ def _from_hub(address: str, cache_dir: Path | None, whole: bool) -> Source:
     if not match:
         raise InputError(f"hf-hub:{address}: expected hf-hub:ORG/NAME@COMMIT")
     repository = Repository(match["id"], match["revision"] or "main", cache_dir)
-    folder, commit = repository.fetch_folder(also=[CARD] if whole else [])
+    folder, commit = repository.fetch_folder(also=[CARD, HASHES] if whole else [])
     assert folder.record is not None
     return Source.of(folder, name=folder.record.name, origin=f"{match['id']}@{commit}")
 

@@ -6,14 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from torch import nn
 
 import tabzoo
+from tabzoo.data.decoding import Hashes
 from tabzoo.errors import WriteError
 from tabzoo.folder import now, timm_config, write_folder, write_json
-from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.hub.files import Digest
+from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
 from tabzoo.plain import for_terminal
 from tabzoo.system import whole_file, writing
 from tabzoo.training.recipe import Recipe
@@ -62,6 +65,7 @@ def write_results(
     recipe_name: str,
     recipe_digest: str,
     training: dict[str, Any],
+    hashes: Hashes,
     metrics: dict[str, float],
 ) -> None:
     """The weights, their timm configuration, provenance and model card; `tabzoo.json`, the mark of a whole run, last.
@@ -74,6 +78,7 @@ def write_results(
         recipe_name: What the recipe is called.
         recipe_digest: SHA-256 of the recipe as it was given, with `amp: auto` where it said so: the same on every machine.
         training: Images, classes and steps, for the record.
+        hashes: Of the images' files.
         metrics: The last row's loss and accuracies.
     """
     config = timm_config(
@@ -85,6 +90,10 @@ def write_results(
         mean=recipe.mean,
         std=recipe.std,
     )
+    # The benchmark knows by them whether a class that it tests on was seen.
+    lines = "".join(f"{value:016x}\n" for value in np.unique(hashes).tolist())
+    (folder / HASHES).write_text(lines, encoding="ascii", newline="\n")
+    training = {**training, "image_hashes_sha256": Digest.of(folder / HASHES).sha256}
     provenance = {
         "recipe": {"name": recipe_name, "sha256": recipe_digest, "amp": recipe.amp},
         "initial_weights": recipe.backbone if recipe.init == "pretrained" else Path(recipe.init).name,

@@ -68,6 +68,9 @@ class PairMaker:
         class_ids: Class of each of the members, [N].
         recipe: Crop, normalisation and synthesis.
         device: Where the pairs are made.
+
+    Attributes:
+        textures: All images of the texture folder, uint8 [T, 3, crop, crop], if there is one.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class PairMaker:
     ) -> None:
         self.images, self.members, self.class_ids = images, members, class_ids
         self.crop, self.device, self.channels_last = recipe.crop, device, recipe.channels_last
-        self.synthesis = _synthesis(recipe, class_ids)
+        self.textures = None if recipe.perlin_textures is None else _textures(recipe)
+        self.synthesis = _synthesis(recipe, class_ids, self.textures)
         # x / (255 std) - mean / std, for a row of interleaved pixels: contiguous rows are five times faster than planes.
         mean, std = (torch.tensor(values, device=device).repeat(recipe.crop) for values in (recipe.mean, recipe.std))
         self._scale, self._offset = 1 / (255 * std), -mean / std  # [3 W]
@@ -153,17 +157,23 @@ class PairMaker:
         return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
 
 
-def _synthesis(recipe: Recipe, class_ids: Tensor) -> Synthesis[Any]:
+def _synthesis(recipe: Recipe, class_ids: Tensor, textures: Tensor | None) -> Synthesis[Any]:
     settings = synthesis_settings(recipe)
-    if recipe.perlin_textures is None:
+    if textures is None:
         return SYNTHESES[recipe.synthesis](class_ids, recipe.crop, recipe.crop, settings)
-    return Perlin(class_ids, recipe.crop, recipe.crop, settings, textures=_textures(recipe))
+    return Perlin(class_ids, recipe.crop, recipe.crop, settings, textures=textures)
 
 
 def _textures(recipe: Recipe) -> Tensor:
     """All images of the texture folder, uint8 [T, 3, crop, crop]."""
     samples = find_samples(str(recipe.perlin_textures))
-    images = open_images(samples, size=recipe.crop, cache_dir=recipe.cache_dir, workers=recipe.workers)
+    images = open_images(
+        samples,
+        size=recipe.crop,
+        cache_dir=recipe.cache_dir,
+        workers=recipe.workers,
+        white_level=recipe.white_level,
+    )
     return images.batch(torch.arange(len(images))).permute(0, 3, 1, 2).contiguous()
 
 

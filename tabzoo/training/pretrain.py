@@ -276,6 +276,7 @@ def _finish(run: Run, recipe_name: str, recipe_digest: str) -> None:
         recipe_name=recipe_name,
         recipe_digest=recipe_digest,
         training=training,
+        hashes=run.hashes,
         metrics=metrics,
     )
     _report(run, rows, metrics)
@@ -331,6 +332,7 @@ def _benchmark(run: Run) -> None:
         seeds=[recipe.seed],
         resize=recipe.resize,
         crop=recipe.crop,
+        white_level=recipe.white_level,
         device=run.device.type,
         cache=recipe.cache,
         cache_dir=recipe.cache_dir,

@@ -6,7 +6,7 @@ GPUs and over Gloo between CPUs; everything else is a few numbers over Gloo, whi
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -64,10 +64,28 @@ class Ranks:
         dist.broadcast_object_list(made, group=self.group)
         return made[0]  # type: ignore[return-value]
 
-    def wait(self) -> None:
-        """Returns when all processes have come here."""
-        if self.size > 1:
-            dist.barrier(group=self.group)
+    def agree(self, data: str, seen: Mapping[str, object]) -> None:
+        """Returns when all processes have come here, if they see the same images.
+
+        Args:
+            data: The folder of the images, for the message.
+            seen: What this one sees, in the order in which a difference is looked for.
+
+        Raises:
+            InputError: In all of them, if one sees something else than the first.
+        """
+        if self.size == 1:
+            return
+        of_all: list[Any] = [None] * self.size
+        dist.all_gather_object(of_all, dict(seen), group=self.group)
+        for rank, of_one in enumerate(of_all):
+            for what, of_first in of_all[0].items():
+                if of_one[what] != of_first:
+                    counts = f": {of_one[what]} and {of_first}" if isinstance(of_first, int) else ""
+                    raise InputError(
+                        f"--data {data}: process {rank} does not see the same images as process 0. What differs is their "
+                        f"{what}{counts}. Give all machines the same folder."
+                    )
 
     def leave(self) -> None:
         """Ends the talk between the processes."""

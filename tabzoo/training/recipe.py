@@ -32,7 +32,7 @@ SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
 # Fields that came after recipes were published, with the value at which they change nothing: there they are left out of the
 # hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
-_LATER: dict[str, Any] = {}
+_LATER: dict[str, Any] = {"white_level": None}
 _GONE: dict[str, Any] = {}
 # Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
 _LOCAL = ("data", "cache_dir", "perlin_textures")
@@ -61,6 +61,9 @@ class Recipe:
     """Images are squashed to this square, in px."""
     crop: int = 224
     """Centre crop that the backbone sees, in px."""
+    white_level: float | None = None
+    """Pixel value that becomes white in grey images of more than 8 bits; if not given, the largest of the file's bits, or 1
+    for floats."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of the normalisation, RGB in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -210,8 +213,15 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The whole recipe as YAML, without paths: files by their name, data and cache folder left out."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in _LOCAL}
+        """The whole recipe as YAML, without paths: files by their name, data and cache folder left out.
+
+        Fields of `_LATER` are left out while they change nothing, so that older versions can read it.
+        """
+        values = {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in _LOCAL and not (key in _LATER and value == _LATER[key])
+        }
         for key in FILE_FIELDS:
             if _names_file(values[key]):
                 values[key] = Path(values[key]).name
@@ -295,7 +305,7 @@ def _check_types(recipe: Recipe) -> None:
             raise InputError(
                 f"{name}: {reprlib.repr(value)} given, expected {expected}.{did_you_mean(value, choices or ())}"
             )
-        if kind is float:
+        if value is not None and kind in (float, float | None):
             object.__setattr__(recipe, name, float(value))
 
 
@@ -376,5 +386,7 @@ def _check_values(recipe: Recipe) -> None:
         raise InputError(f"mean: {recipe.mean} given, expected numbers from 0 to 1: pixels are divided by 255 first")
     if not all(0.001 <= value <= 1 for value in recipe.std):
         raise InputError(f"std: {recipe.std} given, expected numbers above 0, from 0.001 to 1")
+    if recipe.white_level is not None and not 0 < recipe.white_level < float("inf"):
+        raise InputError(f"white_level: {recipe.white_level} given, expected a pixel value above 0")
     if recipe.warmup_epochs > recipe.epochs:
         raise InputError(f"warmup_epochs: {recipe.warmup_epochs} given, more than epochs ({recipe.epochs})")

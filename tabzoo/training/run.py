@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
+from tabzoo.data.decoding import Hashes
 from tabzoo.data.layouts import Samples
 from tabzoo.errors import InputError, TrainingError, brief, did_you_mean
 from tabzoo.training.aligner import Aligner
@@ -30,7 +31,7 @@ from tabzoo.training.sampling import epoch_samples
 from tabzoo.training.schedule import learning_rate_schedule
 from tabzoo.training.text import TextFeatures
 
-__all__ = ["Run", "check_optimizer"]
+__all__ = ["Run", "check_optimizer", "contents_digest", "names_digest"]
 
 _COLUMNS = ("loss", "loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal")
 _AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,6 +47,7 @@ class Run:
         folder: Output folder.
         device: Where to train.
         samples: The images, in the order of the pair makers' indices.
+        hashes: Of their files, [N].
         text: Text features of their classes.
         backbone: The image encoder.
         heads: From its embeddings to the text space.
@@ -60,6 +62,7 @@ class Run:
         folder: Path,
         device: torch.device,
         samples: Samples,
+        hashes: Hashes,
         text: TextFeatures,
         backbone: nn.Module,
         heads: ProjectionHeads,
@@ -67,7 +70,8 @@ class Run:
         held_out: PairMaker | None,
         ranks: Ranks,
     ) -> None:
-        self.recipe, self.folder, self.device, self.samples, self.text = recipe, folder, device, samples, text
+        self.recipe, self.folder, self.device, self.text = recipe, folder, device, text
+        self.samples, self.hashes = samples, hashes
         self.pairs, self.held_out, self.ranks = pairs, held_out, ranks
         epoch_length = len(self.order(0))
         # The remainder of an epoch is dropped, another one each epoch; a larger batch becomes the epoch.
@@ -236,6 +240,7 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "recipe": self.recipe.identity(),
             "samples": self.samples_digest(),
+            "contents": contents_digest(self.hashes, self.pairs.textures),
         }
         save_checkpoint(self.folder / CHECKPOINTS, self.step, state)
 
@@ -280,6 +285,13 @@ class Run:
                 f"--resume: the run in {self.folder} was started with other images than those found now. Give it the same "
                 f"(its run.json says which folder), or type --overwrite to start anew."
             )
+        contents = contents_digest(self.hashes, self.pairs.textures)
+        if state.get("contents", contents) != contents:  # older checkpoints do not say
+            raise InputError(
+                f"--resume: the run in {self.folder} was started with images of the same names but other contents than those "
+                f"found now{' (or with other textures)' if self.pairs.textures is not None else ''}. Put those back, or type "
+                f"--overwrite to start anew."
+            )
         before, now = state["recipe"], self.recipe.identity()
         changes = [
             f"{key} {before.get(key)} -> {now.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)
@@ -291,15 +303,8 @@ class Run:
             )
 
     def samples_digest(self) -> str:
-        """SHA-256 of the list of images, in hex."""
-        samples = self.samples
-        # The paths are joined, for the width of their array depends on the longest of them.
-        content = [
-            json.dumps(samples.classes).encode(),
-            samples.class_ids.tobytes(),
-            b"\0".join(samples.paths.tolist()),
-        ]
-        return hashlib.sha256(b"\0\0".join(content)).hexdigest()
+        """See `names_digest`."""
+        return names_digest(self.samples)
 
     @torch.no_grad()
     def similarities(self, pairs: Pairs) -> dict[str, Tensor]:
@@ -341,6 +346,21 @@ class Run:
             f"Last good checkpoint: {self.folder / CHECKPOINTS / kept[-1] if kept else 'none was written yet'}. "
             f"A lower --lr, a longer --warmup-epochs or --amp off usually helps."
         )
+
+
+def names_digest(samples: Samples) -> str:
+    """SHA-256 of the list of images, in hex."""
+    # The paths are joined, for the width of their array depends on the longest of them.
+    content = [json.dumps(samples.classes).encode(), samples.class_ids.tobytes(), b"\0".join(samples.paths.tolist())]
+    return hashlib.sha256(b"\0\0".join(content)).hexdigest()
+
+
+def contents_digest(hashes: Hashes, textures: Tensor | None) -> str:
+    """SHA-256 of the hashes of all images and of the pixels of the textures, in hex."""
+    digest = hashlib.sha256(hashes.tobytes())
+    if textures is not None:
+        digest.update(textures.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_optimizer(recipe: Recipe, device: torch.device) -> None:

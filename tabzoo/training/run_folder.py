@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tabzoo.data.locks import hold
 from tabzoo.errors import InputError
-from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
+from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
 from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 
 __all__ = ["RunFolder"]
@@ -17,7 +17,7 @@ _LOCK, _ASIDE = ".lock", ".replaced"
 _TOY = ("toy_factory", "toy_factory.half")
 # What a run writes, and --overwrite replaces; everything else in the folder is the user's.
 _OURS = (
-    *(WEIGHTS, CARD, CONFIG, RECORD, CHECKPOINTS, METRICS, VALIDATION, RUN, *_TOY),
+    *(WEIGHTS, CARD, CONFIG, RECORD, HASHES, CHECKPOINTS, METRICS, VALIDATION, RUN, *_TOY),
     *(RECIPE, TEXT, "figures", "benchmark"),
 )
 

@@ -25,7 +25,7 @@ from tabzoo.training.pairs import PairMaker, synthesis_settings
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.run import Run, check_optimizer
+from tabzoo.training.run import Run, check_optimizer, contents_digest, names_digest
 from tabzoo.training.sampling import hold_out
 from tabzoo.training.synthesis import SYNTHESES
 from tabzoo.training.text import obtain_text_features, text_width
@@ -103,6 +103,7 @@ def build_run(
             f"--repeats {recipe.repeats}: with {len(samples):,} images, an epoch would be longer than {_LONGEST_EPOCH:,}. "
             f"Type a smaller number, and more --epochs."
         )
+    ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples)})
     if len(samples.classes) == 1 and recipe.objective == "tab":
         raise InputError(
             f"{recipe.data} holds one class, {samples.classes[0]}, and the objective 'tab' sets classes apart from each "
@@ -143,8 +144,8 @@ def build_run(
         device=device,
         strict=command.strict,
         progress=ranks.is_first,
+        white_level=recipe.white_level,
     )
-    ranks.wait()  # one may have decoded for hours; what follows expects the others within minutes
     samples = _still_whole(images.samples, words)
     _warn_small_classes(samples)
     class_ids = torch.from_numpy(samples.class_ids).long()
@@ -155,7 +156,10 @@ def build_run(
         PairMaker(images, rows, class_ids[rows], recipe, device) if len(rows) else None for rows in (members, held_out)
     ]
     assert makers[0] is not None  # hold_out leaves at least one image of every class
-    run = Run(recipe, folder, device, samples, text, backbone, heads, makers[0], makers[1], ranks)
+    # One may have decoded for hours; what follows expects the others within minutes.
+    contents = contents_digest(images.hashes, makers[0].textures)
+    ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples), "contents": contents})
+    run = Run(recipe, folder, device, samples, images.hashes, text, backbone, heads, makers[0], makers[1], ranks)
     if run.batch_size < recipe.batch_size:
         _log.warning(
             "--batch-size %d is more than an epoch holds; steps take %d images.", recipe.batch_size, run.batch_size

@@ -1,13 +1,17 @@
 """What is known of a backbone from its folder."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tabzoo.benchmark.backbones import find_backbones, unseen_synthesis
+from tabzoo.benchmark.paper import OBJECTS, TEXTURES
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub.store import install
 from tabzoo.training.recipe import Recipe
 
 
@@ -23,7 +27,8 @@ def test_a_run_says_what_it_was_trained_on(tmp_path: Path) -> None:
     for name in (str(folder), f"local-dir:{folder}"):
         (backbone,) = find_backbones([name])
         assert (backbone.name, backbone.syntheses) == ("mine", ("perlin",))
-        assert backbone.trained_on == {"nut": 16, "bolt": 9}
+        assert backbone.trained_on == ("nut", "bolt")
+        assert backbone.saw("bolt", np.array([1], np.uint64))  # by its name, without hashes
 
 
 def test_other_names_stay_as_they_are() -> None:
@@ -64,7 +69,7 @@ def test_weights_that_were_changed_are_refused(make_folder: Callable[..., Path])
     folder = make_folder("test_resnet.mine")
     record = json.loads((folder / "tabzoo.json").read_text()) | {"training": {"classes": {"nut": 3}}}
     (folder / "tabzoo.json").write_text(json.dumps(record))
-    assert find_backbones([str(folder)])[0].trained_on == {"nut": 3}
+    assert find_backbones([str(folder)])[0].trained_on == ("nut",)
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -72,4 +77,53 @@ def test_weights_that_were_changed_are_refused(make_folder: Callable[..., Path])
     with pytest.raises(WeightsError, match=f"--backbone {folder}: model.safetensors was changed: its SHA-256 is"):
         find_backbones([str(folder)])
     (folder / "tabzoo.json").unlink()
-    assert find_backbones([str(folder)])[0].trained_on == {}
+    assert find_backbones([str(folder)])[0].trained_on == ()
+
+
+def test_images_that_were_seen_are_known_by_their_contents(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "mine")
+    hashes = folder / "image_hashes.txt"
+    hashes.write_text("00000000000000a1\nf0000000000000b2\n")
+    record = {"classes": {"nut": 2}, "image_hashes_sha256": hashlib.sha256(hashes.read_bytes()).hexdigest()}
+    (folder / "tabzoo.json").write_text(json.dumps({"training": record}))
+    (backbone,) = find_backbones([str(folder)])
+    assert backbone.saw("screw", np.array([5, 0xF0000000000000B2], np.uint64))  # whatever the class is called
+    assert not backbone.saw("nut", np.array([5, 0xB2], np.uint64))
+    hashes.write_text("00000000000000a1\n")
+    with pytest.raises(WeightsError, match=r"image_hashes\.txt was changed: its SHA-256 is"):
+        find_backbones([str(folder)])
+    hashes.unlink()  # as in copies by older versions
+    assert find_backbones([str(folder)])[0].saw("nut", np.array([5], np.uint64))
+    hashes.write_text("torn")
+    record["image_hashes_sha256"] = hashlib.sha256(b"torn").hexdigest()
+    (folder / "tabzoo.json").write_text(json.dumps({"training": record}))
+    with pytest.raises(InputError, match=r"image_hashes\.txt: not what a run of tabzoo writes"):
+        find_backbones([str(folder)])
+
+
+def test_weights_without_a_runs_record_are_known_by_their_name(tmp_path: Path) -> None:
+    mvtec = (*TEXTURES, *OBJECTS)
+    for name in ("resnet18.tab_mvtec", "hf-hub:some/resnet18.tab_mvtec@v1"):
+        assert find_backbones([name])[0].trained_on == mvtec
+    converted = tmp_path / "converted"
+    converted.mkdir()
+    record: dict[str, object] = {"name": "resnet18.tab_mvtec", "converted_from": {"file": "theirs.pth"}}
+    (converted / "tabzoo.json").write_text(json.dumps(record))
+    assert find_backbones([str(converted)])[0].trained_on == mvtec
+    (converted / "tabzoo.json").write_text(json.dumps(record | {"name": "resnet18.other"}))
+    assert find_backbones([str(converted)])[0].trained_on == ()
+
+
+def test_installed_weights_say_what_their_folder_says(home: Path, make_folder: Callable[..., Path]) -> None:
+    folder = make_folder("test_resnet.mine")
+    hashes = folder / "image_hashes.txt"
+    hashes.write_text("00000000000000a1\n")
+    training = {"classes": {"nut": 1}, "image_hashes_sha256": hashlib.sha256(hashes.read_bytes()).hexdigest()}
+    record = json.loads((folder / "tabzoo.json").read_text()) | {"training": training}
+    (folder / "tabzoo.json").write_text(json.dumps(record))
+    (folder / "recipe.yaml").write_text(Recipe(synthesis="perlin").to_yaml())
+    install("test_resnet.mine", folder)
+    (backbone,) = find_backbones(["test_resnet.mine"])
+    assert (backbone.name, backbone.source) == ("test_resnet.mine", "test_resnet.mine")
+    assert (backbone.trained_on, backbone.syntheses) == (("nut",), ("perlin",))
+    assert backbone.saw("any", np.array([0xA1], np.uint64))

@@ -96,6 +96,13 @@ def test_distances_are_between_defects_and_anomalies(toy: Path, extractor: str) 
     assert found[3].fid == pytest.approx(frechet_distance(torch.cat(real), torch.cat(synthetic)), rel=1e-3)
 
 
+def test_a_white_level_makes_deep_images_the_plain_ones(grey_and_deep: tuple[Path, Path], extractor: str) -> None:
+    grey, deep = map(find_samples, grey_and_deep)
+    how = {"features": extractor, "batch_size": 5}
+    expected = measure(grey, ["nsa"], recipe=SMALL, **how)  # type: ignore[arg-type]
+    assert measure(deep, ["nsa"], recipe=SMALL.replace(white_level=4080.0), **how) == expected  # type: ignore[arg-type]
+
+
 def test_classes_without_defects_are_undefined_with_the_reason(toy: Path, extractor: str) -> None:
     samples = find_samples(toy)
     keep = ~((samples.class_ids == 1) & (samples.defect_ids != 0))

@@ -16,9 +16,9 @@ FLAGS = {
         rd4ad-batch-size rd4ad-epochs rd4ad-lr rd4ad-steps regad-batch-size regad-draws regad-epochs
         regad-lr regad-regularisation regad-steps resampling resize seeds shots simplenet-adaptor-lr
         simplenet-batch-size simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden
-        simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test workers""",
+        simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test white-level workers""",
     "table": "across against",
-    "fid": "batch-size classes crop data device features layout output resize seed synthesis",
+    "fid": "batch-size classes crop data device features layout output resize seed synthesis white-level",
 }
 
 

@@ -34,6 +34,7 @@ CHANGED: dict[str, object] = {
     "resize": 48,
     "crop": 24,
     "resampling": "bilinear",
+    "white_level": 4095.0,
     "amp": "bf16",
     "full_resolution": True,
     "budget": "quick",
@@ -335,3 +336,11 @@ def test_each_backbone_is_built_once(options: MakeOptions, monkeypatch: pytest.M
     assert len(built) == len(set(built))
     layers = {METHODS[name].layers for name in chosen.method}
     assert len(built) == 3 * len(layers)
+
+
+def test_a_white_level_makes_deep_images_the_plain_ones(options: MakeOptions, grey_and_deep: tuple[Path, Path]) -> None:
+    grey, deep = map(str, grey_and_deep)
+    plain = Plan(options(data=grey)).images("padim")
+    for of_plain, of_deep in zip(plain, Plan(options(data=deep, white_level=4080)).images("padim"), strict=True):
+        assert of_deep.digest() == of_plain.digest()
+    assert Plan(options(data=deep)).images("padim")[0].digest() != plain[0].digest()

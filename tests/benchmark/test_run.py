@@ -30,6 +30,7 @@ from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.training import pretrain
 from tabzoo.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -77,8 +78,8 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
         assert row.image_auroc == pytest.approx(roc_auc_score([0] * 2 + [1] * 3, good + anomalous))
         assert row.pixel_auroc is not None
         assert 0 <= row.pixel_auroc <= 1
-        # hex_nut: a class of this name was trained on, but with another number of images.
-        assert row.transductive == (row.backbone == "mine" and row.class_name == "capsule")
+        # The weights do not say which images they saw, so the class's name decides.
+        assert row.transductive == (row.backbone == "mine" and row.class_name in ("capsule", "hex_nut"))
         assert (row.draw, row.test, row.shots) == (None, "real", None)
         assert (row.settings["resize"], row.settings["crop"]) == (40, 32)
     weights = {(row.backbone, row.seed): row.weights_sha256 for row in rows}
@@ -120,6 +121,32 @@ def test_scores_are_the_methods_on_the_classs_images(
     expected = method.score(pictures(tested)).image_scores
     for kind, label in (("good", 0), ("anomalous", 1)):
         assert row.scores[kind] == pytest.approx(expected[tested.labels == label].tolist(), rel=1e-3)
+
+
+def test_a_class_is_transductive_when_any_of_its_images_was_trained_on(
+    options: Callable[..., Options], small: Callable[..., list[str]], measured: list[str], toy: Path, tmp_path: Path
+) -> None:
+    """From the training that writes the hashes to the row; neither names nor numbers of images hide or make it."""
+    assert pretrain.main(small("--epochs", "1")) == 0
+    data = Path(shutil.copytree(toy, tmp_path / "data"))
+    shutil.copy(data / "capsule/train/good/000.png", data / "capsule/train/good/999.png")  # one more
+    Image.new("RGB", (48, 48), "red").save(data / "capsule/train/good/999.png")
+    (data / "hex_nut").rename(data / "renamed")
+    for path in data.glob("brushed_steel/*/*/*.png"):  # others under the same names
+        Image.fromarray(255 - read_image(path)).save(path)
+    chosen = options(backbone=[str(tmp_path / "out")], data=str(data), output=tmp_path / "tables")
+    run(chosen, progress=False)
+    rows = {row.class_name: row for row in read_rows(tmp_path / "tables")}
+    assert {name: row.transductive for name, row in rows.items()} == {
+        "brushed_steel": False,
+        "capsule": True,
+        "renamed": True,
+    }
+    with (tmp_path / "tables" / RESULTS).open("w") as file:  # marked by an older version
+        file.writelines(dataclasses.replace(row, transductive=False).to_json() + "\n" for row in rows.values())
+    run(chosen, progress=False)
+    assert {row.class_name: row for row in read_rows(tmp_path / "tables")} == rows
+    assert len(measured) == 3
 
 
 def test_finished_rows_are_not_computed_again(
@@ -371,6 +398,7 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
             "--crop 40: rd4ad takes multiples of 32 px. Type --resize 40 --crop 32",
         ),
         ({"method": ["regad"]}, "--crop 32: regad takes at least 33 px. Type --resize 40 --crop 33"),
+        ({"white_level": 0}, "--white-level 0: expected the pixel value that becomes white, above 0"),
         ({"seeds": [2**70]}, "--seeds 1180591620717411303424: expected 0 to 2147483647"),
         ({"backbone": ["random:vit_tiny_patch16_224"]}, "such as resnet18"),
         ({"backbone": ["random:swin_tiny_patch4_window7_224"]}, "does not take images of 32 x 32"),

@@ -159,7 +159,7 @@ def test_notes(make_row: MakeRow) -> None:
     table = to_markdown(rows)
     assert "nothing is chosen on test data" in table
     assert "Tested on (good + anomalous images): bolt 20 + 30, nut 20 + 30." in table
-    assert "t: transductive, tab was pre-trained on the good images of nut." in table
+    assert "t: transductive, tab was pre-trained on images of nut." in table
     assert cells(table, "nut")[1].endswith(" t")
     assert not cells(table, "bolt")[1].endswith(" t")
     assert cells(table, "average (2)")[1].endswith(" t")  # of which one is

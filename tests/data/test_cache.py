@@ -1,6 +1,7 @@
 """The cache: the same pixels in every mode, whatever is killed, full, damaged, unreadable or done twice."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -170,6 +171,23 @@ def test_second_opening_decodes_nothing(data: Path, folder: Path, decoded: list[
     assert len(decoded) == 1
 
 
+@pytest.mark.parametrize("mode", ["disk", "off"])
+def test_hashes_are_those_of_the_files(mode: cache.CacheMode, data: Path, folder: Path, decoded: list[str]):
+    """Of all that were decoded, copied from another entry or found in one, in the order of the samples."""
+    samples = find_samples(data)
+    samples.path(2).write_bytes(b"torn")
+    opened(samples.select(np.arange(9)), folder, mode=mode)
+    for _ in range(2):
+        images = opened(samples, folder, mode=mode)
+        wanted = [
+            int(hashlib.sha256(images.samples.path(i).read_bytes()).hexdigest()[:16], 16) for i in range(len(images))
+        ]
+        assert images.hashes.tolist() == wanted
+    decoded.clear()
+    images.batch([0])
+    assert len(decoded) == (mode == "off")
+
+
 def test_off_checks_every_file_and_stores_nothing(data: Path, folder: Path, decoded: list[str]):
     opened(find_samples(data), folder, mode="off")
     assert len(decoded) == 15
@@ -184,7 +202,9 @@ def test_index(data: Path, folder: Path):
     assert masks.name.startswith("my_data-masks-16-")
     assert np.array_equal(np.load(images / "paths.npy"), samples.paths)
     status = [samples.path(i).stat() for i in range(15)]
-    assert np.load(images / "stats.npy").tolist() == [[one.st_size, one.st_mtime_ns] for one in status]
+    assert np.load(images / "stats.npy").tolist() == [
+        [one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for one in status
+    ]
     index = json.loads((images / "index.json").read_text())
     assert index["unreadable"] == {}
     assert index["settings"]["resize"] == "lanczos"
@@ -247,6 +267,36 @@ def test_a_changed_file_alone_is_decoded_again(data: Path, folder: Path, decoded
     check(opened(samples, folder))
     assert decoded == [str(samples.path(3))]
     assert len(published(folder)) == 2
+
+
+def swap(one: Path, other: Path) -> None:
+    """Lets two files or folders change places."""
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_files_that_change_places_are_decoded_again(
+    folders: bool, data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Also with equal sizes and dates, as archives leave them; those of a folder that moves keep all but their place."""
+    samples = find_samples(data)
+    paths = [samples.path(i) for i in range(len(samples))]
+    for path in paths:
+        size = max(other.stat().st_size for other in paths)
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        os.utime(path, ns=(0, 10**18))
+    before = opened(samples, folder).batch(np.arange(len(samples)))
+    check(opened(samples, folder))
+    decoded.clear()
+    first, second = data / "bolt/test/good", data / "nut/test/good"
+    swap(*(first, second) if folders else (first / "0.png", first / "1.png"))
+    images = opened(find_samples(data), folder)
+    check(images)
+    assert not torch.equal(images.batch(np.arange(len(samples))), before)
+    assert len(decoded) == (4 if folders else 2)
 
 
 def test_more_files_and_fewer_files_share_rows(data: Path, folder: Path, decoded: list[str]):
@@ -352,16 +402,18 @@ def test_a_missing_file_and_its_return(data: Path, folder: Path):
     assert len(opened(samples, folder)) == 15
 
 
-def test_a_file_that_is_repaired_without_a_new_date(data: Path, folder: Path):
-    """Permissions or a network disk may come back; size and mtime then stay, and so does the fingerprint."""
+def test_a_file_that_is_repaired_without_a_new_date(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A network disk may come back; nothing of the file then changes, and so the fingerprint stays."""
     samples = find_samples(data)
-    content = samples.path(1).read_bytes()
-    date = samples.path(1).stat().st_mtime_ns
-    samples.path(1).write_bytes(bytes(len(content)))
-    os.utime(samples.path(1), ns=(date, date))
-    assert len(opened(samples, folder)) == 14
-    samples.path(1).write_bytes(content)
-    os.utime(samples.path(1), ns=(date, date))
+
+    def broken(path: str, **how: Any) -> np.ndarray:
+        if path == str(samples.path(1)):
+            raise ImageError(path, "Input/output error")
+        return read_image(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "read_image", broken)
+        assert len(opened(samples, folder)) == 14
     images = opened(samples, folder)
     assert len(images) == 15
     check(images)
@@ -400,7 +452,7 @@ POINTS = {
     "while removing remains": (entries, "remove_remains", 0),
     "while it makes room": (entries, "_reserve", 0),
     "before the index": (entries, "_save_index", 0),
-    "before the readable rows": (entries, "_save_readable", 0),
+    "before the rows": (entries, "_save_rows", 0),
     "before it is published": (entries, "_publish", 0),
     "before the first flush": (entries, "_flush", 0),
     "while flushing": (entries, "_flush", 4),
@@ -496,7 +548,7 @@ def test_what_gets_a_name_is_on_the_disk(data: Path, folder: Path, monkeypatch: 
 
     def watched_replace(source: Path, target: Path) -> None:
         assert is_flushed(source)
-        assert is_flushed(source.parent / "pixels.npy"), "rows must be there before readable.npy names them"
+        assert is_flushed(source.parent / "pixels.npy"), "rows must be there before rows.npy names them"
         replace(source, target)
         renamed.append(target)
 
@@ -510,7 +562,7 @@ def test_what_gets_a_name_is_on_the_disk(data: Path, folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "replace", watched_replace)
     monkeypatch.setattr(os, "rename", watched_rename)
     opened(find_samples(data), folder)
-    assert [path.name for path in renamed] == ["readable.npy", published(folder)[0].name]
+    assert [path.name for path in renamed] == ["rows.npy", published(folder)[0].name]
 
 
 @pytest.mark.slow
@@ -589,7 +641,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no pixels": lambda entry: (entry / "pixels.npy").unlink(),
     "no index": lambda entry: (entry / "index.json").unlink(),
     "torn index": lambda entry: os.truncate(entry / "index.json", 50),
-    "empty arrays": lambda entry: os.truncate(entry / "readable.npy", 0),
+    "empty arrays": lambda entry: os.truncate(entry / "rows.npy", 0),
     "other shape": lambda entry: np.save(entry / "pixels.npy", np.zeros((3, SIZE, SIZE, 3), np.uint8)),
     "other index": lambda entry: (entry / "index.json").write_text('{"fingerprint": "0", "unreadable": {}}'),
     "index of another kind": lambda entry: (entry / "index.json").write_text("[]"),
@@ -749,13 +801,15 @@ def test_many_images_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monk
     samples = Samples(
         tmp_path, "mvtec", ("class",), paths, zeros, zeros.astype(np.uint8), zeros, ("good",), np.zeros(count, "S1")
     )
-    monkeypatch.setattr(files_module, "_stats", lambda root, paths: np.ones((len(paths), 2), np.int64))
+    monkeypatch.setattr(files_module, "_stats", lambda root, paths: np.ones((len(paths), 4), np.int64))
     listed = files_of(samples, 1)
     entry = tmp_path / "cache" / listed.folder_name
     entry.mkdir(parents=True)
     entries._reserve(entry / "pixels.npy", listed, there=False)
     entries._save_index(entry, listed, {})
-    entries._save_readable(entry, np.ones(count, bool))
+    rows = np.zeros(count, decoding.ROW)
+    rows["hash"] = 1
+    entries._save_rows(entry, rows)
     tracemalloc.start()
     images = open_images(samples, size=1, cache_dir=tmp_path / "cache", workers=1, progress=False)
     peak = tracemalloc.get_traced_memory()[1]

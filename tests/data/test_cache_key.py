@@ -60,6 +60,20 @@ def _lengthen(path: Path) -> None:
     os.utime(path, ns=(0, date))
 
 
+def _rewrite(path: Path) -> None:
+    """Other content, with everything that `touch` and `cp -p` can keep."""
+    date, content = path.stat().st_mtime_ns, path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(0, date))
+
+
+def _swap(one: Path, other: Path) -> None:
+    aside = one.with_suffix(".aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
 def _date(path: Path) -> None:
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
 
@@ -78,6 +92,8 @@ def _copy(root: Path) -> Path:
 CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
     "content, of the same size": lambda given, _: _paint(given["root"] / "1.bmp"),
     "content, longer, with the same date": lambda given, _: _lengthen(given["root"] / "1.bmp"),
+    "content, of the same size and date": lambda given, _: _rewrite(given["root"] / "1.bmp"),
+    "content, changing places": lambda given, _: _swap(given["root"] / "1.bmp", given["root"] / "2.bmp"),
     "date": lambda given, _: _date(given["root"] / "3.bmp"),
     "content, missing": lambda given, _: (given["root"] / "2.bmp").unlink(),
     "paths, fewer": lambda given, _: {"paths": given["paths"][:3]},
@@ -87,6 +103,7 @@ CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
     "kind": lambda given, _: {"kind": "mask"},
     "size": lambda given, _: {"size": 17},
     "resampling": lambda given, _: {"resampling": "bilinear"},
+    "white_level": lambda given, _: {"white_level": 4095.0},
     "format": lambda given, patch: patch.setattr(files_module, "_FORMAT", files_module._FORMAT + 1),
     "pillow": lambda given, patch: patch.setattr(files_module.PIL, "__version__", "0"),
 }
@@ -104,10 +121,11 @@ def test_what_does_not_decide_the_pixels_is_not_in_the_key(root: Path, inputs: I
     assert key(inputs | {"paths": inputs["paths"].astype("S200")}) == before
     (tmp_path / "link").symlink_to(root)
     assert key(inputs | {"root": tmp_path / "link"}) == before
-    os.utime(root / "1.bmp", ns=(5, (root / "1.bmp").stat().st_mtime_ns))  # when it was read last
+    (root / "1.bmp").read_bytes()
     assert key(inputs) == before
     masks = inputs | {"kind": "mask"}
     assert key(masks) == key(masks | {"resampling": "bilinear"})  # masks go to the nearest pixel
+    assert key(masks) == key(masks | {"white_level": 4095.0})
 
 
 def test_every_input_of_the_decoder_is_changed_above():
@@ -116,15 +134,15 @@ def test_every_input_of_the_decoder_is_changed_above():
     known = {
         "Files.listed": set(signature(Files.listed).parameters),
         "Target": {field.name for field in fields(Target)} - {"file", "offset"},  # where pixels go
-        "Target.decode": set(signature(Target.decode).parameters) - {"self", "path"},
-        "read_image": set(signature(read_image).parameters) - {"path"},
-        "read_mask": set(signature(read_mask).parameters) - {"path"},
+        "Target.decode": set(signature(Target.decode).parameters) - {"self", "path", "facts"},
+        "read_image": set(signature(read_image).parameters) - {"path", "facts"},
+        "read_mask": set(signature(read_mask).parameters) - {"path", "facts"},
     }
     for place, names in known.items():
         assert names <= changed, f"{place} has a new input: put it into Files.settings and into CHANGES here"
 
 
-DECIDING = {"size": 17, "resampling": "bilinear"}
+DECIDING = {"size": 17, "resampling": "bilinear", "white_level": 4095.0}
 NEUTRAL = {
     "mode": "ram",
     "workers": 3,
@@ -156,9 +174,7 @@ def test_options_of_open_images_make_a_new_entry_exactly_when_they_decide_the_pi
 
 
 FILES = st.lists(
-    st.tuples(
-        st.binary(min_size=1, max_size=9).filter(lambda b: b"\0" not in b), st.integers(0, 2**40), st.integers(0, 2**62)
-    ),
+    st.tuples(st.binary(min_size=1, max_size=9).filter(lambda b: b"\0" not in b), *[st.integers(0, 2**62)] * 4),
     min_size=1,
     max_size=6,
     unique_by=lambda file: file[0],
@@ -166,11 +182,11 @@ FILES = st.lists(
 
 
 @settings(max_examples=100, deadline=None)
-@example(one=[(b"ab", 1, 1), (b"c", 1, 1)], other=[(b"a", 1, 1), (b"bc", 1, 1)])
+@example(one=[(b"ab", 1, 1, 1, 1), (b"c", 1, 1, 1, 1)], other=[(b"a", 1, 1, 1, 1), (b"bc", 1, 1, 1, 1)])
 @given(one=FILES, other=FILES)
 def test_keys_are_equal_exactly_when_the_lists_are(one: list[Any], other: list[Any]):
     def key_of(files: list[Any]) -> str:
-        paths = np.array([name for name, _, _ in files], dtype=np.bytes_)
+        paths = np.array([name for name, *_ in files], dtype=np.bytes_)
         stats = np.array([numbers for _, *numbers in files], dtype=np.int64)
         return Files(Target(b"/data", "image", 8), paths, stats).folder_name
 

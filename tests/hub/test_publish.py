@@ -55,6 +55,7 @@ def folder(small_folder: Path, tmp_path: Path) -> Path:
     """A weights folder with more in it than is published."""
     folder = shutil.copytree(small_folder, tmp_path / NAME)
     (folder / "recipe.yaml").write_text("epochs: 2\n")
+    (folder / "image_hashes.txt").write_text("00000000000000a1\n")
     (folder / "run.json").write_text('{"data": "/home/somebody/images"}')
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "step_00000001.pt").write_bytes(b"a pickle")
@@ -86,10 +87,17 @@ def test_published_files_are_those_of_the_folder_and_load(hub: HubServer, folder
     assert repository.refs == {"main": commit, "v1": commit}
     files = held(hub, "v1")
     assert sorted(files) == [
-        *(".gitattributes", "README.md", "config.json", "figures/curves.png", "model.safetensors", "recipe.yaml"),
-        "tabzoo.json",
+        *(".gitattributes", "README.md", "config.json", "figures/curves.png", "image_hashes.txt", "model.safetensors"),
+        *("recipe.yaml", "tabzoo.json"),
     ]
-    for name in ("config.json", "figures/curves.png", "model.safetensors", "recipe.yaml", "tabzoo.json"):
+    for name in (
+        "config.json",
+        "figures/curves.png",
+        "image_hashes.txt",
+        "model.safetensors",
+        "recipe.yaml",
+        "tabzoo.json",
+    ):
         assert files[name] == (folder / name).read_bytes()
     model = tabzoo.create_model(f"hf-hub:{REPOSITORY}@{commit}", cache_dir=tmp_path)
     assert_equal(model, folder)

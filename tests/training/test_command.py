@@ -17,7 +17,7 @@ nsa-gamma-shape nsa-min-object nsa-min-overlap nsa-mode nsa-num-patches nsa-resi
 nsa-resize-std nsa-same-source nsa-shift nsa-width-max nsa-width-min objective optimizer output overwrite
 perlin-beta-max perlin-textures perlin-threshold projection prompts recipe reduction repeats resize resume sampling
 save-every schedule seed std strict synthesis temperature text-model text-pretrained val-share warmup-epochs
-weight-decay workers
+weight-decay white-level workers
 """.split()
 
 

@@ -50,6 +50,7 @@ def test_every_field_that_decides_the_result_is_in_the_digest() -> None:
         **{"nsa_mode": "fast", "nsa_background": 200.0, "cutpaste_variant": "scar", "sampling": "balanced"},
         **{"batch_norm": "frozen", "schedule": "constant", "amp": "bf16", "cache": "ram", "val_share": 0.5},
         **{"perlin_textures": "textures", "cache_dir": "somewhere", "data": "somewhere", "crop": 200},
+        "white_level": 4095.0,
     }
     base = Recipe()
     for field in dataclasses.fields(Recipe):
@@ -69,7 +70,7 @@ def test_a_later_field_leaves_the_digests_while_it_is_neutral(monkeypatch: pytes
     class Later(Recipe):
         new_thing: int = 0
 
-    monkeypatch.setattr(recipe_module, "_LATER", {"new_thing": 0})
+    monkeypatch.setattr(recipe_module, "_LATER", recipe_module._LATER | {"new_thing": 0})
     for name in list_recipes():
         values = {field.name: getattr(load_recipe(name), field.name) for field in dataclasses.fields(Recipe)}
         assert Later(**values).digest() == RECIPES[name]

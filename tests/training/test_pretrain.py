@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import yaml
 from PIL import Image
 
 from tabzoo.training import checkpoint as pretrain_checkpoint
@@ -234,6 +236,8 @@ def test_resume_with_another_recipe_or_other_images_is_refused(
         pretrain.main(small())
     assert pretrain.main(small("--resume", "--lr", "0.01")) == 2
     assert "another recipe: lr 0.05 -> 0.01. Leave" in capsys.readouterr().err
+    assert pretrain.main(small("--resume", "--white-level", "4095")) == 2
+    assert "another recipe: white_level None -> 4095.0. Leave" in capsys.readouterr().err
     extra = toy / "capsule" / "train" / "good" / "999.png"
     Image.new("RGB", (48, 48)).save(extra)
     try:
@@ -241,6 +245,59 @@ def test_resume_with_another_recipe_or_other_images_is_refused(
     finally:
         extra.unlink()
     assert "started with other images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cache", ["ram", "off"])
+def test_resume_on_other_images_under_the_same_names_is_refused(
+    cache: str,
+    small: Arguments,
+    tmp_path: Path,
+    toy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = Path(shutil.copytree(toy, tmp_path / "data"))
+    arguments = small("--data", str(data), "--cache", cache)
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(arguments)
+    good = data / "capsule" / "train" / "good"
+    (good / "000.png").rename(good / "aside")
+    (good / "001.png").rename(good / "000.png")
+    (good / "aside").rename(good / "001.png")
+    message = refused([*arguments, "--resume"], capsys)
+    assert f"the run in {tmp_path / 'out'} was started with images of the same names but other contents" in message
+    assert "type --overwrite to start anew" in message
+    copied = Path(shutil.copytree(toy, tmp_path / "copied"))  # the same contents elsewhere are the same images
+    assert pretrain.main([*arguments, "--data", str(copied), "--resume"]) == 0
+
+
+def test_resume_with_other_textures_is_refused(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "textures").mkdir()
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "textures" / "1.png")
+    arguments = small("--synthesis", "perlin", "--perlin-textures", str(tmp_path / "textures"))
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(arguments)
+    Image.new("RGB", (32, 32), "blue").save(tmp_path / "textures" / "1.png")
+    assert "(or with other textures)" in refused([*arguments, "--resume"], capsys)
+
+
+def test_a_checkpoint_that_does_not_say_contents_goes_on(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As older versions wrote them."""
+    with monkeypatch.context() as patch:
+        stopped_after(2, patch)
+        pretrain.main(small())
+    folder = tmp_path / "out" / "checkpoints"
+    state = pretrain_checkpoint.load_latest_checkpoint(folder)
+    assert state is not None
+    del state["contents"]
+    pretrain_checkpoint.save_checkpoint(folder, state.pop("step"), state)
+    assert pretrain.main(small("--resume")) == 0
 
 
 def test_a_changed_recipe_goes_on_when_allowed(
@@ -435,6 +492,23 @@ def test_weights_are_missed_before_any_image_is_decoded(
     assert "--init FILE" in refused(small("--init", "pretrained", "--overwrite"), capsys)
     message = refused(small("--text-pretrained", "laion400m_e32", "--overwrite", "--projection", "linear"), capsys)
     assert "text weights laion400m_e32 of ViT-B-16 can't be fetched" in message
+
+
+def test_a_white_level_reaches_the_images(
+    small: Arguments, tmp_path: Path, grey_and_deep: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """12 bits in files of 16 train as the same images in 8 bits do."""
+    grey, deep = map(str, grey_and_deep)
+    folders = [tmp_path / "grey out", tmp_path / "deep out"]
+    how = ("--epochs", "1", "--output")
+    assert pretrain.main(small(*how, str(folders[0]), "--data", grey)) == 0
+    assert pretrain.main(small(*how, str(folders[1]), "--data", deep, "--white-level", "4080")) == 0
+    assert_equal_weights(*folders)
+    assert not caplog.text
+    assert pretrain.main(small(*how, str(tmp_path / "dark"), "--data", deep)) == 0
+    assert "3 classes (brushed_steel, capsule, hex_nut)" in caplog.text
+    assert "Type --white-level 4095 if that is the camera's white" in caplog.text
+    assert yaml.safe_load((folders[1] / "recipe.yaml").read_text())["white_level"] == 4080
 
 
 def test_an_unreadable_file(

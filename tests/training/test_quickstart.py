@@ -52,6 +52,7 @@ def test_quickstart_output_folder(quickstart: Path) -> None:
             "checkpoints",
             "config.json",
             "figures",
+            "image_hashes.txt",
             "metrics.jsonl",
             "model.safetensors",
             "recipe.yaml",

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image
 
-from tabzoo.training import pretrain
+from tabzoo.training import pretrain, setup
 from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, launcher
@@ -212,6 +214,48 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends(small: Arguments,
     assert pretrain.main(small(*FROZEN, "--resume")) == 0  # with another number of processes, too
 
 
+def of_one_rank(rank: int, root: Path, change: Callable[[Path], object]) -> Callable[[int], None]:
+    """Lets one process see other images than the rest in the same folder: a changed copy of it."""
+
+    def prepare(of: int) -> None:
+        if of == rank:
+            copy = Path(shutil.copytree(root, root.with_name("of one rank")))
+            change(copy / "capsule" / "train" / "good")
+            original = setup.find_samples
+            setup.find_samples = lambda _, **how: original(copy, **how)  # type: ignore[attr-defined]
+
+    return prepare
+
+
+def repaint(folder: Path) -> None:
+    for path in sorted(folder.iterdir())[:1]:
+        Image.new("RGB", (48, 48), "red").save(path)
+
+
+OTHER_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "one more": (lambda folder: shutil.copy(folder / "000.png", folder / "999.png"), "number: 49 and 48"),
+    "renamed": (lambda folder: (folder / "000.png").rename(folder / "999.png"), "names"),
+    "repainted": (repaint, "contents"),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_IMAGES)
+def test_processes_that_see_other_images_stop_before_the_first_step(
+    change: str, small: Arguments, tmp_path: Path, toy: Path
+) -> None:
+    function, what = OTHER_IMAGES[change]
+    data = Path(shutil.copytree(toy, tmp_path / "data"))
+    arguments = small("--data", str(data), "--cache", "off")
+    codes, printed = run_in_two(arguments, tmp_path / "logs", of_one_rank(1, data, function))
+    assert codes == [2, 2], printed
+    for text in printed:
+        assert (
+            f"--data {data}: process 1 does not see the same images as process 0. What differs is their {what}" in text
+        )
+        assert "Traceback" not in text
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
+
+
 def test_too_few_images_for_the_processes(small: Arguments, tmp_path: Path) -> None:
     codes, printed = run_in_two(small("--batch-size", "3"), tmp_path / "logs")
     assert codes[0] == 2
@@ -241,7 +285,7 @@ def test_alone_nothing_is_asked_of_others() -> None:
     assert ranks.is_first
     assert ranks.total(torch.tensor([2.0])).tolist() == [2.0]
     assert ranks.from_first(lambda: "made") == "made"
-    ranks.wait()
+    ranks.agree("data", {"number": 3})
     ranks.leave()
     vote = StopVote(ranks)
     assert (vote(0), vote(15)) == (0, 15)

@@ -94,6 +94,7 @@ def test_files_are_found_beside_the_recipe_and_go_by_content(tmp_path: Path) -> 
         ("schedule: cosin", "Did you mean 'cosine'?"),
         ("crop: 300", "crop: 300 given, but images are resized to 256"),
         ("val_share: 1", "val_share: 1.0 given"),
+        ("white_level: 0", "white_level: 0.0 given, expected a pixel value above 0"),
         ("temperature: 0", "temperature: 0.0 given"),
         ("learn_temperature: 3", "learn_temperature: 3 given, expected true or false"),
         ("warmup_epochs: 300", "more than epochs"),
@@ -111,3 +112,9 @@ def test_bad_recipes_are_refused(tmp_path: Path, text: str, reason: str) -> None
 def test_unknown_recipe() -> None:
     with pytest.raises(InputError, match="Did you mean 'quickstart'"):
         load_recipe("quickstrat")
+
+
+def test_a_later_field_is_written_where_it_says_something() -> None:
+    """Versions that do not know it can read all other recipes."""
+    assert "white_level" not in Recipe().to_yaml()
+    assert "white_level: 4095.0\n" in Recipe(white_level=4095).to_yaml()
