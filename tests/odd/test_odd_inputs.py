@@ -1323,10 +1323,11 @@ def test_odd_input(case: Case, box: Box, capsys: pytest.CaptureFixture[str], cap
     assert result.code in case.right.codes, shown
     assert "Traceback" not in shown
     for words_ in case.right.says:
-        assert found(words_, result), f"no {words_!r} in:\n{shown}"
+        assert found(words_, result, box), f"no {words_!r} in:\n{shown}"
     if case.right.check is not None and not (result.code == 2 and 0 in case.right.codes):
         assert case.right.check(result, box), shown
 
 
-def found(words_: str, result: Result) -> bool:
-    return re.search(words_, result.plain, re.IGNORECASE) is not None
+def found(words_: str, result: Result, box: Box) -> bool:
+    plain = result.plain.replace(str(box.tmp), "TMP")  # the folder's name holds the case's, and so some of the words
+    return re.search(words_, plain, re.IGNORECASE) is not None
