@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tabzoo.errors import TabzooError
-from tabzoo.plain import PlainFormatter, for_lines
+from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 
-__all__ = ["Parser", "log_to_terminal", "main", "run_command", "say"]
+__all__ = ["Parser", "log_to_terminal", "main", "run_command", "say", "show"]
 
 # Imported when asked for: training takes seconds to import.
 _MODULES = {
@@ -89,6 +89,11 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> 
 def say(message: str) -> None:
     """Prints a message on stderr, nothing in which can steer the terminal."""
     print(for_lines(message), file=sys.stderr)
+
+
+def show(line: str) -> None:
+    """Prints a line on stdout, nothing in which can steer the terminal or begin another line."""
+    print(for_terminal(line))
 
 
 def log_to_terminal(level: int) -> None:

@@ -155,9 +155,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: It can't be written.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers go by the ending
     try:
         with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())

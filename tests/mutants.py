@@ -497,6 +497,27 @@ MUTANTS = [
         tests="tests/benchmark/methods/test_simplenet.py::test_the_oracle_is_beside_the_last_step",
     ),
     Mutant(
+        name="sheets_are_written_where_a_class_says",
+        file="tabzoo/benchmark/report.py",
+        old='f"{for_path(images.name)}.png"',
+        new='f"{images.name}.png"',
+        tests="tests/benchmark/test_run.py::test_names_from_outside_stay_in_their_place",
+    ),
+    Mutant(
+        name="half_a_row_stays_when_the_disk_is_full",
+        file="tabzoo/benchmark/results.py",
+        old="file.truncate(whole)  # no half row",
+        new="pass",
+        tests="tests/benchmark/test_run.py::test_a_full_disk_is_told_and_loses_no_row",
+    ),
+    Mutant(
+        name="good_only_data_is_fitted",
+        file="tabzoo/benchmark/plan.py",
+        old="        self._check_samples()\n",
+        new="",
+        tests="tests/benchmark/test_run.py::test_what_can_not_be_measured_is_refused_before_anything_is_fitted",
+    ),
+    Mutant(
         name="row_keys_ignore_the_architecture",
         file="tabzoo/benchmark/plan.py",
         old="(*statistics, *structure)",
@@ -920,7 +941,7 @@ MUTANTS = [
     Mutant(
         name="checkpoint_written_in_place",
         file="tabzoo/system.py",
-        old='    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")\n',
+        old='    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers go by the ending\n',
         new="    temporary = path\n",
         tests="tests/training/test_checkpoint.py::test_a_save_that_breaks_off_leaves_the_one_before",
     ),

@@ -16,7 +16,7 @@ from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.results import RESULTS, current, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_markdown
-from tabzoo.cli import Parser, run_command
+from tabzoo.cli import Parser, run_command, say, show
 from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
@@ -172,16 +172,16 @@ def _run(options: argparse.Namespace) -> int:
         if dot and value is not None:
             settings.setdefault(name, {})[field] = value
             if name not in options.method:
-                print(f"{flag_of(name, field)}: {name} is not run, so this changes nothing", file=sys.stderr)
+                say(f"{flag_of(name, field)}: {name} is not run, so this changes nothing")
     try:
         print(run(Options(**given | {"output": Path(options.output), "settings": settings})))
     except KeyboardInterrupt:
-        print(f"stopped; finished rows are in {options.output}, and the same command goes on", file=sys.stderr)
+        say(f"stopped; finished rows are in {options.output}, and the same command goes on")
         return 130
     made = [
         name for name in (RESULTS, "table.md", "table.csv", "maps/", "roc/") if (Path(options.output) / name).exists()
     ]
-    print(f"Made in {options.output}: {', '.join(made)}")
+    show(f"Made in {options.output}: {', '.join(made)}")
     return 0
 
 
@@ -212,7 +212,7 @@ def _fid(options: argparse.Namespace) -> int:
         if options.features == INCEPTION
         else f"{options.features}, not Inception: no FID of the literature"
     )
-    print(f"FID of synthetic anomalies against real defects of {samples.root}; features: {what}; {options.crop} px.")
+    show(f"FID of synthetic anomalies against real defects of {samples.root}; features: {what}; {options.crop} px.")
     _print_table(rows, options.synthesis)
     if options.output:
         path = Path(options.output)
@@ -226,21 +226,21 @@ def _print_table(rows: Sequence[Distance], syntheses: Sequence[str]) -> None:
     table = {(row.class_name, row.synthesis): row for row in rows}
     classes = list(dict.fromkeys(row.class_name for row in rows))
     width = max(len(name) for name in (*classes, "paper, MVTec AD"))
-    print(f"{'class':{width}}  {'defects':>7}  {'made':>5}  " + "  ".join(f"{name:>9}" for name in syntheses))
+    show(f"{'class':{width}}  {'defects':>7}  {'made':>5}  " + "  ".join(f"{name:>9}" for name in syntheses))
     for name in sorted(classes, key=lambda name: (name == POOLED, name)):
         cells = [table[name, synthesis] for synthesis in syntheses]
         values = ("undefined" if cell.fid is None else f"{cell.fid:.2f}" for cell in cells)
-        print(
+        show(
             f"{name:{width}}  {cells[0].real:7}  {cells[0].synthetic:5}  "
             + "  ".join(f"{value:>9}" for value in values)
         )
-    print(
+    show(
         f"{'paper, MVTec AD':{width}}  {'':7}  {'':5}  "
         + "  ".join(f"{PAPER[name]:9.2f}" if name in PAPER else f"{'-':>9}" for name in syntheses)
     )
     for row in rows:
         if row.undefined_because and row.synthesis == syntheses[0]:
-            print(f"{row.class_name}: undefined, {row.undefined_because}.")
+            show(f"{row.class_name}: undefined, {row.undefined_because}.")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Container, Iterable
+import re
+import reprlib
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,8 +150,10 @@ def read_rows(folder: Path) -> list[Row]:
         InputError: A line, other than a last one that was cut off, is no row.
     """
     path = folder / RESULTS
-    if not path.is_file():
+    if not path.exists():
         return []
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file with a row a line, as runs write it; move this away")
     rows = {}
     *lines, last = path.read_bytes().split(b"\n")
     if not _is_torn(last):
@@ -212,8 +216,68 @@ def _parse(values: dict[str, Any]) -> Row:
     known = {entry.name for entry in dataclasses.fields(Row)}
     renamed = {"class_name" if key == "class" else key: value for key, value in values.items()}
     row = Row(**{key: value for key, value in renamed.items() if key in known})
-    for name in (*METRICS, ORACLE):
-        value = getattr(row, name)
-        if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
-            raise ValueError(f"{name} is {value!r}; expected a number from 0 to 1, or null")
+    for name, (fits, expected) in _FITS.items():
+        if not fits(value := getattr(row, name)):
+            raise ValueError(
+                f"{'class' if name == 'class_name' else name} is {reprlib.repr(value)}; expected {expected}"
+            )
     return row
+
+
+def _is_text(value: object) -> bool:
+    # A lone surrogate, which JSON can hold, can't be written again.
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and -1e308 < value < 1e308  # type: ignore[operator]
+
+
+def _is_share(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= 1)  # type: ignore[operator]
+
+
+def _all(fits: Callable[[Any], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _table(fits: Callable[[Any], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(_is_text(key) and fits(one) for key, one in value.items())
+
+
+def _none_or(*fits: Callable[[Any], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or any(one(value) for one in fits)
+
+
+def _are_scores(value: object) -> bool:
+    """Of good and of anomalous images: numbers, or for each draw a list of them."""
+    lists = _table(lambda one: _all(_is_number)(one) or _all(_all(_is_number))(one))
+    return isinstance(value, dict) and {"good", "anomalous"} <= value.keys() and lists(value)
+
+
+def _are_images(value: object) -> bool:
+    return isinstance(value, dict) and {"fitted", "good", "anomalous"} <= value.keys() and _table(_is_count)(value)
+
+
+_FITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "key": (lambda value: _is_text(value) and re.fullmatch("[0-9a-f]{16}", value) is not None, "16 hex digits"),
+    **dict.fromkeys(("backbone", "method", "dataset", "class_name", "test", "weights_sha256"), (_is_text, "text")),
+    **dict.fromkeys(("data_sha256", "hardware", "created"), (_is_text, "text")),
+    "seed": (_is_count, "a whole number"),
+    "shots": (_none_or(_is_count), "a whole number or null"),
+    **dict.fromkeys((*METRICS, ORACLE), (_is_share, "a number from 0 to 1, or null")),
+    "undefined_because": (_table(_is_text), "a table of texts"),
+    "transductive": (lambda value: isinstance(value, bool), "true or false"),
+    "draw": (_none_or(_all(_is_text), _all(_all(_is_text))), "a list of paths, one for each draw, or null"),
+    "images": (_are_images, "numbers of images: fitted, good and anomalous at least"),
+    "scores": (_are_scores, "lists of numbers: good and anomalous"),
+    "settings": (_table(lambda value: True), "a table"),
+    "versions": (_table(_is_text), "a table of texts"),
+    "seconds": (_table(lambda value: _is_number(value) and value >= 0), "a table of numbers"),
+    "peak_memory": (_none_or(_is_count), "a whole number or null"),
+}
+"""Field of a row to what its value must be."""

@@ -6,7 +6,6 @@ digested into its key (`results.row_key`), and rows that are there already are n
 
 import dataclasses
 import itertools
-import sys
 from contextlib import suppress
 from datetime import datetime
 
@@ -16,8 +15,10 @@ from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.report import write_report
 from tabzoo.benchmark.results import append_row, read_rows
+from tabzoo.cli import say
 from tabzoo.compute import CoreWatch
 from tabzoo.errors import InputError
+from tabzoo.plain import for_terminal
 
 __all__ = ["run"]
 
@@ -53,7 +54,7 @@ def _run(options: Options, *, progress: bool) -> str:
     folder = options.output
     plan = Plan(options)
     if plan.amp.reason:
-        print(plan.amp.reason, file=sys.stderr)
+        say(plan.amp.reason)
     watch = CoreWatch(plan.device)
     rows = {row.key: row for row in read_rows(folder)}
     done = {key for key, row in rows.items() if not (row.method in options.with_oracle and row.lacks_oracle)}
@@ -69,11 +70,11 @@ def _run(options: Options, *, progress: bool) -> str:
             extractor, method = plan.build(backbone, name, seed)
             for job in of_one:
                 shots = f" {job.shots} shots" if job.shots else ""
-                about = f"{name}{shots} {backbone.name} {job.images.name} seed {seed}"
+                about = for_terminal(f"{name}{shots} {backbone.name} {job.images.name} seed {seed}")
                 bar.set_postfix_str(about, refresh=False)
                 append_row(folder, row := measure_row(plan, job, extractor, method))
                 bar.update()
                 watch.check()
                 if progress and bar.disable:  # no terminal, but a log
-                    print(f"{datetime.now():%H:%M:%S} {about}: {sum(row.seconds.values()):.0f} s", file=sys.stderr)
+                    say(f"{datetime.now():%H:%M:%S} {about}: {sum(row.seconds.values()):.0f} s")
     return write_report(plan, jobs)

@@ -6,10 +6,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from tabzoo.cli import Parser, run_command
+from tabzoo.cli import Parser, run_command, show
 from tabzoo.data.check import Report, check_samples, compare
 from tabzoo.data.industrial import INDUSTRIAL, manifest
 from tabzoo.data.layouts import LAYOUTS, find_samples
+from tabzoo.plain import plain_json
 
 __all__ = ["main"]
 
@@ -45,7 +46,7 @@ def _check(options: argparse.Namespace) -> int:
     samples = find_samples(options.data, layout=options.layout)
     report = check_samples(samples, workers=options.workers, progress=not options.json)
     if options.json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        print(plain_json(report.to_json()))
     else:
         _print_report(report, options)
     return 1 if report.problems else 0
@@ -53,22 +54,22 @@ def _check(options: argparse.Namespace) -> int:
 
 def _print_report(report: Report, options: argparse.Namespace) -> None:
     samples = report.samples
-    print(f"{samples.root}: layout {samples.layout}, {len(samples)} images, {len(samples.classes)} classes")
+    show(f"{samples.root}: layout {samples.layout}, {len(samples)} images, {len(samples.classes)} classes")
     for note in samples.notes:
-        print(f"  note: {note}")
+        show(f"  note: {note}")
     width = max(len(name) for name in samples.classes)
     for name, counts in report.counts().items():
         tests = ", ".join(f"{label} {count}" for label, count in counts["test"].items() if count) or "none"
         train = ", ".join(f"{label} {count}" for label, count in counts["train"].items())
         forms = ", ".join(form for form, _ in report.forms[name].most_common(3))
         more = " and other sizes" if len(report.forms[name]) > 3 else ""
-        print(f"  {name:{width}}  train: {train}  test: {tests}  masks: {counts['masks']}  ({forms}{more})")
+        show(f"  {name:{width}}  train: {train}  test: {tests}  masks: {counts['masks']}  ({forms}{more})")
     for problem in report.problems[:_SHOWN]:
-        print(f"  {problem.kind}: {problem.path}: {problem.message}")
+        show(f"  {problem.kind}: {problem.path}: {problem.message}")
     if len(report.problems) > _SHOWN:
-        print(f"  and {len(report.problems) - _SHOWN} more problems; --json lists all")
-    print(f"{len(report.problems)} problems. Next:" if report.problems else "No problems. Next:")
-    print(f"  {_next_command(report, options)}")
+        show(f"  and {len(report.problems) - _SHOWN} more problems; --json lists all")
+    show(f"{len(report.problems)} problems. Next:" if report.problems else "No problems. Next:")
+    show(f"  {_next_command(report, options)}")
 
 
 def _next_command(report: Report, options: argparse.Namespace) -> str:
@@ -93,12 +94,12 @@ def _industrial(options: argparse.Namespace) -> int:
         print(json.dumps({"complete": whole, "classes": rows}, indent=2))
         return 0 if whole else 1
     for entry, found, state in standings:
-        print(f"{entry.name:20} {found:5} of {entry.images:5}  {state:9} {entry.source}; licence: {entry.license}")
+        show(f"{entry.name:20} {found:5} of {entry.images:5}  {state:9} {entry.source}; licence: {entry.license}")
     found, wanted = sum(standing.found for standing in standings), sum(entry.images for entry in INDUSTRIAL)
     complete = sum(standing.state == "complete" for standing in standings)
-    print(f"{complete} of {len(standings)} classes complete; {found} of {wanted} images.")
+    show(f"{complete} of {len(standings)} classes complete; {found} of {wanted} images.")
     if not whole:
-        print("How to assemble it, source by source: training/industrial/README.md")
+        show("How to assemble it, source by source: training/industrial/README.md")
     return 0 if whole else 1
 
 

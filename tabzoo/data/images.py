@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +123,8 @@ def read_image(
             names file and reason.
     """
     _check_size(size)
+    if resampling not in get_args(Resampling):
+        raise InputError(f"resampling {resampling!r}: expected {' or '.join(get_args(Resampling))}")
     with _opened(path, facts) as decoded:
         plain = _to_8_bit(decoded, white_level, facts)
         # A grey image is resized as one channel: the same values as three equal channels, in a third of the time.

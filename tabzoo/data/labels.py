@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tabzoo.data.images import read_mask
-from tabzoo.data.manifest import csv_rows
+from tabzoo.data.manifest import csv_rows, read_split
 from tabzoo.data.samples import GOOD, TEST, TRAIN, counted
 from tabzoo.data.styles import UNLABELLED, UNSPLIT, Reading
 from tabzoo.errors import ImageError
@@ -73,8 +73,9 @@ def _visa_table(root: Path) -> tuple[dict[bytes, int], Path | None]:
     for base, prefix in ((root, ""), (root.parent, root.name + "/")):
         for table in (base / "split_csv" / "1cls.csv", base / "1cls.csv"):
             if table.is_file():
-                rows = [row for _, row in csv_rows(table, ("image", "split")) if row["image"].startswith(prefix)]
-                return {
-                    os.fsencode(row["image"][len(prefix) :]): TEST if row["split"] == "test" else TRAIN for row in rows
-                }, table
+                rows = [
+                    (line, row) for line, row in csv_rows(table, ("image", "split")) if row["image"].startswith(prefix)
+                ]
+                splits = {os.fsencode(row["image"][len(prefix) :]): read_split(table, line, row) for line, row in rows}
+                return splits, table
     return {}, None

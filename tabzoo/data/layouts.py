@@ -80,6 +80,8 @@ def find_samples(data: str | os.PathLike[str], *, layout: str = "auto") -> Sampl
         raise InputError(
             f"unknown layout {layout!r}; accepted: auto, {', '.join(LAYOUTS)}.{did_you_mean(layout, LAYOUTS)}"
         )
+    if not os.fspath(data):
+        raise InputError("no folder given: an empty name; expected a folder of images or a .csv or .jsonl manifest")
     root = Path(os.path.abspath(data))
     if os.path.isfile(root):
         samples = read_manifest(root, layout)

@@ -12,7 +12,7 @@ import numpy as np
 from tabzoo.data.samples import GOOD, TEST, TRAIN, Group, Samples, assemble, is_good, is_unlabelled
 from tabzoo.errors import InputError
 
-__all__ = ["csv_rows", "read_manifest"]
+__all__ = ["csv_rows", "read_manifest", "read_split"]
 
 _GOOD_LABELS = frozenset({"", "false"})  # besides the words that layouts know
 _ANOMALOUS_LABELS = frozenset({"true"})
@@ -32,11 +32,10 @@ def read_manifest(path: Path, layout: str) -> Samples:
     lines: dict[bytes, int] = {}
     for line, row in rows:
         image, class_name = _manifest_path(row.get("path", "")), row.get("class", "")
-        split, label = row.get("split", "").lower(), row.get("label", "")
+        label = row.get("label", "")
         if not image or not class_name:
             raise InputError(f"{path}, line {line}: no {'class' if image else 'path'} given")
-        if split not in _SPLITS:
-            raise InputError(f"{path}, line {line}: split {split!r}; accepted: train, test")
+        split = read_split(path, line, row)
         if image in lines:
             raise InputError(f"{path}, line {line}: {os.fsdecode(image)} is listed twice, first in line {lines[image]}")
         lines[image] = line
@@ -46,7 +45,7 @@ def read_manifest(path: Path, layout: str) -> Samples:
             raise InputError(
                 f"{path}, line {line}: label {label!r}; expected good, a kind of defect, or 0 (good) or 1 (defective)"
             ) from None
-        paths, masks = groups.setdefault((class_name, _SPLITS[split], defect), ([], []))
+        paths, masks = groups.setdefault((class_name, split, defect), ([], []))
         paths.append(image)
         masks.append(_manifest_path(row.get("mask", "")))
     if not groups:
@@ -55,6 +54,18 @@ def read_manifest(path: Path, layout: str) -> Samples:
         )
     arrays = [Group(*key, *(np.array(part, dtype=np.bytes_) for part in parts)) for key, parts in groups.items()]
     return assemble(path.parent, "manifest", arrays, ())
+
+
+def read_split(path: Path, line: int, row: dict[str, str]) -> int:
+    """TRAIN or TEST; training where the row says nothing.
+
+    Raises:
+        InputError: Another word.
+    """
+    split = row.get("split", "").lower()
+    if split not in _SPLITS:
+        raise InputError(f"{path}, line {line}: split {split!r}; accepted: train, test")
+    return _SPLITS[split]
 
 
 def _defect(label: str) -> str:

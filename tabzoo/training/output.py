@@ -92,7 +92,8 @@ def write_results(
     )
     # The benchmark knows by them whether a class that it tests on was seen.
     lines = "".join(f"{value:016x}\n" for value in np.unique(hashes).tolist())
-    (folder / HASHES).write_text(lines, encoding="ascii", newline="\n")
+    with whole_file(folder / HASHES) as file:
+        file.write_text(lines, encoding="ascii", newline="\n")
     training = {**training, "image_hashes_sha256": Digest.of(folder / HASHES).sha256}
     provenance = {
         "recipe": {"name": recipe_name, "sha256": recipe_digest, "amp": recipe.amp},

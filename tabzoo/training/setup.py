@@ -97,13 +97,13 @@ def build_run(
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
+    ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples)})
     _check_names(samples.classes)
     if len(samples) * recipe.repeats > _LONGEST_EPOCH:
         raise InputError(
             f"--repeats {recipe.repeats}: with {len(samples):,} images, an epoch would be longer than {_LONGEST_EPOCH:,}. "
             f"Type a smaller number, and more --epochs."
         )
-    ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples)})
     if len(samples.classes) == 1 and recipe.objective == "tab":
         raise InputError(
             f"{recipe.data} holds one class, {samples.classes[0]}, and the objective 'tab' sets classes apart from each "

@@ -1,13 +1,14 @@
 """Rows on disk: whole or not there."""
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tabzoo.benchmark.results import RESULTS, Row, append_row, current, read_rows, row_key
+from tabzoo.benchmark.results import METRICS, ORACLE, RESULTS, Row, append_row, current, read_rows, row_key
 from tabzoo.errors import InputError
 
 MakeRow = Callable[..., Row]
@@ -47,8 +48,8 @@ def test_several_may_append_at_once(tmp_path: Path, make_row: MakeRow) -> None:
 
 
 def test_of_rows_with_one_key_the_last_counts(tmp_path: Path, make_row: MakeRow) -> None:
-    append_row(tmp_path, make_row(key="k", aupro=0.1))
-    append_row(tmp_path, make_row(key="k", aupro=0.2))
+    append_row(tmp_path, make_row(key="0123456789abcdef", aupro=0.1))
+    append_row(tmp_path, make_row(key="0123456789abcdef", aupro=0.2))
     assert [row.aupro for row in read_rows(tmp_path)] == [0.2]
 
 
@@ -105,3 +106,63 @@ def test_rows_of_other_weights_or_images_under_one_name_are_left_out(make_row: M
     assert current([*w1, w2], {row.key for row in w1}) == (w1, 1)
     random = [make_row("random", "nut", seed, weights_sha256=f"R{seed}") for seed in (0, 1)]
     assert current([*random, w2]) == ([*random, w2], 0)  # other weights for each seed
+
+
+ODD: list[object] = [
+    "text",
+    "\ud800",
+    7,
+    -1,
+    1.5,
+    math.nan,
+    math.inf,
+    True,
+    None,
+    [],
+    ["a"],
+    [1],
+    {},
+    {"a": [1, {}]},
+    10**400,
+]
+ACCEPTED: dict[str, list[object]] = {
+    **{name: ["text"] for name in ("backbone", "method", "dataset", "class", "test", "weights_sha256", "data_sha256")},
+    **{"hardware": ["text"], "created": ["text"], "seed": [7], "shots": [7, None], "peak_memory": [7, None]},
+    **{"transductive": [True], "draw": [None, [], ["a"]], **{name: [None] for name in (*METRICS, ORACLE)}},
+    **{"settings": [{}, {"a": [1, {}]}], "versions": [{}], "seconds": [{}], "undefined_because": [{}]},
+}
+
+
+def test_every_field_of_a_row_is_what_it_should_be(tmp_path: Path, make_row: MakeRow) -> None:
+    """A row of another type is named with its line and its field; the others stay, and nothing is deleted."""
+    good = make_row()
+    for field in json.loads(good.to_json()):
+        for value in ODD:
+            row = json.loads(good.to_json()) | {field: value}
+            content = f"{good.to_json()}\n{json.dumps(row)}\n"
+            (tmp_path / RESULTS).write_text(content)
+            if any(value is one or (value == one and type(value) is type(one)) for one in ACCEPTED.get(field, [])):
+                assert read_rows(tmp_path)
+                continue
+            with pytest.raises(InputError, match=f"{RESULTS}, line 2: not a row of results \\({field} is .*; expected"):
+                read_rows(tmp_path)
+            assert (tmp_path / RESULTS).read_text() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("row".encode("utf-16"), b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"[]\n", b"7\n", b"null\n", b"{}\n"),
+        b'{"key": ' + b"9" * 5000 + b"}\n",
+    ],
+)
+def test_files_that_hold_no_rows(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_bytes(content + b"\n")
+    with pytest.raises(InputError, match=f"{RESULTS}, line 1: not a row of results .*Remove the line"):
+        read_rows(tmp_path)
+
+
+def test_a_folder_in_place_of_the_rows(tmp_path: Path, make_row: MakeRow) -> None:
+    (tmp_path / RESULTS).mkdir()
+    with pytest.raises(InputError, match=f"{RESULTS}: expected a file"):
+        read_rows(tmp_path)

@@ -1,12 +1,15 @@
 """A run from images to tables: what is written, what is not computed again, what is undefined."""
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from timm.models import save_for_hf
 from torch import Tensor
 
-from tabzoo.benchmark import measure
+from tabzoo.benchmark import measure, results
 from tabzoo.benchmark import run as runner
 from tabzoo.benchmark.features import build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches
@@ -29,7 +32,7 @@ from tabzoo.benchmark.run import run
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
-from tabzoo.errors import InputError, WeightsError
+from tabzoo.errors import InputError, WeightsError, WriteError
 from tabzoo.training import pretrain
 from tabzoo.training.recipe import Recipe
 
@@ -390,7 +393,7 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
         ({"method": ["padin"]}, "--method padin: unknown.*Did you mean 'padim'"),
         ({"classes": ["capsul"]}, "no class capsul.*Did you mean 'capsule'"),
         ({"layout": "mvtek"}, "unknown layout 'mvtek'.*Did you mean 'mvtec'"),
-        ({"backbone": ["resnet81"]}, "--backbone resnet81.*Did you mean 'resnet"),
+        ({"backbone": ["resnet81"]}, "--backbone 'resnet81'.*Did you mean 'resnet"),
         ({"shots": [17]}, "--shots 17"),
         ({"crop": 64}, "--crop 64: images are resized to 40 px"),
         (
@@ -466,3 +469,60 @@ def test_what_is_named_twice_is_measured_once(options: Callable[..., Options], m
 def test_weights_that_cannot_be_had(options: Callable[..., Options], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not published yet"):
         run(options(backbone=["resnet18.tab_mvtec"]), progress=False)
+
+
+HOSTILE = ["../../../escaped", "a|b", "red\x1b[31m", "two\nlines", "$x_{", "=1+2", "CON"]
+
+
+def test_names_from_outside_stay_in_their_place(
+    options: Callable[..., Options], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Classes of a manifest are any text: no path, no column, no line, no formula, no command of a terminal."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, name in enumerate(HOSTILE):
+        for i, (split, label) in enumerate([("train", "good")] * 3 + [("test", "good"), ("test", "../bad\x1b[0m")]):
+            file = f"{number}_{i}.png"
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / file)
+            rows.append(json.dumps({"path": file, "class": name, "split": split, "label": label}))
+    (tmp_path / "list.jsonl").write_text("\n".join(rows))
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    out = tmp_path / "deep" / "er" / "out"
+    table = run(options(data=str(tmp_path / "list.jsonl"), output=out))
+    assert all(path.is_relative_to(out) for path in tmp_path.rglob("*") if path.is_file() and path not in before)
+    assert not list(tmp_path.parent.glob("*escaped*"))
+    sheets = [path.stem for path in (out / "maps" / "padim").iterdir()]
+    assert len(set(map(str.lower, sheets))) == len(HOSTILE)
+    assert not any(character in table + capsys.readouterr().err for character in "\x1b")
+    lines = [line for line in table.split("image AUROC, %:")[1].split("pixel")[0].splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(HOSTILE) + 1
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}
+    assert "'=1+2" in (out / "table.csv").read_text()
+    assert {row.class_name for row in read_rows(out)} == set(HOSTILE)
+
+
+@pytest.mark.parametrize("full", ["row", "maps", "table"])
+def test_a_full_disk_is_told_and_loses_no_row(
+    full: str, options: Callable[..., Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(options(classes=["capsule"]), progress=False)
+    out = tmp_path / "out"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target, name = {"row": (results, "os"), "maps": (Image.Image, "save"), "table": (Path, "write_text")}[full]
+    monkeypatch.setattr(target, name, SimpleNamespace(fsync=no_room) if full == "row" else no_room)
+    with pytest.raises(WriteError, match="No space left on device") as caught:
+        run(options(classes=["hex_nut"]), progress=False)
+    assert str(out) in str(caught.value)
+    monkeypatch.undo()
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    if full == "table":  # the row was known before
+        assert len(read_rows(out)) == 2
+        before = {path: content for path, content in before.items() if path.name != RESULTS}
+    assert {path: after[path] for path in before} == before
+    assert not [path for path in after if ".tmp" in path.name]
+    run(options(classes=["hex_nut"]), progress=False)
+    assert len(read_rows(out)) == 2

@@ -442,7 +442,7 @@ add(
 add(
     "negative integers",
     read(values(np.int32, -100, 0, 100)),
-    works(lambda r, b: r.value[0, 0, 0] == 0 and r.value[0, 2, 0] == 255 and 127 <= r.value[0, 1, 0] <= 128),
+    works(lambda r, b: not r.value.any()),  # 65535 is white, whatever an image holds, so 100 is black as well
 )
 add(
     "rubbish behind a png",
