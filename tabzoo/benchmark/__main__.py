@@ -188,7 +188,9 @@ def _run(options: argparse.Namespace) -> int:
 def _table(options: argparse.Namespace) -> int:
     rows = [row for folder in options.outputs for row in read_rows(Path(folder))]
     if not rows:
-        raise InputError(f"{', '.join(options.outputs)}: no {RESULTS} with rows; give the output folder of a run")
+        files = [folder for folder in options.outputs if Path(folder).is_file()]
+        hint = f": {Path(files[0]).parent}" if files and Path(files[0]).name == RESULTS else ""
+        raise InputError(f"{', '.join(options.outputs)}: no {RESULTS} with rows; give the output folder of a run{hint}")
     rows, left_out = current({row.key: row for row in rows}.values())
     against_paper, across_datasets = options.against == "paper", options.across == "datasets"
     print(to_markdown(rows, against_paper=against_paper, across_datasets=across_datasets, left_out=left_out), end="")

@@ -80,7 +80,7 @@ class Options:
             raise InputError(
                 f"--white-level {self.white_level:g}: expected the pixel value that becomes white, above 0"
             )
-        least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1}
+        least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1, "workers": 0}
         for name, minimum in least.items():
             given = getattr(self, name)
             for value in given if isinstance(given, Sequence) else [given]:
@@ -148,6 +148,14 @@ class Plan:
             raise InputError(
                 f"--data {data}: no good training images in {', '.join(samples.classes)}; expected CLASS/train/good/*.png"
             )
+        counts = np.bincount(samples.class_ids[normals], minlength=len(samples.classes))
+        for shots in self.options.shots or ():
+            # What a synthetic test holds out is not known yet: `ClassImages.draw` looks again.
+            if few := [name for name, count in zip(samples.classes, counts, strict=True) if 0 < count < shots]:
+                raise InputError(
+                    f"--shots {shots}: class {few[0]} has {counts[samples.classes.index(few[0])]} good images to draw from. "
+                    f"Lower --shots, or name other --classes."
+                )
         tested = samples.labels[samples.split == TEST]
         if self.options.test == REAL and not tested.any():
             what = "only good images" if len(tested) else "nothing"

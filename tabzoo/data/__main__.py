@@ -54,7 +54,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _print_report(report: Report, options: argparse.Namespace) -> None:
     samples = report.samples
-    show(f"{samples.root}: layout {samples.layout}, {len(samples)} images, {len(samples.classes)} classes")
+    counts = f"{_count(len(samples), 'image')}, {_count(len(samples.classes), 'class', 'classes')}"
+    show(f"{samples.root}: layout {samples.layout}, {counts}")
     for note in samples.notes:
         show(f"  note: {note}")
     width = max(len(name) for name in samples.classes)
@@ -68,8 +69,12 @@ def _print_report(report: Report, options: argparse.Namespace) -> None:
         show(f"  {problem.kind}: {problem.path}: {problem.message}")
     if len(report.problems) > _SHOWN:
         show(f"  and {len(report.problems) - _SHOWN} more problems; --json lists all")
-    show(f"{len(report.problems)} problems. Next:" if report.problems else "No problems. Next:")
+    show(f"{_count(len(report.problems), 'problem')}. Next:" if report.problems else "No problems. Next:")
     show(f"  {_next_command(report, options)}")
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _next_command(report: Report, options: argparse.Namespace) -> str:

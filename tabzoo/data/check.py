@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.images import Facts, Levels, read_image, read_mask
 from tabzoo.data.industrial import INDUSTRIAL, IndustrialClass
 from tabzoo.data.layouts import GOOD, TEST, TRAIN, Samples, find_samples
+from tabzoo.data.levels import level_messages
 from tabzoo.errors import ImageError, InputError
 
 __all__ = ["FEW_IMAGES", "Problem", "Report", "Standing", "check_samples", "compare"]
@@ -27,7 +28,8 @@ _BENCHMARK_SIZE = 256
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong; `kind` is unreadable, mask, duplicate or small, `path` a file or a class."""
+    """One thing that is wrong; `kind` is unreadable, mask, duplicate, small or levels, `path` a file, a class or
+    the data set."""
 
     kind: str
     path: str
@@ -76,6 +78,7 @@ class _Seen(NamedTuple):
     form: str | None  # None: can't be read
     digest: bytes
     problems: list[Problem]
+    levels: Levels | None = None
 
 
 def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False) -> Report:
@@ -105,6 +108,8 @@ def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False)
             report.forms[samples.classes[samples.class_ids[i]]][one.form] += 1
         report.problems += one.problems
     report.problems += _duplicates(samples, seen) + _small_classes(samples)
+    levels = np.array([one.levels or (0, 0, 0, 0, 0) for one in seen], dtype=np.float32)
+    report.problems += [Problem("levels", str(samples.root), message) for message in level_messages(samples, levels)]
     report.problems.sort()
     return report
 
@@ -113,15 +118,14 @@ def _look_at(samples: Samples, i: int, mask_expected: bool) -> _Seen:
     path = samples.path(i)
     name = _shown(samples, i)
     try:
-        pixels = read_image(path)
+        pixels = read_image(path, facts=(facts := Facts()))
         with Image.open(path) as image:
             mode = image.mode
     except ImageError as error:
         return _Seen(None, b"", [Problem("unreadable", name, error.reason)])
     digest = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
-    return _Seen(
-        f"{pixels.shape[1]}x{pixels.shape[0]} {mode}", digest, _mask_problems(samples, i, pixels, mask_expected)
-    )
+    form, problems = f"{pixels.shape[1]}x{pixels.shape[0]} {mode}", _mask_problems(samples, i, pixels, mask_expected)
+    return _Seen(form, digest, problems, facts.levels)
 
 
 def _mask_problems(samples: Samples, i: int, pixels: np.ndarray[Any, Any], expected: bool) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tabzoo.data.samples import Samples, counted
 from tabzoo.errors import InputError
 
-__all__ = ["check_levels"]
+__all__ = ["check_levels", "level_messages"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,31 +41,41 @@ def check_levels(samples: Samples, levels: NDArray[np.float32], white_level: flo
     Raises:
         InputError: None was given, and a class comes out white.
     """
-    classes = _classes(samples, levels)
-    if white_level is not None and not classes:
+    if white_level is not None and not levels[:, 0].any():
         _warn_once(
             f"{samples.root}: no grey image has more than 8 bits, so --white-level {white_level:g} changes nothing"
         )
+    for message in level_messages(samples, levels, refuse=white_level is None):
+        _warn_once(f"{samples.root}: {message}")
 
-    def about(judge: Callable[[_Class], bool], what: str) -> str:
-        found = [one for one in classes if judge(one)]
-        if not found:
-            return ""
-        told = what.format(suggested=_suggested(found), white=max(one.white for one in found))
-        return f"{samples.root}: {_described(found)}; {told}"
 
+def level_messages(samples: Samples, levels: NDArray[np.float32], *, refuse: bool = False) -> Iterator[str]:
+    """What is to be told of classes that come out dark or lose values; arguments as for `check_levels`.
+
+    Args:
+        samples: The images.
+        levels: Of each.
+        refuse: Classes that come out white are an error.
+
+    Raises:
+        InputError: As said.
+    """
+    classes = _classes(samples, levels)
     too_bright = "what lies above comes out white. Type --white-level {suggested:g} to see it apart"
-    if white_level is None and (bright := about(_is_bright, too_bright + ", or --white-level {white:g} to go on so.")):
-        raise InputError(bright)
+    go_on = ", or --white-level {white:g} to go on so."
     for judge, what in (
-        (_is_bright, too_bright),
+        (_is_bright, too_bright + go_on if refuse else too_bright),
         (_is_dark, "they come out dark. Type --white-level {suggested:g} if that is the camera's white"),
         (_is_dark_colour, "they come out dark. Save them with 8 bits: of colour with 16, only the upper 8 can be read"),
         (_loses_few, "what lies outside comes out black or white"),
         (_is_mixed, "each kind of file has its own white. Type --white-level {suggested:g} for one of all"),
     ):
-        if message := about(judge, what):
-            _warn_once(message)
+        if found := [one for one in classes if judge(one)]:
+            told = what.format(suggested=_suggested(found), white=max(one.white for one in found))
+            message = f"{_described(found)}; {told}"
+            if refuse and judge is _is_bright:
+                raise InputError(f"{samples.root}: {message}")
+            yield message
 
 
 @functools.cache

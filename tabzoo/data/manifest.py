@@ -105,7 +105,7 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
             first = file.readline()
             file.seek(0)
             delimiter = max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=delimiter)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)  # a quote that is never closed is an error
             fields = [name.strip().lower() for name in next(reader, ())]
             _check_fields(path, 1, fields, required)
             for values in reader:
@@ -117,7 +117,10 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
                 if values:
                     row = dict.fromkeys(fields, "") | dict(zip(fields, map(str.strip, values), strict=False))
                     yield reader.line_num, _checked_text(path, reader.line_num, row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        quotes = " (a double quote opens a field, and another one closes it)" if "data" in str(error) else ""
+        raise InputError(f"{path}, line {reader.line_num}: not a row of a table: {error}{quotes}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: can't be read as a UTF-8 table: {error}") from error
 
 

@@ -141,10 +141,10 @@ def _groups(
         group = _without_masks(class_name, split, defect, images)
         return [replace(group, masks=_match_masks(images, truth, reading.notes))] if truth else [group]
     masks = _match_masks(images, replace(folder, images=_array(labels)), [])
-    reading.notes.append(
-        f"{os.fsdecode(folder.path) or 'the folder itself'}: read as masks of the images beside them: "
-        f"{counted(list(map(os.fsdecode, labels)), 'file')}; {int((masks == b'').sum())} images without one are {defect}"
-    )
+    note = f"{os.fsdecode(folder.path) or 'the folder itself'}: read as masks of the images beside them: "
+    note += counted(list(map(os.fsdecode, labels)), "file")
+    without = [os.fsdecode(name) for name, mask in zip(images.images.tolist(), masks.tolist(), strict=True) if not mask]
+    reading.notes.append(f"{note}; {defect}, without one: {counted(without, 'image')}" if without else note)
     if truth:
         masks = np.where(from_truth := _match_masks(images, truth, reading.notes), from_truth, masks)
     group = Group(class_name, split, defect, images.image_paths(), masks)

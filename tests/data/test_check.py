@@ -89,6 +89,17 @@ def test_defects_too_small_for_the_benchmark(folder: Path, capsys: pytest.Captur
     assert "--resize" in problem["message"]
 
 
+def test_images_that_come_out_dark(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """12 bits in files of 16."""
+    for file in (folder / "capsule").rglob("t*/**/*.png"):
+        grey = np.asarray(Image.open(file).convert("L"), dtype=np.uint16)
+        Image.fromarray(16 * grey).save(file)
+    (problem,) = checked(folder, capsys, 1)["problems"]  # type: ignore[misc]
+    assert problem["kind"] == "levels"
+    assert "pixel values of 1 class (capsule) go from" in problem["message"]
+    assert "--white-level 4095" in problem["message"]
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err

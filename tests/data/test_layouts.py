@@ -357,8 +357,8 @@ def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
     assert samples.masks[-1] == f"kos01/Part1{mark}.bmp".encode()
     assert paths(samples.train_normals()) == [row[3] for row in table(samples)[:4]]
     listed = ", ".join(f"Part{i}{mark}.bmp" for i in range(3))
-    note = f"kos01: read as masks of the images beside them: 3 files ({listed}); 2 images without one are good"
-    assert samples.notes == (note,)
+    note = f"kos01: read as masks of the images beside them: 3 files ({listed}); good, without one: 2 images"
+    assert samples.notes == (f"{note} (Part3.jpg, other_label.png)",)
 
 
 def test_masks_beside_images_of_a_kind_of_defect(tmp_path: Path):
@@ -876,6 +876,7 @@ def test_jsonl_manifest(tmp_path: Path):
         ("a.jsonl", f'{{"path": "a", "class": "a", "label": {"9" * 5000}}}\n', "line 1: not JSON: Exceeds the limit"),
         ("a.jsonl", "[" * 100_000 + "\n", "line 1: not JSON: maximum recursion depth"),
         ("a.csv", "path,class,label,label\na,b,good,bad\n", "line 1: the field 'label' is given twice"),
+        ("a.csv", 'path,class\n"a.png,nut\nb.png,nut\n', "line 3: not a row of a table: unexpected end of data"),
         ("a.csv", "path,class\nx,1.png,nut\n", "line 2: 3 fields, the first line has 2; put a field that holds ','"),
         ("a.csv", "path,class\nx\0,nut\n", r"line 2: path is 'x\\x00'; expected valid Unicode without NUL"),
         ("a.txt", "1.png\n", "a file; expected a folder of images, or a manifest that ends in .csv or .jsonl"),
