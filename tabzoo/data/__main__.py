@@ -54,8 +54,8 @@ def _check(options: argparse.Namespace) -> int:
 
 def _print_report(report: Report, options: argparse.Namespace) -> None:
     samples = report.samples
-    counts = f"{_count(len(samples), 'image')}, {_count(len(samples.classes), 'class', 'classes')}"
-    show(f"{samples.root}: layout {samples.layout}, {counts}")
+    held = f"{_count(len(samples), 'image')}, {_count(len(samples.classes), 'class', 'classes')}"
+    show(f"{samples.root}: layout {samples.layout}, {held}")
     for note in samples.notes:
         show(f"  note: {note}")
     width = max(len(name) for name in samples.classes)
