@@ -1,15 +1,10 @@
 """Backbones for industrial visual inspection: importing tabzoo adds its weights to timm as tags."""
 
-from importlib.metadata import PackageNotFoundError, version
-
+from tabzoo._version import __version__
 from tabzoo.hub.load import create_model, download
-from tabzoo.models import list_models, register
+from tabzoo.hub.registry import register
+from tabzoo.hub.sources import list_models
 
 __all__ = ["__version__", "create_model", "download", "list_models"]
-
-try:
-    __version__ = version("tabzoo")
-except PackageNotFoundError:  # run from a checkout that is not installed, as torch.hub does
-    __version__ = "0+checkout"
 
 register()

@@ -18,7 +18,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-import tabzoo
+from tabzoo._version import __version__
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.plain import plain_json
@@ -113,7 +113,7 @@ def write_folder(
         "weights": {"file": WEIGHTS, **Digest.of(folder / WEIGHTS)._asdict()},
         "license": license,
         **provenance,
-        "tabzoo_version": tabzoo.__version__,
+        "tabzoo_version": __version__,
         "created": now(),
     }
     card = f"""---

@@ -772,7 +772,7 @@ MUTANTS = [
     ),
     Mutant(
         name="messages_steer_the_terminal",
-        file="tabzoo/cli.py",
+        file="tabzoo/command.py",
         old="print(for_lines(message)",
         new="print(message",
         tests="tests/hub/test_odd_json.py::test_no_command_prints_what_steers_a_terminal",
@@ -793,7 +793,7 @@ MUTANTS = [
     ),
     Mutant(
         name="our_tag_becomes_timms_default",
-        file="tabzoo/models.py",
+        file="tabzoo/hub/registry.py",
         old="        tags.append(name)",
         new="        tags.insert(0, name)",
         tests="tests/test_models.py::test_registering_twice_changes_nothing",

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tabzoo.hub.store import install
-from tabzoo.models import WEIGHTS
+from tabzoo.hub.table import WEIGHTS
 
 REPOSITORY = Path(__file__).parents[1]
 ENTRIES = sorted(entry for weights in WEIGHTS for entry in (weights.name, weights.name.replace(".", "_")))

@@ -11,8 +11,9 @@ import torch
 from timm.models import _registry, save_for_hf
 
 import tabzoo
-from tabzoo import cli, models
+from tabzoo import cli
 from tabzoo.errors import WeightsError
+from tabzoo.hub import registry
 
 NAMES = ["resnet18.tab_industrial", "resnet18.tab_mvtec"]
 
@@ -46,7 +47,7 @@ def test_registering_twice_changes_nothing() -> None:
     before = state()
     # timm takes the first tag as the architecture's default.
     assert (before[0][0], before[1][0]) == ("resnet18.a1_in1k", "a1_in1k")  # type: ignore[index]
-    models.register()
+    registry.register()
     assert state() == before
 
 
@@ -103,7 +104,7 @@ def test_weights_of_ones_own_go_before_the_lazy_path(tmp_path: Path) -> None:
 def test_unknown_registry_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "_model_has_pretrained", [])
     with pytest.raises(WeightsError, match=rf"timm {timm.__version__} keeps its model registry"):
-        models.register()
+        registry.register()
 
 
 def test_console_script(capsys: pytest.CaptureFixture[str]) -> None:

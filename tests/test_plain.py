@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabzoo.cli import log_to_terminal
+from tabzoo.command import log_to_terminal
 from tabzoo.plain import for_lines, for_path, for_table, for_terminal, plain_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too

@@ -16,7 +16,7 @@ from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.results import RESULTS, current, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_markdown
-from tabzoo.cli import Parser, run_command, say, show
+from tabzoo.command import Parser, run_command, say, show
 from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples

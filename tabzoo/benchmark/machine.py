@@ -7,7 +7,7 @@ import PIL
 import timm
 import torch
 
-import tabzoo
+from tabzoo._version import __version__
 from tabzoo.system import process_use
 
 __all__ = ["hardware", "peak_memory", "versions"]
@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
     """Of what numbers may depend on."""
     return {
         "python": platform.python_version(),
-        "tabzoo": tabzoo.__version__,
+        "tabzoo": __version__,
         "torch": torch.__version__,
         "timm": timm.__version__,
         "numpy": np.__version__,

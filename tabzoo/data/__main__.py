@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from tabzoo.cli import Parser, run_command, show
+from tabzoo.command import Parser, run_command, show
 from tabzoo.data.check import Report, check_samples, compare
 from tabzoo.data.industrial import INDUSTRIAL, manifest
 from tabzoo.data.layouts import LAYOUTS, find_samples

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabzoo.cli import Parser, run_command
+from tabzoo.command import Parser, run_command
 from tabzoo.hub import convert, listing, publish, store
 from tabzoo.hub.folders import verify
 from tabzoo.hub.load import download

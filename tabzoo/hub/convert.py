@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-import tabzoo
+from tabzoo._version import __version__
 from tabzoo.errors import InputError, brief
 from tabzoo.folder import load_line, timm_config, write_folder
 from tabzoo.hub.copies import whole_folder
 from tabzoo.hub.files import Digest
-from tabzoo.hub.store import check_name
-from tabzoo.models import find_weights
+from tabzoo.hub.names import check_name
+from tabzoo.hub.table import find_weights
 from tabzoo.plain import for_terminal
 
 __all__ = ["ARCHITECTURES", "add_choice", "add_command", "convert", "convert_into"]
@@ -104,7 +104,7 @@ def convert_into(
         timm_config(model, license=license, description=f"TAB, converted from {file}"),
         name=name,
         provenance={"converted_from": source},
-        made_by=_MADE_BY.format(tabzoo.__version__),
+        made_by=_MADE_BY.format(__version__),
         facts=_FACTS.format(**source, license=license, data=data),
     )
 

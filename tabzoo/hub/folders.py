@@ -11,6 +11,7 @@ from torch import Tensor
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.config import read_config, read_json
 from tabzoo.hub.files import LARGEST, Digest, read_tensors
+from tabzoo.hub.names import NAME
 
 __all__ = [
     "CARD",
@@ -29,9 +30,6 @@ __all__ = [
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
 HASHES = "image_hashes.txt"
 """Of the images that the weights were trained on: the first 16 hex digits of each file's SHA-256, sorted, one a line."""
-
-NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
-"""A timm name with tag, as tabzoo allows them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store
-from tabzoo.models import find_weights, list_models
+from tabzoo.hub.sources import list_models
+from tabzoo.hub.table import find_weights
 from tabzoo.plain import for_terminal, plain_json
 
 __all__ = ["add_command", "describe"]

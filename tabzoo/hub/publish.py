@@ -270,7 +270,9 @@ def _run(options: argparse.Namespace) -> int:
         print(f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published.")
         return 0
     commit = publish(package, private=options.private)
-    print(f"Published and read back, byte by byte. For tabzoo's table (tabzoo/models.py):\n{_entry(package, commit)}")
+    print(
+        f"Published and read back, byte by byte. For tabzoo's table (tabzoo/hub/table.py):\n{_entry(package, commit)}"
+    )
     return 0
 
 

@@ -14,13 +14,14 @@ from timm.models import PretrainedCfg
 from torch import Tensor
 
 from tabzoo.errors import InputError, WeightsError, did_you_mean
-from tabzoo.hub import store
+from tabzoo.hub import store, table
+from tabzoo.hub.config import architecture_facts
 from tabzoo.hub.fetch import Repository
 from tabzoo.hub.files import Digest, read_tensors
 from tabzoo.hub.folders import CARD, HASHES, RECORD, WEIGHTS, Folder, read_folder
-from tabzoo.models import Weights, find_weights, list_models, pretrained_cfg
+from tabzoo.hub.names import check_name
 
-__all__ = ["Source", "find_source", "named_source"]
+__all__ = ["Source", "find_source", "list_models", "named_source", "pretrained_cfg"]
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def named_source(
     organisation = organisation or os.environ.get("TABZOO_HUB_ORG")
     if organisation:
         return _from_organisation(name, organisation, cache_dir, whole)
-    weights = find_weights(name)
+    weights = table.find_weights(name)
     if weights is None:
         raise InputError(
             f"{name}: neither weights of tabzoo ({', '.join(list_models())}) nor a folder of weights; for weights on the Hub "
@@ -147,7 +148,7 @@ def _from_store(entry: store.Entry) -> Source:
     )
 
 
-def _published(weights: Weights, cache_dir: Path | None, whole: bool) -> Source:
+def _published(weights: table.Weights, cache_dir: Path | None, whole: bool) -> Source:
     if weights.release is None:
         raise WeightsError(
             f"{weights.name}: these weights are not published yet, so pretrained=True has nothing to load. Ways out:\n"
@@ -174,7 +175,7 @@ def _published(weights: Weights, cache_dir: Path | None, whole: bool) -> Source:
 
 
 def _from_organisation(name: str, organisation: str, cache_dir: Path | None, whole: bool) -> Source:
-    store.check_name(name)
+    check_name(name)
     source = _from_hub(f"{organisation}/{name}", cache_dir, whole)
     if source.config.architecture != name.split(".")[0]:
         raise WeightsError(f"{source.origin}: holds weights of {source.config.architecture}, not of {name}")
@@ -205,3 +206,29 @@ def _from_folder(path: Path, *, recorded: bool) -> Source:
     folder = read_folder(path.parent if path.is_file() else path, recorded=recorded)
     name = folder.record.name if folder.record else str(folder.config.architecture)
     return Source.of(folder, name=name, origin=str(folder.path))
+
+
+def list_models() -> list[str]:
+    """Names of tabzoo's weights and of those in the local store, in the form `timm.create_model` takes."""
+    return sorted({weights.name for weights in table.WEIGHTS} | {entry.name for entry in store.installed()})
+
+
+def pretrained_cfg(weights: table.Weights) -> PretrainedCfg:
+    """How timm is to use weights of the table."""
+    release = weights.release
+    return PretrainedCfg(
+        hf_hub_id=f"{release.repository}@{release.commit}" if release else None,
+        hf_hub_filename="model.safetensors" if release else None,
+        **architecture_facts(weights.architecture),
+        num_classes=0,
+        input_size=(3, 224, 224),
+        pool_size=(7, 7),
+        crop_pct=0.875,
+        # The paper's preprocessing: squash to 256 x 256 by Lanczos, centre crop 224, ImageNet statistics (timm's default).
+        crop_mode="squash",
+        interpolation="lanczos",
+        license=weights.license,
+        description=f"TAB (Text-Align Anomaly Backbone) pre-trained on {weights.training_data}",
+        paper_name="TAB: Text-Align Anomaly Backbone Model for Industrial Inspection Tasks",
+        paper_ids="arXiv:2312.09480",
+    )

@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
-
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.folder import now, write_json
 from tabzoo.hub.config import read_json
+from tabzoo.hub.convert import convert_into
 from tabzoo.hub.copies import about, copy_folder, whole_folder
-from tabzoo.hub.folders import NAME, WEIGHTS, Folder, read_folder, verify
-from tabzoo.hub.lazy import LazyPath
+from tabzoo.hub.folders import WEIGHTS, Folder, read_folder, verify
+from tabzoo.hub.names import NAME, check_name
 from tabzoo.hub.proof import build
 from tabzoo.plain import for_terminal
 
-__all__ = ["Entry", "check_name", "find", "home", "install", "installed", "is_timms", "uninstall"]
+__all__ = ["Entry", "find", "home", "install", "installed", "uninstall"]
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +109,6 @@ def install(name: str, source: Path, *, state_dict: str | None = None) -> Entry:
     place = source.parent if source.is_file() and not checkpoint else source
     with whole_folder(final) as temporary, about(place, temporary):
         if checkpoint:
-            from tabzoo.hub.convert import convert_into
-
             convert_into(source, temporary, name=name, state_dict=state_dict)
         else:
             copy_folder(place, temporary)
@@ -142,36 +139,6 @@ def uninstall(name: str) -> None:
             path.unlink()
     except OSError as error:
         raise InputError(f"{path}: can't be removed: {error.strerror}") from error
-
-
-def check_name(name: str) -> None:
-    """Sees that a name can be a tag of timm's beside its own.
-
-    Raises:
-        InputError: It can't.
-    """
-    match = NAME.fullmatch(name)
-    if not match:
-        raise InputError(
-            f"{name!r} can't be a name: expected ARCHITECTURE.TAG in small letters, digits and _, such as resnet18.my_factory"
-        )
-    architecture, tag = match.groups()
-    if not timm.is_model(architecture):
-        hint = did_you_mean(architecture, timm.list_models())
-        raise InputError(f"{name}: timm {timm.__version__} has no architecture {architecture}.{hint}")
-    if "vit" in tag:
-        raise InputError(f"{name}: a tag can't hold the letters 'vit', for anomalib takes such names for transformers")
-    if is_timms(name):
-        raise InputError(f"{name} is the name of weights of timm's own; choose another tag")
-
-
-def is_timms(name: str) -> bool:
-    """Whether timm itself has weights of this name."""
-    architecture = name.split(".")[0]
-    if name not in timm.list_models(f"{architecture}.*", include_tags=True):
-        return False
-    config = timm.get_pretrained_cfg(name)
-    return config is not None and not isinstance(config.file, LazyPath)
 
 
 def _entries() -> Path:

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-import tabzoo
+from tabzoo._version import __version__
 from tabzoo.data.decoding import Hashes
 from tabzoo.errors import WriteError
 from tabzoo.folder import now, timm_config, write_folder, write_json
@@ -44,7 +44,7 @@ def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str,
         "host": platform.platform(),
         "versions": {
             "python": platform.python_version(),
-            "tabzoo": tabzoo.__version__,
+            "tabzoo": __version__,
             "torch": torch.__version__,
             "timm": timm.__version__,
         },
@@ -122,7 +122,7 @@ def write_results(
 
 def _made_by(recipe_name: str, text: TextFeatures) -> str:
     made = f"""made by TAB (Text-Align Anomaly Backbone, arXiv 2312.09480) with tabzoo
-{tabzoo.__version__}, recipe `{recipe_name}`."""
+{__version__}, recipe `{recipe_name}`."""
     if text.text_pretrained != "untrained":
         return made
     return f"{made}\n\n**The text tower was untrained: this shows the machinery and is no usable backbone.**"

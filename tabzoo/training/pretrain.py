@@ -21,7 +21,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from tabzoo.cli import log_to_terminal, say
+from tabzoo.command import log_to_terminal, say
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import tabzoo
+from tabzoo._version import __version__
 from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
@@ -72,7 +72,7 @@ class TextFeatures:
             "text_model": self.text_model,
             "text_pretrained": self.text_pretrained,
             "prompts_sha256": self.prompts_sha256,
-            "tabzoo_version": tabzoo.__version__,
+            "tabzoo_version": __version__,
         }
         # One entry: safetensors writes several in any order, and equal features should make equal files.
         metadata = {"tabzoo": json.dumps(provenance, ensure_ascii=False)}

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from server import HubServer
 from small import SMALL, contents
 
-from tabzoo import models
+from tabzoo.hub import registry, table
 from tabzoo.hub.folders import read_record
 
 
@@ -35,18 +35,18 @@ def small_folder(make_folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def publish(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., models.Weights]:
+def publish(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., table.Weights]:
     """Puts a folder on the Hub of the tests, and its weights into the table."""
 
-    def put(folder: Path, **changes: bytes) -> models.Weights:
+    def put(folder: Path, **changes: bytes) -> table.Weights:
         record = read_record(folder / "tabzoo.json")
         files = contents(folder) | {name.replace("_", "."): content for name, content in changes.items()}
         repository = f"tabzoo-tests/{record.name}"
-        release = models.Release(repository=repository, commit=hub.commit(repository, files), **record.digest._asdict())
-        first = models.WEIGHTS[0]
+        release = table.Release(repository=repository, commit=hub.commit(repository, files), **record.digest._asdict())
+        first = table.WEIGHTS[0]
         weights = dataclasses.replace(first, name=record.name, license=record.license, release=release)
-        monkeypatch.setattr(models, "WEIGHTS", (*models.WEIGHTS, weights))
-        models.register()
+        monkeypatch.setattr(table, "WEIGHTS", (*table.WEIGHTS, weights))
+        registry.register()
         return weights
 
     return put

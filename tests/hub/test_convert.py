@@ -16,7 +16,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tabzoo.cli import run_command
+from tabzoo.command import run_command
 from tabzoo.errors import InputError
 from tabzoo.hub import store
 from tabzoo.hub.convert import ARCHITECTURES, add_command, convert

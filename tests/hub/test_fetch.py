@@ -19,7 +19,7 @@ from tabzoo.errors import WeightsError
 from tabzoo.hub import fetch, reach
 from tabzoo.hub.fetch import NoSuchFileError, Repository
 from tabzoo.hub.files import Digest
-from tabzoo.models import Weights
+from tabzoo.hub.table import Weights
 
 CONTENT = bytes(range(256)) * 64
 ORG = "org/name"

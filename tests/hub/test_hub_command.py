@@ -10,7 +10,7 @@ from small import contents
 
 from tabzoo.cli import main
 from tabzoo.hub.folders import read_record
-from tabzoo.models import Weights
+from tabzoo.hub.table import Weights
 
 Output = pytest.CaptureFixture[str]
 

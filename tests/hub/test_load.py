@@ -20,13 +20,12 @@ from small import SMALL, contents
 from torch import Tensor, nn
 
 import tabzoo
-from tabzoo import models
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.hub import files, store
+from tabzoo.hub import files, registry, store, table
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import read_folder
 from tabzoo.hub.proof import build
-from tabzoo.models import Weights
+from tabzoo.hub.table import Weights
 
 
 def holds(model: nn.Module, folder: Path) -> bool:
@@ -247,9 +246,9 @@ def test_releases_are_pinned() -> None:
     for changes in ({"commit": "main"}, {"sha256": "0" * 63}):
         good = {"repository": "org/name", "commit": "0" * 40, "sha256": "0" * 64, "size": 1}
         with pytest.raises(ValueError, match="expected 40 hexadecimal digits"):
-            models.Release(**(good | changes))  # type: ignore[arg-type]
-    assert not any(weights.published for weights in models.WEIGHTS if weights.name.startswith("resnet18.tab_"))
-    assert dataclasses.asdict(models.WEIGHTS[0])["release"] is None
+            table.Release(**(good | changes))  # type: ignore[arg-type]
+    assert not any(weights.published for weights in table.WEIGHTS if weights.name.startswith("resnet18.tab_"))
+    assert dataclasses.asdict(table.WEIGHTS[0])["release"] is None
 
 
 @pytest.fixture
@@ -278,7 +277,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_file_is_hashed_once_in_a_process(readings: list[str], make_folder: Callable[..., Path]) -> None:
     entry = store.install("test_resnet.counted", make_folder("test_resnet.counted", seed=11))
-    models.register()
+    registry.register()
     weights = entry.folder.weights
     os.utime(weights, ns=(0, 0))
     first = weights.read_bytes()

@@ -24,11 +24,11 @@ from torch import nn
 from uploads import TOKEN, UploadHandler
 
 import tabzoo
-from tabzoo.cli import run_command
+from tabzoo.command import run_command
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.card import read_results
 from tabzoo.hub.publish import add_command, pack, publish
-from tabzoo.models import WEIGHTS, Release
+from tabzoo.hub.table import WEIGHTS, Release
 
 NAME = "test_resnet.tab_here"  # timm's smallest ResNet
 REPOSITORY = f"org/{NAME}"
@@ -377,7 +377,7 @@ def test_the_printed_entry_is_that_of_published_weights(
     entry = printed[printed.index("release=") :].strip().removesuffix(",")
     release = eval(entry.removeprefix("release="), {"Release": Release})
     weights = replace(WEIGHTS[0], name=NAME, release=release)
-    monkeypatch.setattr("tabzoo.models.WEIGHTS", (weights,))
+    monkeypatch.setattr("tabzoo.hub.table.WEIGHTS", (weights,))
     monkeypatch.setenv("TABZOO_HOME", str(tmp_path / "home"))
     model = tabzoo.create_model(NAME, cache_dir=tmp_path / "cache")
     assert_equal(model, folder)

@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 from small import contents
 
 import tabzoo
-from tabzoo import models
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.hub import store
+from tabzoo.hub import registry, store
 from tabzoo.hub.files import Digest
 
 
@@ -34,7 +33,7 @@ def test_an_installed_name_loads_in_every_way(own: Path, home: Path) -> None:
     assert sorted(contents(entry.folder.path)) == [
         *("README.md", "config.json", "installed.json", "model.safetensors", "tabzoo.json"),
     ]
-    models.register()
+    registry.register()
     expected = timm.create_model(f"local-dir:{own}", pretrained=True).state_dict()
     for model in (
         timm.create_model("test_resnet.my_factory", pretrained=True),
@@ -53,12 +52,12 @@ def test_an_installed_name_loads_in_every_way(own: Path, home: Path) -> None:
 def test_a_name_of_the_table_is_taken_over_and_given_back(make_folder: Callable[..., Path]) -> None:
     folder = make_folder("resnet18.mine")
     store.install("resnet18.tab_mvtec", folder)
-    models.register()
+    registry.register()
     model = timm.create_model("resnet18.tab_mvtec", pretrained=True, features_only=True)
     assert torch.equal(model.conv1.weight, timm.create_model(f"local-dir:{folder}", pretrained=True).conv1.weight)
     assert timm.is_model_pretrained("resnet18.tab_mvtec")
     store.uninstall("resnet18.tab_mvtec")
-    models.register()
+    registry.register()
     assert not timm.is_model_pretrained("resnet18.tab_mvtec")
     with pytest.raises(WeightsError, match="not published yet"):
         timm.create_model("resnet18.tab_mvtec", pretrained=True)
@@ -140,7 +139,7 @@ def test_uninstalling(own: Path, home: Path) -> None:
 
 def test_weights_that_rot_are_found_out_at_loading(own: Path) -> None:
     entry = store.install("test_resnet.rotten", own)
-    models.register()
+    registry.register()
     content = bytearray(entry.folder.weights.read_bytes())
     content[-1] ^= 1
     entry.folder.weights.write_bytes(content)
@@ -169,7 +168,7 @@ def test_a_broken_entry_warns_once_and_can_be_taken_away(
     _broken(kind, home / "weights" / name)
     caplog.set_level(logging.WARNING, "tabzoo")
     for _ in range(2):
-        models.register()
+        registry.register()
     assert [name in message and f"`tabzoo uninstall {name}`" in message for message in caplog.messages] == [True]
     store.uninstall(name)
     assert name not in os.listdir(home / "weights")
@@ -197,7 +196,7 @@ def test_the_stores_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def test_a_store_that_can_not_be_read_warns(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     home.mkdir()
     (home / "weights").write_text("a file")
-    models.register()
+    registry.register()
     assert "can't be read: Not a directory" in caplog.text
 
 
@@ -205,7 +204,7 @@ def test_weights_that_timm_has_by_now_are_left_to_it(own: Path, home: Path, capl
     before = timm.get_pretrained_cfg("test_resnet.r160_in1k")
     path = store.install("test_resnet.stand_in", own).folder.path
     path.rename(path.with_name("test_resnet.r160_in1k"))
-    models.register()
+    registry.register()
     assert timm.get_pretrained_cfg("test_resnet.r160_in1k") == before
     assert "timm has weights of this name" in caplog.text
 
