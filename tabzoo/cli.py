@@ -22,13 +22,13 @@ _USAGE = """usage: tabzoo COMMAND ...
   data       look at a folder of images
   benchmark  measure backbones (PaDiM, RD4AD and others) and synthetic anomalies
   list       tabzoo's weights and those installed: state and licence
-  info       all that is known of some weights
-  download   make a folder that a machine without network can use
-  verify     are the weights in a folder what its record says
-  install    make weights known by a name on this machine
-  uninstall  take installed weights away
-  convert    make a weights folder of a checkpoint of the authors
-  publish    make a weights folder a version of a Hub repository
+  info       show everything known about some weights
+  download   download weights into a folder, for machines without network
+  verify     verify a weights folder against its record
+  install    install weights under a name on this machine
+  uninstall  remove installed weights
+  convert    convert a checkpoint of the authors to a weights folder
+  publish    publish a weights folder to the Hugging Face Hub
 
 tabzoo COMMAND --help tells more.
 """

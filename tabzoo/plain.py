@@ -37,7 +37,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def plain_json(content: object) -> str:
-    r"""Indented JSON for people, which keeps letters of any script and has everything that is no letter as `\u202e`."""
+    r"""Indented JSON for people, which keeps letters of any script and has everything that is not a letter as `\u202e`."""
     text = json.dumps(content, indent=2, ensure_ascii=False, default=dataclasses.asdict)
     return "\n".join(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
 

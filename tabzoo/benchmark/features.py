@@ -1,4 +1,4 @@
-"""Feature maps of any timm CNN, by name: a model of timm or of the Hub, a folder, or random weights as the floor."""
+"""Feature maps of any timm CNN, by name: a model of timm or of the Hub, a folder, or random weights as the baseline."""
 
 import hashlib
 from collections.abc import Sequence
@@ -229,7 +229,7 @@ def _unavailable(name: str, error: Exception) -> WeightsError:
     return WeightsError(
         f"the weights of {name} can't be loaded: {brief(error)}. Ways out:\n"
         f"  from a folder: --backbone DIR, with config.json and model.safetensors, as on the Hub or left by a run\n"
-        f"  the floor: --backbone random"
+        f"  a baseline: --backbone random"
     )
 
 

@@ -112,6 +112,6 @@ def roc(good: Sequence[float], anomalous: Sequence[float]) -> tuple[list[float],
 
 def _write(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name with "$" is no formula
+        text.set_parse_math(False)  # a name with "$" is not a formula
     with whole_file(path) as file:
         figure.savefig(file, dpi=120)

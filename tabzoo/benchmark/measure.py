@@ -53,7 +53,8 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
             measured = _measure(plan, job, draws, trial, extractor, method)
         except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
             raise InputError(
-                f"--method {job.method}: numbers of class {job.images.name} grew beyond all bounds with {job.backbone.name}. "
+                f"--method {job.method}: training diverged (values that are not finite) on class {job.images.name} with "
+                f"backbone {job.backbone.name}. "
                 f"If settings of the method were given, lower its learning rate; else leave --amp away. Rows so far are kept."
             ) from error
     counts = {"fitted": len(draws[0].rows), "good": int((~trial.labels).sum()), "anomalous": int(trial.labels.sum())}

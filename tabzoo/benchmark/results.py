@@ -48,7 +48,7 @@ METRICS = {
 EMPTY_MASKS = "empty masks"
 """In `Row.images`."""
 ORACLE = "oracle_image_auroc"
-"""A field that is no metric to compare methods by."""
+"""A field that is not a metric to compare methods by."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,7 +228,7 @@ def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
         "Pixel metrics have none.",
         "Pixel metrics are on masks at the method's input (same resize and crop, nearest neighbour) unless the settings say "
         "full resolution. AUPRO up to FPR 0.3, pooled over the class.",
-        "Selection: the weights of the last step, as they lie there; nothing is chosen on test data"
+        "Selection: the weights of the last training step; nothing is selected on test data"
         f"{' but what is called oracle' if any(group.with_oracle for group in groups) else ''}.",
     ]
     draws = {group.first.settings["draws"] for group in groups if "draws" in group.first.settings}

@@ -24,17 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    fetching = commands.add_parser("download", help="make a folder that a machine without network can use")
+    fetching = commands.add_parser("download", help="download weights into a folder, for machines without network")
     fetching.add_argument("source", metavar="NAME", help="a name, or hf-hub:ORG/NAME@COMMIT")
     fetching.add_argument("--to", type=Path, required=True, metavar="DIR", help="new or empty folder")
     fetching.add_argument("--org", help="take the name from this Hub organisation, which you trust")
     fetching.add_argument("--cache-dir", metavar="DIR", help="of huggingface_hub; its own by default")
     fetching.set_defaults(run=_download)
-    verifying = commands.add_parser("verify", help="are the weights in a folder what its record says")
+    verifying = commands.add_parser("verify", help="verify a weights folder against its record")
     verifying.add_argument("path", type=Path, metavar="DIR|FILE")
     verifying.add_argument("--json", action="store_true", help="for machines")
     verifying.set_defaults(run=_verify)
-    installing = commands.add_parser("install", help="make weights known by a name on this machine")
+    installing = commands.add_parser("install", help="install weights under a name on this machine")
     installing.add_argument(
         "name", metavar="NAME", help="one of tabzoo's, or one of your own such as resnet18.my_factory"
     )
@@ -43,7 +43,7 @@ def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     convert.add_choice(installing)
     installing.set_defaults(run=_install)
-    removing = commands.add_parser("uninstall", help="take installed weights away")
+    removing = commands.add_parser("uninstall", help="remove installed weights")
     removing.add_argument("name", metavar="NAME")
     removing.set_defaults(run=_uninstall)
 
@@ -69,7 +69,7 @@ def _verify(options: argparse.Namespace) -> int:
     if record:
         print(f"as its record says: {record.name}, licence {record.license}")
     else:
-        print("whole and readable; there is no tabzoo.json beside it that says what it should be")
+        print("the file is readable; no tabzoo.json found, so its checksum was not verified")
     return 0
 
 

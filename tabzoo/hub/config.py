@@ -39,12 +39,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: expected a JSON object")
     if _is_deep(content):
-        raise WeightsError(f"{path}: nested deeper than {_DEEPEST} levels, which no such file is")
+        raise WeightsError(f"{path}: nested deeper than {_DEEPEST} levels; a file of this kind has few")
     return content
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _is_deep(content: object) -> bool:

@@ -111,7 +111,7 @@ def convert_into(
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `convert` to the subcommands of a command line."""
-    parser = commands.add_parser("convert", help="make a weights folder of a checkpoint of the authors")
+    parser = commands.add_parser("convert", help="convert a checkpoint of the authors to a weights folder")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file saved by torch.save")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")
     parser.add_argument("--name", required=True, help="resnet18.tab_mvtec, say; or a tag alone, with --arch")

@@ -100,7 +100,7 @@ class Repository:
             path.resolve().unlink(missing_ok=True)  # the cache's snapshots are links
             path.unlink(missing_ok=True)
         raise WeightsError(
-            f"{self}: {WEIGHTS} came twice with other content than its record says (SHA-256 {found.sha256}, expected "
+            f"{self}: {WEIGHTS} was downloaded twice with a wrong checksum (SHA-256 {found.sha256}, expected "
             f"{expected.sha256}) and was removed. Something on the way changes it: try without the proxy or mirror "
             f"({endpoint()}), and tell the project if that does not help."
         )

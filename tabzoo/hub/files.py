@@ -138,7 +138,7 @@ def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, 
             raise WeightsError(f"{path}: {key} is of type {tensor.dtype}, which no weights of tabzoo are")
         # Models hold single precision, beyond which double precision may go.
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            raise WeightsError(f"{path}: {key} holds values that are no finite numbers in single precision")
+            raise WeightsError(f"{path}: {key} holds values that are not finite in single precision")
     return tensors, digest
 
 

@@ -29,7 +29,7 @@ def check_name(name: str) -> None:
         hint = did_you_mean(architecture, timm.list_models())
         raise InputError(f"{name}: timm {timm.__version__} has no architecture {architecture}.{hint}")
     if "vit" in tag:
-        raise InputError(f"{name}: a tag can't hold the letters 'vit', for anomalib takes such names for transformers")
+        raise InputError(f"{name}: a tag cannot contain 'vit': anomalib treats such names as transformers")
     if is_timms(name):
         raise InputError(f"{name} is the name of weights of timm's own; choose another tag")
 

@@ -49,7 +49,7 @@ def build(config: PretrainedCfg, weights: Path, tensors: Mapping[str, Tensor], *
                 kept["file"] = str(weights)
     faults = _faults(model, config, tensors, features_only=bool(timm_kwargs.get("features_only")))
     if faults:
-        raise WeightsError(f"{weights}: not all of it arrived in {config.architecture}: {'; '.join(faults)}")
+        raise WeightsError(f"{weights}: some tensors were not loaded into {config.architecture}: {'; '.join(faults)}")
     return model
 
 

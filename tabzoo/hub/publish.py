@@ -1,7 +1,7 @@
 """`tabzoo publish`: a weights folder becomes a version of a Hub repository, and is read back before it is called one.
 
-The order is commit, read back, tag: a tag names bytes that were seen to arrive. Until the tag is there, the same command
-goes on where it was stopped; a version whose tag is there is never written again.
+The order is commit, read back, tag: a tag names bytes that were read back and compared. Until the tag is there, the same
+command goes on where it was stopped; a version whose tag is there is never written again.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def pack(
         )
         if found:
             raise InputError(
-                f"{folder / name}: holds an absolute path, {found[0]}...; it tells of your machine: take it out"
+                f"{folder / name}: holds an absolute path, {found[0]}...; it reveals a path on your machine; remove it"
             )
     return Package(repository=repository, version=version, record=record, files=files)
 
@@ -229,7 +229,7 @@ def _told(repository: str) -> Iterator[None]:
 
 
 _CAUSES = {
-    401: "the Hub knows nothing of it, or wants you to log in: `hf auth login`, or HF_TOKEN with a token that may write",
+    401: "repository not found, or login required: `hf auth login`, or HF_TOKEN with a token that may write",
     403: "your token may not write there; take one that may, or a namespace of yours",
     404: "there is no such organisation or repository",
     409: "it was changed from elsewhere meanwhile",
@@ -239,7 +239,7 @@ _CAUSES = {
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds `publish` to the subcommands of a command line."""
-    parser = commands.add_parser("publish", help="make a weights folder a version of a Hub repository")
+    parser = commands.add_parser("publish", help="publish a weights folder to the Hugging Face Hub")
     parser.add_argument("folder", type=Path, metavar="DIR", help="a finished run, or what `tabzoo convert` made")
     parser.add_argument(
         "--repo", required=True, metavar="ORG/NAME", help="made if it is not there; NAME as in tabzoo.json"

@@ -147,7 +147,7 @@ def _entries() -> Path:
 
 def _read(name: str) -> Entry:
     if not NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name of weights")
+        raise InputError(f"{name!r} is not a valid weights name")
     folder = read_folder(_entries() / name)
     if folder.config.architecture != name.split(".")[0]:
         raise WeightsError(f"{folder.path}: holds weights of {folder.config.architecture}")

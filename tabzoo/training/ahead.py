@@ -21,7 +21,7 @@ Event = torch.cuda.Event
 def one_ahead(make: Callable[[K], T], keys: Iterable[K], device: torch.device) -> Generator[T, None, None]:
     """Yields `make(key)` for each key, in order; while one is in use, the next one is made.
 
-    An item may be written over once the second one after it is being made: two sets of buffers, taken in turn, are enough.
+    Buffers are reused two items later, so two sets, used in turn, are enough.
 
     Args:
         make: Makes an item, on the current stream of the device; called in one other thread, never twice at a time.

@@ -125,7 +125,7 @@ def _made_by(recipe_name: str, text: TextFeatures) -> str:
 {__version__}, recipe `{recipe_name}`."""
     if text.text_pretrained != "untrained":
         return made
-    return f"{made}\n\n**The text tower was untrained: this shows the machinery and is no usable backbone.**"
+    return f"{made}\n\n**The text tower was untrained: this is a demo; do not use these weights.**"
 
 
 def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> str:

@@ -82,7 +82,7 @@ def _progress(run: Run) -> "tqdm[NoReturn]":
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0 done, 2 for what the user can mend, 128 + signal when stopped."""
+    """Runs the command line and returns its exit code: 0 done, 2 for user errors, 128 + signal when stopped."""
     # What the first of several processes warns of, the others would too.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be shown must not end a run
@@ -109,8 +109,8 @@ def _main(arguments: list[str]) -> int:
         if ranks.size == 1:
             raise
         _say(
-            f"error: this process can't go on, most likely because another one of the run has ended; that one's own message "
-            f"says why (here: {brief(error)}). Checkpoints are whole. To go on:\n  {_resuming(arguments)}"
+            f"error: this process stopped because another process of the run exited; see its error message "
+            f"(here: {brief(error)}). Checkpoints are whole. To go on:\n  {_resuming(arguments)}"
         )
     except OSError as error:  # a folder that went away: checkpoints written before it are whole
         _say(f"error: {error}")

@@ -356,7 +356,7 @@ def _check_values(recipe: Recipe) -> None:
             raise InputError(f"{name}: {value} given, expected {bound}")
     for name, value in vars(recipe).items():
         if isinstance(value, str) and "\0" in value:
-            raise InputError(f"{name}: {value!r} given, expected a text without the character NUL")
+            raise InputError(f"{name}: {value!r} given, expected a string without the character NUL")
     for name in ("data", "cache_dir", "perlin_textures"):
         if getattr(recipe, name) == "":  # would be the folder that one happens to be in
             raise InputError(f"{name}: '' given, expected a folder")

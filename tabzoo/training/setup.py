@@ -215,7 +215,7 @@ def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
 
 def _still_whole(samples: Samples, words: dict[str, str]) -> Samples:
     if gone := sorted(set(words) - {samples.classes[i] for i in np.unique(samples.class_ids)}):
-        raise InputError(f"no image of {', '.join(gone)} could be read; mend the files or take the folder away")
+        raise InputError(f"no image of {', '.join(gone)} could be read; fix the files or remove the folder")
     return samples
 
 

@@ -62,7 +62,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextmanager
 def output_may_be_unread() -> Iterator[None]:
-    """Within it, what is printed once nobody reads on, as with `| head`, goes nowhere and is no error."""
+    """Within it, what is printed once nobody reads on, as with `| head`, is dropped; this is not an error."""
     streams = [cast(IO[str], _Unread(stream)) for stream in (sys.stdout, sys.stderr)]
     with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
         yield

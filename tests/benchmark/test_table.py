@@ -148,16 +148,16 @@ def test_short_trainings_and_draws_are_said(make_row: MakeRow) -> None:
     assert "**SHORT: each training ends after 8 steps, not as its authors' does.**" in table
     assert "Few-shot: means over 3 draws of the given images" in table
     assert "SHORT" not in to_markdown([make_row(method="regad", shots=4, settings=whole)])
-    assert "nothing is chosen on test data." in table
+    assert "nothing is selected on test data." in table
     oracle = to_markdown([make_row(oracle_image_auroc=0.9)])
-    assert "nothing is chosen on test data but what is called oracle." in oracle
+    assert "nothing is selected on test data but what is called oracle." in oracle
 
 
 def test_notes(make_row: MakeRow) -> None:
     rows = [make_row(backbone, name) for backbone in ("random", "tab") for name in ("nut", "bolt")]
     rows[2] = make_row("tab", "nut", transductive=True)
     table = to_markdown(rows)
-    assert "nothing is chosen on test data" in table
+    assert "nothing is selected on test data" in table
     assert "Tested on (good + anomalous images): bolt 20 + 30, nut 20 + 30." in table
     assert "t: transductive, tab was pre-trained on images of nut." in table
     assert cells(table, "nut")[1].endswith(" t")

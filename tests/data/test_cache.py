@@ -327,7 +327,7 @@ def test_rows_of_unreadable_files_are_not_shared(data: Path, folder: Path):
 
 
 @pytest.mark.parametrize("mode", CACHE_MODES)
-def test_unreadable_files_are_left_out_aloud(
+def test_unreadable_files_are_left_out_with_a_warning(
     mode: cache.CacheMode, data: Path, folder: Path, caplog: pytest.LogCaptureFixture
 ):
     samples = find_samples(data)

@@ -181,7 +181,7 @@ def test_defective_training_images_are_no_normals(tmp_path: Path):
     assert paths(samples.train_normals()) == ["c/train/good/0.png"]
 
 
-def test_other_splits_are_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_other_splits_are_left_out_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     mvtec_class(tmp_path)
     touch(tmp_path, "bottle/validation/good/0.png", "preview.png")
     samples = find_samples(tmp_path)

@@ -224,7 +224,7 @@ def test_private_login_and_no_answer(hub: HubServer, folder: Path, monkeypatch: 
         publish(pack(folder, REPOSITORY, version="v2"))
     hub.faults = []
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(WeightsError, match="log in: `hf auth login`, or HF_TOKEN"):
+    with pytest.raises(WeightsError, match="login required: `hf auth login`, or HF_TOKEN"):
         publish(pack(folder, REPOSITORY, version="v2"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(WeightsError, match=r"127\.0\.0\.1:9 does not answer"):

@@ -205,7 +205,7 @@ def test_when_one_process_is_killed_the_other_says_so_and_ends(small: Arguments,
 
     codes, printed = run_in_two(small(*FROZEN), tmp_path / "logs", prepare)
     assert codes == [2, -signal.SIGKILL]
-    assert "error: this process can't go on, most likely because another one of the run has ended" in printed[0]
+    assert "error: this process stopped because another process of the run exited" in printed[0]
     assert printed[0].splitlines()[-1].endswith("--resume")
     assert "Traceback" not in printed[0]
     state = load_latest_checkpoint(tmp_path / "out" / "checkpoints")

@@ -98,7 +98,7 @@ def test_files_are_found_beside_the_recipe_and_go_by_content(tmp_path: Path) -> 
         ("temperature: 0", "temperature: 0.0 given"),
         ("learn_temperature: 3", "learn_temperature: 3 given, expected true or false"),
         ("warmup_epochs: 300", "more than epochs"),
-        ('cache_dir: "a\\0b"', "cache_dir: .* given, expected a text without the character NUL"),
+        ('cache_dir: "a\\0b"', "cache_dir: .* given, expected a string without the character NUL"),
         ("- a", "expected 'field: value' lines; got a list"),
         ("a: [", "not valid YAML"),
     ],
