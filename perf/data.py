@@ -21,7 +21,7 @@ from PIL import Image
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import Samples, find_samples
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.training.pairs import PairMaker
+from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.recipe import Recipe
 
 MEAN, STD = torch.tensor(Recipe.mean).view(3, 1, 1), torch.tensor(Recipe.std).view(3, 1, 1)
@@ -60,7 +60,7 @@ def read_batch(samples: Samples, batch: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         images = open_images(samples, size=256, mode="disk", cache_dir=folder, workers=0, progress=False)
         classes = torch.from_numpy(images.samples.class_ids).long()
-        maker = PairMaker(images, torch.arange(len(classes)), classes, Recipe(channels_last=True), torch.device("cpu"))
+        maker = pair_maker(images, torch.arange(len(classes)), classes, Recipe(channels_last=True), torch.device("cpu"))
         buffers = torch.empty(2, batch, 224, 3 * 224)
 
         def read() -> None:

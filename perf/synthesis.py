@@ -23,7 +23,7 @@ from torch import Tensor
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.training.synthesis import SYNTHESES, CutPasteSettings, Nsa, NsaParams, NsaSettings
+from tabzoo.synthesis import SYNTHESES, CutPasteSettings, Nsa, NsaParams, NsaSettings
 
 Array = np.ndarray[Any, Any]
 SIDE = 224

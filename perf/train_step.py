@@ -29,13 +29,14 @@ from tabzoo.compute import choose_amp
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import Samples, find_samples
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.synthesis import Nsa
+from tabzoo.synthesis.pairs import Pairs
+from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.backbone import build_backbone
 from tabzoo.training.objective import ProjectionHeads
-from tabzoo.training.pairs import PairMaker, Pairs
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe, load_recipe
 from tabzoo.training.run import Run
-from tabzoo.training.synthesis import Nsa
 from tabzoo.training.text import TextFeatures
 
 
@@ -47,7 +48,7 @@ def build(samples: Samples, recipe: Recipe, device: torch.device, folder: Path) 
     text = TextFeatures(
         normal=texts[0], abnormal=texts[1], words=words, text_model="-", text_pretrained="-", prompts_sha256="-"
     )
-    pairs = PairMaker(images, torch.arange(len(classes)), classes, recipe, device)
+    pairs = pair_maker(images, torch.arange(len(classes)), classes, recipe, device)
     backbone = build_backbone(recipe.backbone, init="random", seed=0)
     return Run(
         recipe,

@@ -58,8 +58,9 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 @pytest.mark.parametrize(
     ("floor", "above"),
     [
-        ("tabzoo.data", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.hub")),
+        ("tabzoo.data", ("tabzoo.synthesis", "tabzoo.training", "tabzoo.benchmark", "tabzoo.hub")),
         ("tabzoo.hub", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.data")),
+        ("tabzoo.synthesis", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.hub")),
         ("tabzoo.training", ("tabzoo.benchmark",)),
         ("tabzoo.command", ("tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark")),
         ("tabzoo.errors", ("tabzoo",)),

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.layouts import TEST, Samples
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.backbone import build_backbone
-from tabzoo.training.pairs import PairMaker
 from tabzoo.training.recipe import Recipe
 
 __all__ = ["INCEPTION", "PAPER", "POOLED", "Distance", "frechet_distance", "measure"]
@@ -156,7 +156,7 @@ def _features_of_anomalies(
     images: Images, recipe: Recipe, extract: Extractor, batch_size: int, device: torch.device, bar: Any
 ) -> Tensor:
     classes = torch.from_numpy(images.samples.class_ids).long()
-    pairs = PairMaker(images, torch.arange(len(images)), classes, recipe, device)
+    pairs = pair_maker(images, torch.arange(len(images)), classes, recipe, device)
     parts = []
     for rows in torch.arange(len(images)).split(batch_size):
         parts.append(extract(pairs.raw(recipe.seed, 0, rows).abnormal.contiguous()).cpu())

@@ -18,10 +18,9 @@ from tabzoo.data.decoding import Hashes
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.samples import GOOD, TEST, TRAIN
 from tabzoo.errors import InputError
-from tabzoo.training.pairs import PairMaker
-from tabzoo.training.recipe import Recipe
-from tabzoo.training.sampling import hold_out
-from tabzoo.training.synthesis.draws import permutation
+from tabzoo.synthesis import make_synthesis
+from tabzoo.synthesis.draws import hold_out, permutation
+from tabzoo.synthesis.pairs import PairMaker
 
 __all__ = ["Batches", "ClassImages", "Drawn", "Trial"]
 
@@ -195,8 +194,9 @@ class ClassImages:
     def _synthetic(self, kind: str, seed: int) -> Trial:
         held = torch.from_numpy(self._split(seed)[1])
         device = self._images.batch(held[:1]).device
-        recipe = Recipe(resize=self._resize, crop=self._crop, synthesis=kind)  # type: ignore[arg-type]
-        maker = PairMaker(self._images, held, torch.zeros(len(held), dtype=torch.long), recipe, device)
+        classes = torch.zeros(len(held), dtype=torch.long)
+        synthesis = make_synthesis(kind, classes, self._crop)
+        maker = PairMaker(self._images, held, classes, synthesis, crop=self._crop, device=device)
         raw = maker.raw(seed, 0, torch.arange(len(held)))
         pixels = torch.cat([raw.normal, raw.abnormal]).permute(0, 2, 3, 1)
         masks = torch.cat([torch.zeros_like(raw.mask), raw.mask])[:, 0]

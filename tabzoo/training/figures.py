@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from tabzoo.synthesis.pairs import RawPairs
 from tabzoo.system import whole_file, writing
-from tabzoo.training.pairs import RawPairs
 
 __all__ = ["draw_curves", "draw_samples", "draw_similarity"]
 

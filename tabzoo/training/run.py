@@ -19,12 +19,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from tabzoo.data.decoding import Hashes
 from tabzoo.data.layouts import Samples
 from tabzoo.errors import InputError, TrainingError, brief, did_you_mean
+from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training.aligner import Aligner
 from tabzoo.training.checkpoint import save_checkpoint
 from tabzoo.training.metrics import append_row, cut_back
 from tabzoo.training.objective import BRANCHES, ProjectionHeads, TextAlignment
 from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
-from tabzoo.training.pairs import PairMaker, Pairs
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.sampling import epoch_samples

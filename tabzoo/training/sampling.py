@@ -5,12 +5,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tabzoo.training.synthesis.draws import permutation
+from tabzoo.synthesis.draws import permutation
 
-__all__ = ["epoch_samples", "hold_out"]
+__all__ = ["epoch_samples"]
 
 # Keys of the draws made here, apart from those of the synthetic anomalies.
-_SHUFFLE, _WITHIN_CLASS, _HOLD_OUT = 101, 102, 103
+_SHUFFLE, _WITHIN_CLASS = 101, 102
 
 
 def epoch_samples(
@@ -48,22 +48,3 @@ def _balanced(class_ids: Tensor, seed: int, epoch: int, total: int) -> Tensor:
         members = order[class_ids[order] == class_id]
         picked.append(members[turns % len(members)] + len(class_ids) * (turns // len(members)))
     return torch.cat(picked)
-
-
-def hold_out(class_ids: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits images into those to train on and those held out, class by class.
-
-    Args:
-        class_ids: Class of each image, [N].
-        share: Share of every class to hold out; of a class with n images floor(n * share), so that one always remains.
-        seed: The run's seed.
-
-    Returns:
-        Indices to train on and held-out indices, each ascending.
-    """
-    order = permutation(seed, 0, len(class_ids), _HOLD_OUT)
-    held = torch.zeros(len(class_ids), dtype=torch.bool)
-    for class_id in class_ids.unique():
-        members = order[class_ids[order] == class_id]
-        held[members[: int(len(members) * share)]] = True
-    return (~held).nonzero().flatten(), held.nonzero().flatten()

@@ -16,18 +16,18 @@ from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import default_cache_dir, open_images
 from tabzoo.data.layouts import Samples, class_words, find_samples
 from tabzoo.errors import InputError
+from tabzoo.synthesis import SYNTHESES
+from tabzoo.synthesis.draws import hold_out
+from tabzoo.training.anomalies import pair_maker, synthesis_settings
 from tabzoo.training.backbone import build_backbone, check_init, check_name, embedding_width
 from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.command import Command
 from tabzoo.training.objective import ProjectionHeads
 from tabzoo.training.output import CHECKPOINTS, TEXT
-from tabzoo.training.pairs import PairMaker, synthesis_settings
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, check_optimizer, contents_digest, names_digest
-from tabzoo.training.sampling import hold_out
-from tabzoo.training.synthesis import SYNTHESES
 from tabzoo.training.text import obtain_text_features, text_width
 
 __all__ = ["build_run", "check_settings"]
@@ -153,7 +153,7 @@ def build_run(
     if recipe.val_share and not len(held_out):
         _log.warning("--val-share %s holds out no image: every class is too small for it.", recipe.val_share)
     makers = [
-        PairMaker(images, rows, class_ids[rows], recipe, device) if len(rows) else None for rows in (members, held_out)
+        pair_maker(images, rows, class_ids[rows], recipe, device) if len(rows) else None for rows in (members, held_out)
     ]
     assert makers[0] is not None  # hold_out leaves at least one image of every class
     # One may have decoded for hours; what follows expects the others within minutes.

@@ -19,7 +19,7 @@ from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.training.pairs import PairMaker
+from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.recipe import Recipe
 
 Array = NDArray[np.float64]
@@ -88,7 +88,7 @@ def test_distances_are_between_defects_and_anomalies(toy: Path, extractor: str) 
     good = samples.select((samples.split == TRAIN) & (samples.defect_ids == 0))
     images = open_images(good, size=40, mode="ram", workers=0, progress=False)
     rows, classes = torch.arange(len(good)), torch.from_numpy(good.class_ids).long()
-    abnormal = PairMaker(images, rows, classes, recipe, torch.device("cpu")).raw(4, 0, rows).abnormal
+    abnormal = pair_maker(images, rows, classes, recipe, torch.device("cpu")).raw(4, 0, rows).abnormal
     synthetic = [features(abnormal[classes == class_id]) for class_id in range(3)]
     found = measure(samples, ["cutpaste"], features=extractor, recipe=SMALL.replace(seed=4), batch_size=5)
     for row, pair in zip(found[:3], zip(real, synthetic, strict=True), strict=True):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tabzoo.errors import WriteError
+from tabzoo.synthesis.pairs import RawPairs
 from tabzoo.training import checkpoint, figures, metrics, output, pretrain
-from tabzoo.training.pairs import RawPairs
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run
 from tabzoo.training.text import TextFeatures

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from tabzoo.synthesis.pairs import RawPairs
 from tabzoo.training import figures
-from tabzoo.training.pairs import RawPairs
 
 WORDS = ["metal nut", "cable"]
 

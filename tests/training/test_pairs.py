@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.pairs import SETTINGS, PairMaker, Pairs, _settings, _textures
+from tabzoo.synthesis import SETTINGS
+from tabzoo.synthesis.pairs import PairMaker, Pairs
+from tabzoo.training.anomalies import _settings, open_textures, pair_maker
 from tabzoo.training.recipe import Recipe
 
 
@@ -33,7 +35,7 @@ CLASSES = torch.tensor([0, 0, 0, 1, 1, 1, 1])
 def maker(recipe: Recipe = RECIPE, members: Tensor | None = None) -> tuple[PairMaker, Memory]:
     memory = Memory(7, recipe.resize)
     members = torch.arange(7) if members is None else members
-    return PairMaker(memory, members, CLASSES[members], recipe, torch.device("cpu")), memory
+    return pair_maker(memory, members, CLASSES[members], recipe, torch.device("cpu")), memory
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -66,7 +68,7 @@ def test_perlin_textures_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "dots").mkdir()
     Image.new("RGB", (50, 50), (250, 0, 0)).save(tmp_path / "dots" / "red.png")
     recipe = RECIPE.replace(synthesis="perlin", perlin_textures=str(tmp_path), crop=40)
-    textures = _textures(recipe)
+    textures = open_textures(recipe)
     assert textures.shape == (1, 3, 40, 40)
     assert textures[0, :, 20, 20].tolist() == [250, 0, 0]
     pairs, _ = maker(recipe)

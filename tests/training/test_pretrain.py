@@ -19,10 +19,10 @@ import torch
 import yaml
 from PIL import Image
 
+from tabzoo.synthesis.pairs import PairMaker
 from tabzoo.training import checkpoint as pretrain_checkpoint
 from tabzoo.training import pretrain
 from tabzoo.training.metrics import read_rows
-from tabzoo.training.pairs import PairMaker
 from tabzoo.training.recipe import load_recipe
 from tabzoo.training.run import Run
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabzoo.training.sampling import epoch_samples, hold_out
+from tabzoo.synthesis.draws import hold_out
+from tabzoo.training.sampling import epoch_samples
 
 CLASSES = torch.tensor([0] * 10 + [1] * 3 + [2] * 7)
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
+from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training import pretrain
 from tabzoo.training import run as run_module
+from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.objective import BRANCHES, ProjectionHeads
-from tabzoo.training.pairs import PairMaker, Pairs
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.sampling import epoch_samples
 from tabzoo.training.text import load_text_features
@@ -122,7 +123,7 @@ def test_training_is_the_plain_loop(
     class_ids = torch.from_numpy(samples.class_ids).long()
     images = open_images(samples, size=40, mode="ram", workers=0)
     recipe = Recipe(resize=40, crop=32, channels_last=True)
-    maker = PairMaker(images, torch.arange(48), class_ids, recipe, torch.device("cpu"))
+    maker = pair_maker(images, torch.arange(48), class_ids, recipe, torch.device("cpu"))
     features = load_text_features(out / "text_features.safetensors")
     assert features is not None
     plain = Plain(case, backbone, (features.normal, features.abnormal), temperature=5.0)

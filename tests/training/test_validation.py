@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
+from tabzoo.synthesis.draws import hold_out
 from tabzoo.training import pretrain
+from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.metrics import read_rows
-from tabzoo.training.pairs import PairMaker
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.sampling import hold_out
 from tabzoo.training.text import load_text_features
 
 Arguments = Callable[..., list[str]]
@@ -31,7 +31,7 @@ def test_held_out_rows_are_the_means_over_held_out_pairs(small: Arguments, tmp_p
     trained_on, held = hold_out(class_ids, 0.33, seed=0)
     assert (len(trained_on), len(held)) == (33, 15)
     images = open_images(samples, size=40, mode="ram", workers=0)
-    maker = PairMaker(images, held, class_ids[held], Recipe(resize=40, crop=32), torch.device("cpu"))
+    maker = pair_maker(images, held, class_ids[held], Recipe(resize=40, crop=32), torch.device("cpu"))
     features = load_text_features(out / "text_features.safetensors")
     assert features is not None
     model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()

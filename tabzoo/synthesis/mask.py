@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis.draws import uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.training.synthesis.patches import dense, places, read, spots, write
-from tabzoo.training.synthesis.retry import first_that_shows
+from tabzoo.synthesis.draws import uniforms
+from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
+from tabzoo.synthesis.patches import dense, places, read, spots, write
+from tabzoo.synthesis.retry import first_that_shows
 
 __all__ = ["GridMask", "GridMaskParams", "GridMaskSettings"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis import Perlin, PerlinParams, PerlinSettings
-from tabzoo.training.synthesis.perlin import _levels, _mirrored, _turned, perlin_noise
+from tabzoo.synthesis import Perlin, PerlinParams, PerlinSettings
+from tabzoo.synthesis.perlin import _levels, _mirrored, _turned, perlin_noise
 
 COUNT = 5000
 PLAIN = PerlinSettings(turn=0.0, beta_max=0.0, change=0.0)

@@ -1,32 +1,16 @@
 """From images to what the backbone sees: pairs of a normal image and a synthetic anomaly of it."""
 
-import dataclasses
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from tabzoo.data.cache import open_images
-from tabzoo.data.layouts import find_samples
-from tabzoo.errors import InputError
-from tabzoo.training.ahead import one_ahead
-from tabzoo.training.recipe import Recipe
-from tabzoo.training.synthesis import (
-    SYNTHESES,
-    CutPasteSettings,
-    GridMaskSettings,
-    MixSettings,
-    NsaSettings,
-    Perlin,
-    PerlinSettings,
-    Synthesis,
-)
+from tabzoo.synthesis.ahead import one_ahead
+from tabzoo.synthesis.interface import Synthesis
 
-__all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs", "synthesis_settings"]
-
-
-SETTINGS = {"nsa": NsaSettings, "cutpaste": CutPasteSettings, "perlin": PerlinSettings, "mask": GridMaskSettings}
+__all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs"]
 
 # On a CPU: few enough images that their pixels stay in its cache, from decoding store to floats.
 _AT_A_TIME = 32
@@ -66,24 +50,38 @@ class PairMaker:
         images: All images.
         members: Which of them this maker is about, [N]; sources of anomalies are taken from them alone.
         class_ids: Class of each of the members, [N].
-        recipe: Crop, normalisation and synthesis.
+        synthesis: Makes the anomalies, for the same members.
+        crop: Side of the centre crop, in pixels.
         device: Where the pairs are made.
-
-    Attributes:
-        textures: All images of the texture folder, uint8 [T, 3, crop, crop], if there is one.
+        mean: Of the normalisation, RGB in [0, 1].
+        std: The same.
+        channels_last: Keep the pixels of the pairs interleaved in memory.
     """
 
     def __init__(
-        self, images: ImageSource, members: Tensor, class_ids: Tensor, recipe: Recipe, device: torch.device
+        self,
+        images: ImageSource,
+        members: Tensor,
+        class_ids: Tensor,
+        synthesis: Synthesis[Any],
+        *,
+        crop: int,
+        device: torch.device,
+        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+        channels_last: bool = False,
     ) -> None:
-        self.images, self.members, self.class_ids = images, members, class_ids
-        self.crop, self.device, self.channels_last = recipe.crop, device, recipe.channels_last
-        self.textures = None if recipe.perlin_textures is None else _textures(recipe)
-        self.synthesis = _synthesis(recipe, class_ids, self.textures)
+        self.images, self.members, self.class_ids, self.synthesis = images, members, class_ids, synthesis
+        self.crop, self.device, self.channels_last = crop, device, channels_last
         # x / (255 std) - mean / std, for a row of interleaved pixels: contiguous rows are five times faster than planes.
-        mean, std = (torch.tensor(values, device=device).repeat(recipe.crop) for values in (recipe.mean, recipe.std))
-        self._scale, self._offset = 1 / (255 * std), -mean / std  # [3 W]
+        means, stds = (torch.tensor(values, device=device).repeat(crop) for values in (mean, std))
+        self._scale, self._offset = 1 / (255 * stds), -means / stds  # [3 W]
         self._buffers: dict[str, Tensor] = {}
+
+    @property
+    def textures(self) -> Tensor | None:
+        """What anomalies are made of beside the images, uint8 [T, 3, crop, crop], if a set of textures was given."""
+        return getattr(self.synthesis, "textures", None)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -155,48 +153,3 @@ class PairMaker:
         squares = self.images.batch(self.members[members])  # [B, S, S, 3]
         start = (squares.shape[1] - self.crop) // 2
         return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
-
-
-def _synthesis(recipe: Recipe, class_ids: Tensor, textures: Tensor | None) -> Synthesis[Any]:
-    settings = synthesis_settings(recipe)
-    if textures is None:
-        return SYNTHESES[recipe.synthesis](class_ids, recipe.crop, recipe.crop, settings)
-    return Perlin(class_ids, recipe.crop, recipe.crop, settings, textures=textures)
-
-
-def _textures(recipe: Recipe) -> Tensor:
-    """All images of the texture folder, uint8 [T, 3, crop, crop]."""
-    samples = find_samples(str(recipe.perlin_textures))
-    images = open_images(
-        samples,
-        size=recipe.crop,
-        cache_dir=recipe.cache_dir,
-        workers=recipe.workers,
-        white_level=recipe.white_level,
-    )
-    return images.batch(torch.arange(len(images))).permute(0, 3, 1, 2).contiguous()
-
-
-def synthesis_settings(recipe: Recipe) -> Any:
-    """The settings of a recipe's way to make anomalies.
-
-    Raises:
-        InputError: One is out of range, or is another way's; the text names the flag.
-    """
-    if recipe.mix_weights and recipe.synthesis != "mix":
-        raise InputError(f"--mix-weights: only --synthesis mix uses weights; got --synthesis {recipe.synthesis}")
-    if recipe.perlin_textures is not None and recipe.synthesis != "perlin":
-        raise InputError(
-            f"--perlin-textures: only --synthesis perlin uses textures; got --synthesis {recipe.synthesis}"
-        )
-    of_each = {name: _settings(recipe, name) for name in SETTINGS}  # all, so that no wrong value goes unseen
-    if recipe.synthesis != "mix":
-        return of_each[recipe.synthesis]
-    return MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
-
-
-def _settings(recipe: Recipe, name: str) -> Any:
-    """A method's settings: the recipe's fields that begin with its name, and its own defaults for the rest."""
-    kind = SETTINGS[name]
-    given = {entry.name: f"{name}_{entry.name}" for entry in dataclasses.fields(kind)}
-    return kind(**{key: getattr(recipe, value) for key, value in given.items() if hasattr(recipe, value)})

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis.colour import GREY, colour_matrix, spread
-from tabzoo.training.synthesis.draws import integers, uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.training.synthesis.patches import dense, places, read, write
-from tabzoo.training.synthesis.retry import first_that_shows
+from tabzoo.synthesis.colour import GREY, colour_matrix, spread
+from tabzoo.synthesis.draws import integers, uniforms
+from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
+from tabzoo.synthesis.patches import dense, places, read, write
+from tabzoo.synthesis.retry import first_that_shows
 
 __all__ = ["CutPaste", "CutPasteParams", "CutPasteSettings"]
 

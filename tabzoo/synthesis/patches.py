@@ -13,7 +13,7 @@ rounded to a level. At the first and last column one pixel is read alone, at the
 import torch
 from torch import Tensor
 
-from tabzoo.training.synthesis.poisson import product_dtype
+from tabzoo.synthesis.poisson import product_dtype
 
 __all__ = ["dense", "places", "read", "resized", "spots", "write"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tabzoo.training.synthesis import Nsa, NsaSettings
-from tabzoo.training.synthesis.foreground import acceptable, object_mask
+from tabzoo.synthesis import Nsa, NsaSettings
+from tabzoo.synthesis.foreground import acceptable, object_mask
 
 
 def discs(count: int) -> Tensor:

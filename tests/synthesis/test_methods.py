@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis import (
+from tabzoo.synthesis import (
     SYNTHESES,
     CutPaste,
     CutPasteSettings,

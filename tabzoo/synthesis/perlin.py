@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis.colour import colour_matrix, spread
-from tabzoo.training.synthesis.draws import ClassPool, integers, uniforms
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.training.synthesis.patches import dense, read, write
-from tabzoo.training.synthesis.poisson import product_dtype
+from tabzoo.synthesis.colour import colour_matrix, spread
+from tabzoo.synthesis.draws import ClassPool, integers, uniforms
+from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
+from tabzoo.synthesis.patches import dense, read, write
+from tabzoo.synthesis.poisson import product_dtype
 
 __all__ = ["Perlin", "PerlinParams", "PerlinSettings", "perlin_noise"]
 
@@ -87,7 +87,7 @@ class Perlin:
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         settings: The parameters; the TAB authors' by default.
-        textures: uint8 [T, 3, height, width]: textures to use; without them, images of other classes.
+        textures: uint8 [T, 3, height, width]: textures to use; without them, images of other classes. Also an attribute.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Perlin:
         textures: Tensor | None = None,
     ) -> None:
         self.settings = settings or PerlinSettings()
-        self._pool, self._sides, self._textures = ClassPool(class_ids), (height, width), textures
+        self._pool, self._sides, self.textures = ClassPool(class_ids), (height, width), textures
         if textures is not None and (textures.shape[1:] != (3, height, width) or len(textures) == 0):
             raise InputError(f"perlin: textures must be [T, 3, {height}, {width}]; got {list(textures.shape)}")
 
@@ -109,7 +109,7 @@ class Perlin:
         s = self.settings
         u = uniforms(seed, epoch, sample_ids, 6 + 8 + 10, stream=STREAM)
         images = sample_ids % len(self._pool)
-        texture = integers(u[:, 0], 0, 1 if self._textures is None else len(self._textures))
+        texture = integers(u[:, 0], 0, 1 if self.textures is None else len(self.textures))
         nodes = 2 ** (s.scales - 1) + 1
         angles = 2 * math.pi * uniforms(seed, epoch, sample_ids, nodes * nodes, stream=STREAM + 100)
         changed, amounts = u[:, 6:14] < s.change, u[:, 14:]  # [B, 8], [B, 10]
@@ -118,7 +118,7 @@ class Perlin:
         saturation = torch.where(changed[:, 1], spread(amounts[:, 0], 0.5), 1.0)
         hue = torch.where(changed[:, 2], 0.2 * (2 * amounts[:, 1] - 1), 0.0)
         return PerlinParams(
-            source=self._pool.pick_other(u[:, 0], images) if self._textures is None else images,
+            source=self._pool.pick_other(u[:, 0], images) if self.textures is None else images,
             texture=texture,
             scales=integers(u[:, 1:3], 0, s.scales),
             angles=angles.view(-1, nodes, nodes).float(),
@@ -131,9 +131,9 @@ class Perlin:
     def apply(self, normal: Tensor, source: Tensor, params: PerlinParams) -> Synthetic:
         """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
         check_images(normal, source, self._sides)
-        if self._textures is not None:
-            self._textures = self._textures.to(normal.device)
-        texture = dense(source) if self._textures is None else self._textures[params.texture]
+        if self.textures is not None:
+            self.textures = self.textures.to(normal.device)
+        texture = dense(source) if self.textures is None else self.textures[params.texture]
         abnormal = dense(normal).clone()
         # On a CPU a chunk's noise should fit into the cache; on a GPU each chunk would cost its launches again.
         chunk = CHUNK if normal.device.type == "cpu" else len(normal)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis.cutpaste import CutPaste
-from tabzoo.training.synthesis.draws import uniforms
-from tabzoo.training.synthesis.interface import Params, Synthesis, Synthetic, check_images
-from tabzoo.training.synthesis.mask import GridMask
-from tabzoo.training.synthesis.nsa import Nsa
-from tabzoo.training.synthesis.perlin import Perlin
+from tabzoo.synthesis.cutpaste import CutPaste
+from tabzoo.synthesis.draws import uniforms
+from tabzoo.synthesis.interface import Params, Synthesis, Synthetic, check_images
+from tabzoo.synthesis.mask import GridMask
+from tabzoo.synthesis.nsa import Nsa
+from tabzoo.synthesis.perlin import Perlin
 
 __all__ = ["METHODS", "Mix", "MixParams", "MixSettings"]
 

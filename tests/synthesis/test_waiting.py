@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from tabzoo.training.synthesis import SYNTHESES, Mix
+from tabzoo.synthesis import SYNTHESES, Mix
 
 
 def in_a_child(check: Callable[[], None]) -> None:

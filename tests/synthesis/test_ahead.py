@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from tabzoo.training.ahead import one_ahead
+from tabzoo.synthesis.ahead import one_ahead
 
 CPU = torch.device("cpu")
 

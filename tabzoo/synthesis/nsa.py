@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, uniforms
-from tabzoo.training.synthesis.foreground import acceptable, object_mask
-from tabzoo.training.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
-from tabzoo.training.synthesis.poisson import blend, clone_mask
-from tabzoo.training.synthesis.retry import first_that_shows
+from tabzoo.synthesis.draws import ClassPool, GammaTable, integers, uniforms
+from tabzoo.synthesis.foreground import acceptable, object_mask
+from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
+from tabzoo.synthesis.patches import dense, places, read, resized, spots, write
+from tabzoo.synthesis.poisson import blend, clone_mask
+from tabzoo.synthesis.retry import first_that_shows
 
 __all__ = ["Nsa", "NsaParams", "NsaSettings"]
 

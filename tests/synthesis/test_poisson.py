@@ -7,7 +7,7 @@ import scipy.sparse.linalg
 import torch
 from numpy.typing import NDArray
 
-from tabzoo.training.synthesis.poisson import sine_tables, solve
+from tabzoo.synthesis.poisson import sine_tables, solve
 
 
 def direct(rhs: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.training.synthesis.patches import dense, places, read, resized, spots, write
+from tabzoo.synthesis.patches import dense, places, read, resized, spots, write
 
 
 def random_boxes(generator: np.random.Generator, count: int, largest: int, side: int) -> Tensor:

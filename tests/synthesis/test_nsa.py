@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tabzoo.data import toy
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis import Nsa, NsaParams, NsaSettings
+from tabzoo.synthesis import Nsa, NsaParams, NsaSettings
 
 Pixels = NDArray[np.uint8]
 SIDE = 224

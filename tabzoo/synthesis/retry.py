@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from tabzoo.training.synthesis.interface import Params, Synthetic
+from tabzoo.synthesis.interface import Params, Synthetic
 
 __all__ = ["first_that_shows"]
 

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 
-__all__ = ["ClassPool", "GammaTable", "integers", "permutation", "uniforms"]
+__all__ = ["ClassPool", "GammaTable", "hold_out", "integers", "permutation", "uniforms"]
+
+# Key of `hold_out`, apart from those of other draws.
+_HOLD_OUT = 103
 
 _WORD = 1 << 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -168,3 +171,22 @@ def _shift(x: Tensor, bits: int) -> Tensor:
 def _signed(x: int) -> int:
     """The two's complement reading of an unsigned 64-bit integer."""
     return x - _WORD if x >= _WORD >> 1 else x
+
+
+def hold_out(class_ids: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Splits images into those to train on and those held out, class by class.
+
+    Args:
+        class_ids: Class of each image, [N].
+        share: Share of every class to hold out; of a class with n images floor(n * share), so that one always remains.
+        seed: The run's seed.
+
+    Returns:
+        Indices to train on and held-out indices, each ascending.
+    """
+    order = permutation(seed, 0, len(class_ids), _HOLD_OUT)
+    held = torch.zeros(len(class_ids), dtype=torch.bool)
+    for class_id in class_ids.unique():
+        members = order[class_ids[order] == class_id]
+        held[members[: int(len(members) * share)]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from tabzoo.training.synthesis import CutPaste, CutPasteSettings
-from tabzoo.training.synthesis.colour import GREY, colour_matrix
-from tabzoo.training.synthesis.cutpaste import _paste_all, _paste_each
+from tabzoo.synthesis import CutPaste, CutPasteSettings
+from tabzoo.synthesis.colour import GREY, colour_matrix
+from tabzoo.synthesis.cutpaste import _paste_all, _paste_each
 
 COUNT = 20_000
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tabzoo.training.synthesis import SYNTHESES
+from tabzoo.synthesis import SYNTHESES
 
 pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 

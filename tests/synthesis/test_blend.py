@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.training.synthesis.poisson import blend, clone_mask, eroded
+from tabzoo.synthesis.poisson import blend, clone_mask, eroded
 
 SIZE = 64
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tabzoo.errors import InputError
-from tabzoo.training.synthesis.draws import ClassPool, GammaTable, integers, permutation, uniforms
+from tabzoo.synthesis.draws import ClassPool, GammaTable, integers, permutation, uniforms
 
 WORD = 2**64
 
