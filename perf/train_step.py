@@ -25,6 +25,7 @@ from data import MEAN, STD, plain_decode
 from synthesis import by_opencv
 from torch import Tensor
 
+from tabzoo.backbones import build_backbone
 from tabzoo.compute import choose_amp
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import Samples, find_samples
@@ -32,7 +33,6 @@ from tabzoo.data.toy import make_toy_factory
 from tabzoo.synthesis import Nsa
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.anomalies import pair_maker
-from tabzoo.training.backbone import build_backbone
 from tabzoo.training.objective import ProjectionHeads
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe, load_recipe

@@ -541,7 +541,7 @@ MUTANTS = [
     Mutant(
         name="fid_crops_a_corner",
         file="tabzoo/benchmark/fid.py",
-        old="start = (recipe.resize - recipe.crop) // 2",
+        old="start = (how.resize - how.crop) // 2",
         new="start = 0",
         tests="tests/benchmark/test_fid.py::test_distances_are_between_defects_and_anomalies",
     ),
@@ -947,7 +947,7 @@ MUTANTS = [
     ),
     Mutant(
         name="pretrained_backbone_keeps_its_classifier",
-        file="tabzoo/training/backbone.py",
+        file="tabzoo/backbones.py",
         old="pretrained=True, num_classes=0, **",
         new="pretrained=True, **",
         tests="tests/training/test_backbone.py::test_cached_weights_are_used_when_the_hub_does_not_answer",

@@ -62,6 +62,8 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         ("tabzoo.hub", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.data")),
         ("tabzoo.synthesis", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.hub")),
         ("tabzoo.training", ("tabzoo.benchmark",)),
+        ("tabzoo.benchmark", ("tabzoo.training",)),
+        ("tabzoo.backbones", ("tabzoo.synthesis", "tabzoo.training", "tabzoo.benchmark", "tabzoo.data")),
         ("tabzoo.command", ("tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark")),
         ("tabzoo.errors", ("tabzoo",)),
         ("tabzoo.plain", ("tabzoo",)),

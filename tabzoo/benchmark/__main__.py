@@ -9,7 +9,7 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, measure
+from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, Preparation, measure
 from tabzoo.benchmark.methods import METHODS, Budget
 from tabzoo.benchmark.methods.interface import flag_of
 from tabzoo.benchmark.plan import Options, choose_classes, choose_device
@@ -21,7 +21,7 @@ from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.errors import InputError
-from tabzoo.training.recipe import SYNTHESES, Recipe
+from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["main"]
 
@@ -150,10 +150,10 @@ def _add_fid(fid: argparse.ArgumentParser) -> None:
     fid.add_argument("--data", required=True, metavar="DIR", help="folder with defects in its test split")
     fid.add_argument("--layout", default="auto", metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}")
     fid.add_argument("--classes", nargs="+", metavar="NAME", help="only these classes")
-    fid.add_argument("--synthesis", nargs="+", default=list(PAPER), choices=SYNTHESES, metavar="NAME")
+    fid.add_argument("--synthesis", nargs="+", default=list(PAPER), choices=tuple(SYNTHESES), metavar="NAME")
     fid.add_argument("--features", default=INCEPTION, metavar="NAME", help="inception, or a timm model in its place")
-    fid.add_argument("--resize", type=int, default=Recipe.resize, help="side that images are squashed to, px")
-    fid.add_argument("--crop", type=int, default=Recipe.crop, help="side of the centre crop, px")
+    fid.add_argument("--resize", type=int, default=Preparation.resize, help="side that images are squashed to, px")
+    fid.add_argument("--crop", type=int, default=Preparation.crop, help="side of the centre crop, px")
     fid.add_argument("--white-level", type=float, metavar="X", help=_WHITE_LEVEL)
     fid.add_argument("--seed", type=int, default=0)
     fid.add_argument("--batch-size", type=int, default=32)
@@ -199,12 +199,19 @@ def _table(options: argparse.Namespace) -> int:
 
 def _fid(options: argparse.Namespace) -> int:
     samples = choose_classes(find_samples(options.data, layout=options.layout), options.classes)
-    recipe = Recipe(resize=options.resize, crop=options.crop, seed=options.seed, white_level=options.white_level)
+    for name, value in (("resize", options.resize), ("crop", options.crop)):
+        if value < 1:
+            raise InputError(f"--{name} {value}: expected a number of pixels, 1 or more")
+    if options.crop > options.resize:
+        raise InputError(
+            f"--crop {options.crop}: more than --resize ({options.resize}); lower --crop or raise --resize"
+        )
+    how = Preparation(resize=options.resize, crop=options.crop, seed=options.seed, white_level=options.white_level)
     rows = measure(
         samples,
         options.synthesis,
         features=options.features,
-        recipe=recipe,
+        preparation=how,
         batch_size=options.batch_size,
         device=choose_device(options.device),
         progress=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
 from tabzoo.benchmark.paper import OBJECTS, TEXTURES
 from tabzoo.data.decoding import Hashes
@@ -14,7 +15,7 @@ from tabzoo.hub import store
 from tabzoo.hub.config import read_json
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folders import HASHES, RECORD, WEIGHTS
-from tabzoo.training.recipe import SYNTHESES, load_recipe
+from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]
 
@@ -105,7 +106,9 @@ def _of_folder(folder: Path, name: str) -> Backbone:
                 f"--backbone {name}: {path.name} was changed: its SHA-256 is {found}, {RECORD} says {said}. Restore it, or "
                 f"remove {RECORD} to measure the weights as they are."
             )
-    return Backbone(name, classes, _syntheses(folder / "recipe.yaml"), name, _hashes(folder / HASHES, of_hashes))
+    return Backbone(
+        name, classes, _syntheses(training, folder / "recipe.yaml"), name, _hashes(folder / HASHES, of_hashes)
+    )
 
 
 def _hashes(path: Path, said: str | None) -> Hashes | None:
@@ -118,8 +121,15 @@ def _hashes(path: Path, said: str | None) -> Hashes | None:
         raise InputError(f"{path}: not what a run of tabzoo writes: {error}") from error
 
 
-def _syntheses(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        return ()
-    recipe = load_recipe(str(path))
-    return tuple(recipe.mix_weights or _KINDS) if recipe.synthesis == "mix" else (recipe.synthesis,)
+def _syntheses(training: dict[str, Any], recipe: Path) -> tuple[str, ...]:
+    """Kinds of anomalies, from the record; runs of older versions have them in their recipe alone."""
+    found = training.get("syntheses")
+    if found is None and recipe.is_file():
+        try:
+            content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+            found = (
+                content["synthesis"] if content["synthesis"] != "mix" else list(content.get("mix_weights") or _KINDS)
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise InputError(f"{recipe}: not what a run of tabzoo writes: {brief(error)}") from error
+    return (found,) if isinstance(found, str) else tuple(found or ())

@@ -11,8 +11,8 @@ import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
+from tabzoo.backbones import cached_weights, check_name
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.training.backbone import cached_weights, check_name
 
 __all__ = ["FeatureExtractor", "build_extractor", "is_random", "try_out"]
 

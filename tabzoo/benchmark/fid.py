@@ -8,6 +8,7 @@ biased upwards and covariances are singular: compare methods on the same images,
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import timm
@@ -15,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tabzoo.data.cache import Images, open_images
+from tabzoo.backbones import build_backbone
+from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.layouts import TEST, Samples
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.training.anomalies import pair_maker
-from tabzoo.training.backbone import build_backbone
-from tabzoo.training.recipe import Recipe
+from tabzoo.synthesis import make_synthesis
+from tabzoo.synthesis.pairs import PairMaker
 
-__all__ = ["INCEPTION", "PAPER", "POOLED", "Distance", "frechet_distance", "measure"]
+__all__ = ["INCEPTION", "PAPER", "POOLED", "Distance", "Preparation", "frechet_distance", "measure"]
 
 INCEPTION = "inception"
 """The default extractor: Inception v3 as FID defines it, 2048 features."""
@@ -31,6 +32,26 @@ PAPER = {"mask": 120.10, "perlin": 98.36, "cutpaste": 76.49, "nsa": 64.00}
 """The paper's Table 1; images and way of averaging are not stated."""
 
 Extractor = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How images are prepared, and from which seed anomalies are drawn.
+
+    Attributes:
+        resize: Side that images are squashed to, in pixels.
+        crop: Side of the centre crop, in pixels.
+        seed: Of the anomalies.
+        white_level: As for `open_images`, and so are the others.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    seed: int = 0
+    white_level: float | None = None
+    cache: CacheMode = "disk"
+    cache_dir: str | None = None
+    workers: int = 2
 
 
 class Distance(NamedTuple):
@@ -61,7 +82,7 @@ def measure(
     syntheses: Sequence[str],
     *,
     features: str = INCEPTION,
-    recipe: Recipe | None = None,
+    preparation: Preparation | None = None,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
     progress: bool = False,
@@ -70,9 +91,9 @@ def measure(
 
     Args:
         samples: Classes with good training images and defects in the test split.
-        syntheses: Names of `recipe.synthesis`.
+        syntheses: Names of synthetic anomalies, keys of `tabzoo.synthesis.SYNTHESES`, with their own settings.
         features: "inception", or a timm model whose embeddings are compared in its place.
-        recipe: Sizes, seed and settings of the syntheses; the defaults if not given.
+        preparation: Sizes, seed and cache; the defaults if not given.
         batch_size: Images at a time.
         device: Where to compute.
         progress: Show a progress bar.
@@ -81,7 +102,7 @@ def measure(
         InputError: No class with defects, or an unknown model.
         WeightsError: The extractor's weights can't be fetched.
     """
-    recipe, device = recipe or Recipe(), torch.device(device)
+    how, device = preparation or Preparation(), torch.device(device)
     defective = (samples.split == TEST) & (samples.defect_ids != 0)
     if not defective.any():
         raise InputError(
@@ -89,28 +110,28 @@ def measure(
         )
     extract = _extractor(features, device)
     normals = samples.train_normals()
-    images = _opened(normals, recipe, device)
-    defects = _opened(samples.select(defective, drop=True), recipe, device)
+    images = _opened(normals, how, device)
+    defects = _opened(samples.select(defective, drop=True), how, device)
     bar = tqdm(total=len(defects) + len(syntheses) * len(images), unit="img", disable=None if progress else True)
     with bar:
-        real = _by_class(defects, _features_of_defects(defects, recipe, extract, batch_size, bar))
+        real = _by_class(defects, _features_of_defects(defects, how, extract, batch_size, bar))
         rows: list[Distance] = []
         for name in syntheses:
-            made = _features_of_anomalies(images, recipe.replace(synthesis=name), extract, batch_size, device, bar)
+            made = _features_of_anomalies(images, name, how, extract, batch_size, device, bar)
             rows += _distances(name, samples.classes, real, _by_class(images, made))
     return rows
 
 
-def _opened(samples: Samples, recipe: Recipe, device: torch.device) -> Images:
+def _opened(samples: Samples, how: Preparation, device: torch.device) -> Images:
     return open_images(
         samples,
-        size=recipe.resize,
-        mode=recipe.cache,
-        cache_dir=recipe.cache_dir,
-        workers=recipe.workers,
+        size=how.resize,
+        mode=how.cache,
+        cache_dir=how.cache_dir,
+        workers=how.workers,
         device=device,
         progress=False,
-        white_level=recipe.white_level,
+        white_level=how.white_level,
     )
 
 
@@ -142,24 +163,31 @@ def _by_class(images: Images, features: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _features_of_defects(images: Images, recipe: Recipe, extract: Extractor, batch_size: int, bar: Any) -> Tensor:
-    start = (recipe.resize - recipe.crop) // 2
+def _features_of_defects(images: Images, how: Preparation, extract: Extractor, batch_size: int, bar: Any) -> Tensor:
+    start = (how.resize - how.crop) // 2
     parts = []
     for rows in torch.arange(len(images)).split(batch_size):
-        cropped = images.batch(rows)[:, start : start + recipe.crop, start : start + recipe.crop]
+        cropped = images.batch(rows)[:, start : start + how.crop, start : start + how.crop]
         parts.append(extract(cropped.permute(0, 3, 1, 2).contiguous()).cpu())
         bar.update(len(rows))
     return torch.cat(parts)
 
 
 def _features_of_anomalies(
-    images: Images, recipe: Recipe, extract: Extractor, batch_size: int, device: torch.device, bar: Any
+    images: Images,
+    synthesis: str,
+    how: Preparation,
+    extract: Extractor,
+    batch_size: int,
+    device: torch.device,
+    bar: Any,
 ) -> Tensor:
     classes = torch.from_numpy(images.samples.class_ids).long()
-    pairs = pair_maker(images, torch.arange(len(images)), classes, recipe, device)
+    made = make_synthesis(synthesis, classes, how.crop)
+    pairs = PairMaker(images, torch.arange(len(images)), classes, made, crop=how.crop, device=device)
     parts = []
     for rows in torch.arange(len(images)).split(batch_size):
-        parts.append(extract(pairs.raw(recipe.seed, 0, rows).abnormal.contiguous()).cpu())
+        parts.append(extract(pairs.raw(how.seed, 0, rows).abnormal.contiguous()).cpu())
         bar.update(len(rows))
     return torch.cat(parts)
 

@@ -13,7 +13,7 @@ from tabzoo.synthesis import SETTINGS, SYNTHESES, MixSettings, Perlin, Synthesis
 from tabzoo.synthesis.pairs import ImageSource, PairMaker
 from tabzoo.training.recipe import Recipe
 
-__all__ = ["open_textures", "pair_maker", "synthesis_settings"]
+__all__ = ["open_textures", "pair_maker", "syntheses", "synthesis_settings"]
 
 
 def pair_maker(
@@ -94,3 +94,8 @@ def _settings(recipe: Recipe, name: str) -> Any:
     kind = SETTINGS[name]
     given = {entry.name: f"{name}_{entry.name}" for entry in dataclasses.fields(kind)}
     return kind(**{key: getattr(recipe, value) for key, value in given.items() if hasattr(recipe, value)})
+
+
+def syntheses(recipe: Recipe) -> list[str]:
+    """Names of the methods that make a recipe's anomalies; several in a mix."""
+    return list(recipe.mix_weights or SETTINGS) if recipe.synthesis == "mix" else [recipe.synthesis]

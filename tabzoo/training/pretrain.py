@@ -28,6 +28,7 @@ from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, Wr
 from tabzoo.hub.folders import RECORD
 from tabzoo.system import writing
 from tabzoo.training import figures, output
+from tabzoo.training.anomalies import syntheses
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, join_ranks
@@ -267,6 +268,7 @@ def _finish(run: Run, recipe_name: str, recipe_digest: str) -> None:
         "images": len(run.samples),
         "held_out": len(run.held_out) if run.held_out else 0,
         "classes": {name: int((counts == index).sum()) for index, name in enumerate(run.samples.classes)},
+        "syntheses": syntheses(run.recipe),
         "samples_sha256": run.samples_digest(),
         "epochs": run.recipe.epochs,
         "steps": run.total_steps,

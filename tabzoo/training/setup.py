@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tabzoo.backbones import build_backbone, check_init, check_name, embedding_width
 from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import default_cache_dir, open_images
 from tabzoo.data.layouts import Samples, class_words, find_samples
@@ -19,7 +20,6 @@ from tabzoo.errors import InputError
 from tabzoo.synthesis import SYNTHESES
 from tabzoo.synthesis.draws import hold_out
 from tabzoo.training.anomalies import pair_maker, synthesis_settings
-from tabzoo.training.backbone import build_backbone, check_init, check_name, embedding_width
 from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.command import Command
 from tabzoo.training.objective import ProjectionHeads

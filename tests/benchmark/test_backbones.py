@@ -127,3 +127,14 @@ def test_installed_weights_say_what_their_folder_says(home: Path, make_folder: C
     assert (backbone.name, backbone.source) == ("test_resnet.mine", "test_resnet.mine")
     assert (backbone.trained_on, backbone.syntheses) == (("nut",), ("perlin",))
     assert backbone.saw("any", np.array([0xA1], np.uint64))
+
+
+def test_kinds_of_anomalies_are_in_the_record_and_else_in_the_recipe(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "mine", synthesis="mix")
+    assert find_backbones([str(folder)])[0].syntheses == ("nsa", "cutpaste", "perlin", "mask")  # of an older version
+    (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"nut": 1}, "syntheses": ["nsa", "mask"]}}))
+    assert find_backbones([str(folder)])[0].syntheses == ("nsa", "mask")
+    (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"nut": 1}}}))
+    (folder / "recipe.yaml").write_text("- no recipe")
+    with pytest.raises(InputError, match=r"recipe\.yaml: not what a run of tabzoo writes"):
+        find_backbones([str(folder)])

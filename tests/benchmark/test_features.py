@@ -9,9 +9,9 @@ import timm
 import torch
 from timm.models import save_for_hf
 
+from tabzoo.backbones import build_backbone
 from tabzoo.benchmark.features import build_extractor
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.training.backbone import build_backbone
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -1,6 +1,7 @@
 """FID: the arithmetic, the table, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from timm.models import save_for_hf
 from torch import Tensor
 
 from tabzoo.benchmark.__main__ import main
-from tabzoo.benchmark.fid import frechet_distance, measure
+from tabzoo.benchmark.fid import Preparation, frechet_distance, measure
 from tabzoo.data.cache import open_images
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
@@ -23,7 +24,7 @@ from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.recipe import Recipe
 
 Array = NDArray[np.float64]
-SMALL = Recipe(resize=40, crop=32, cache="ram", workers=0)
+SMALL = Preparation(resize=40, crop=32, cache="ram", workers=0)
 
 
 def reference(real: Array, synthetic: Array) -> float:
@@ -71,7 +72,7 @@ def test_table(toy: Path, extractor: str, tmp_path: Path, capsys: pytest.Capture
 
 def test_distances_are_between_defects_and_anomalies(toy: Path, extractor: str) -> None:
     """As the network sees them: the middle of each image, normalised by its own statistics."""
-    recipe = SMALL.replace(synthesis="cutpaste", seed=4)
+    recipe = Recipe(resize=40, crop=32, cache="ram", workers=0, synthesis="cutpaste", seed=4)
     samples = find_samples(toy)
     network = timm.create_model(extractor, pretrained=True, num_classes=0).eval()
 
@@ -90,7 +91,7 @@ def test_distances_are_between_defects_and_anomalies(toy: Path, extractor: str) 
     rows, classes = torch.arange(len(good)), torch.from_numpy(good.class_ids).long()
     abnormal = pair_maker(images, rows, classes, recipe, torch.device("cpu")).raw(4, 0, rows).abnormal
     synthetic = [features(abnormal[classes == class_id]) for class_id in range(3)]
-    found = measure(samples, ["cutpaste"], features=extractor, recipe=SMALL.replace(seed=4), batch_size=5)
+    found = measure(samples, ["cutpaste"], features=extractor, preparation=replace(SMALL, seed=4), batch_size=5)
     for row, pair in zip(found[:3], zip(real, synthetic, strict=True), strict=True):
         assert row.fid == pytest.approx(frechet_distance(*pair), rel=1e-3), row.class_name
     assert found[3].fid == pytest.approx(frechet_distance(torch.cat(real), torch.cat(synthetic)), rel=1e-3)
@@ -99,20 +100,22 @@ def test_distances_are_between_defects_and_anomalies(toy: Path, extractor: str) 
 def test_a_white_level_makes_deep_images_the_plain_ones(grey_and_deep: tuple[Path, Path], extractor: str) -> None:
     grey, deep = map(find_samples, grey_and_deep)
     how = {"features": extractor, "batch_size": 5}
-    expected = measure(grey, ["nsa"], recipe=SMALL, **how)  # type: ignore[arg-type]
-    assert measure(deep, ["nsa"], recipe=SMALL.replace(white_level=4080.0), **how) == expected  # type: ignore[arg-type]
+    expected = measure(grey, ["nsa"], preparation=SMALL, **how)  # type: ignore[arg-type]
+    assert measure(deep, ["nsa"], preparation=replace(SMALL, white_level=4080.0), **how) == expected  # type: ignore[arg-type]
 
 
 def test_classes_without_defects_are_undefined_with_the_reason(toy: Path, extractor: str) -> None:
     samples = find_samples(toy)
     keep = ~((samples.class_ids == 1) & (samples.defect_ids != 0))
-    rows = {row.class_name: row for row in measure(samples.select(keep), ["nsa"], features=extractor, recipe=SMALL)}
+    rows = {
+        row.class_name: row for row in measure(samples.select(keep), ["nsa"], features=extractor, preparation=SMALL)
+    }
     assert rows["capsule"].fid is None
     assert rows["capsule"].undefined_because == "0 defects in the test split; two are the least"
     assert rows["pooled"].real == 6
     assert rows["pooled"].synthetic == 32  # of the two classes with defects
     with pytest.raises(InputError, match="no defects in a test split"):
-        measure(samples.select(samples.defect_ids == 0), ["nsa"], features=extractor, recipe=SMALL)
+        measure(samples.select(samples.defect_ids == 0), ["nsa"], features=extractor, preparation=SMALL)
 
 
 def test_numbers_follow_the_seed_alone(toy: Path, extractor: str) -> None:
@@ -121,7 +124,9 @@ def test_numbers_follow_the_seed_alone(toy: Path, extractor: str) -> None:
     first, again, other = (
         [
             row.fid
-            for row in measure(samples, ["nsa"], features=extractor, recipe=SMALL.replace(seed=seed), batch_size=size)
+            for row in measure(
+                samples, ["nsa"], features=extractor, preparation=replace(SMALL, seed=seed), batch_size=size
+            )
         ]
         for seed, size in ((0, 32), (0, 7), (1, 32))
     )
@@ -135,7 +140,7 @@ def test_weights_that_cannot_be_fetched(toy: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("torchmetrics.image.fid.FrechetInceptionDistance.__init__", unreachable)
     with pytest.raises(WeightsError, match="Inception network can't be fetched: no route to host") as caught:
-        measure(find_samples(toy), ["nsa"], recipe=SMALL)
+        measure(find_samples(toy), ["nsa"], preparation=SMALL)
     assert "--features NAME" in str(caught.value)
 
 

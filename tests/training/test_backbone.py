@@ -8,8 +8,8 @@ import timm
 import torch
 import torchvision
 
+from tabzoo.backbones import build_backbone, embedding_width
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.training.backbone import build_backbone, embedding_width
 
 
 @pytest.mark.parametrize(

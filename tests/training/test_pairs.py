@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.synthesis import SETTINGS
+from tabzoo.synthesis import SETTINGS, SYNTHESES, make_synthesis
 from tabzoo.synthesis.pairs import PairMaker, Pairs
-from tabzoo.training.anomalies import _settings, open_textures, pair_maker
+from tabzoo.training.anomalies import _settings, _synthesis, open_textures, pair_maker, syntheses
 from tabzoo.training.recipe import Recipe
 
 
@@ -116,3 +116,17 @@ def test_pairs_made_ahead_are_the_same_and_stay_while_they_are_used() -> None:
         made_ahead.append(first)
     for one, other in zip(plain, made_ahead, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("name", SYNTHESES)
+def test_a_recipe_that_says_nothing_takes_the_methods_own_settings(name: str) -> None:
+    """What the benchmark tests with and measures the FID of is what a recipe trains with."""
+    recipe = RECIPE.replace(synthesis=name)
+    classes = torch.tensor([0, 1, 0, 1])
+    assert make_synthesis(name, classes, recipe.crop).settings == _synthesis(recipe, classes, None).settings
+
+
+def test_names_of_a_recipes_methods() -> None:
+    assert syntheses(RECIPE.replace(synthesis="perlin")) == ["perlin"]
+    assert set(syntheses(RECIPE.replace(synthesis="mix"))) == set(SETTINGS)
+    assert syntheses(RECIPE.replace(synthesis="mix", mix_weights={"nsa": 1.0, "mask": 2.0})) == ["nsa", "mask"]
