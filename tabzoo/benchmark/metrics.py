@@ -20,7 +20,6 @@ from tabzoo.errors import InputError
 
 __all__ = [
     "ClassMetrics",
-    "StreamingPixelAuroc",
     "aupro",
     "average_precision",
     "evaluate",
@@ -175,59 +174,6 @@ def _sorted(values: Tensor) -> Tensor:
 
 def _flat(planes: Planes) -> Tensor:
     return planes.flatten() if isinstance(planes, Tensor) else torch.cat([plane.flatten() for plane in planes])
-
-
-class StreamingPixelAuroc:
-    """Pixel AUROC batch by batch from two histograms, for more pixels than fit into memory.
-
-    The bins are the leading bits of the scores as float32 numbers: no range has to be known, and a bin's scores differ by
-    less than 1 / 2,048 of themselves. Only the order within a bin is lost. It is taken for half right, so the value is at
-    most `bound` off.
-    """
-
-    _SHIFT = 12  # 32 - 12 bits: sign, exponent and 11 bits of the fraction.
-
-    def __init__(self) -> None:
-        self._counts: tuple[Tensor, Tensor] | None = None
-
-    def update(self, maps: Planes, masks: Planes) -> None:
-        """Takes in anomaly maps and their masks.
-
-        Raises:
-            InputError: A score is not a finite number.
-        """
-        scores, anomalous = _flat(maps).float(), _flat(masks) != 0
-        if not bool(torch.isfinite(scores).all()):
-            raise InputError("pixel scores that are not finite numbers")
-        bits = (scores + 0.0).view(torch.int32)  # + 0.0: -0 is 0.
-        # Order of floats as order of integers: the bits of negative ones count down.
-        keys = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits) >> self._SHIFT
-        size = 2 ** (32 - self._SHIFT)
-        good, bad = (torch.bincount(keys[which] + size // 2, minlength=size) for which in (~anomalous, anomalous))
-        self._counts = (good, bad) if self._counts is None else (self._counts[0] + good, self._counts[1] + bad)
-
-    def compute(self) -> float:
-        """The area; compare `bound`.
-
-        Raises:
-            InputError: No anomalous pixel or no good one so far.
-        """
-        good, bad, pairs = self._shares()
-        lower = good.cumsum(0) - good
-        return float((bad * (lower + good / 2)).sum() / pairs)
-
-    @property
-    def bound(self) -> float:
-        """How far `compute` can be off at most: half the share of pairs of an anomalous and a good pixel in one bin."""
-        good, bad, pairs = self._shares()
-        return float((bad * good).sum() / (2 * pairs))
-
-    def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
-        good, bad = (counts.double() for counts in self._counts or (torch.zeros(1), torch.zeros(1)))
-        pairs = good.sum() * bad.sum()
-        if not pairs:
-            raise InputError(f"no {'anomalous' if good.sum() else 'good'} pixel")
-        return good, bad, pairs
 
 
 def evaluate(

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from tabzoo.benchmark.metrics import (
     ClassMetrics,
-    StreamingPixelAuroc,
     aupro,
     average_precision,
     evaluate,
@@ -119,28 +118,6 @@ def test_planes_of_different_sizes() -> None:
     share = sum(int((mask == 0).sum()) for mask in masks) / sum(int((mask == 0).sum()) for mask in padded_masks)
     expected = aupro(torch.stack(padded), torch.stack(padded_masks), max_fpr=0.3 * share)
     assert aupro(maps, masks) == pytest.approx(expected, abs=1e-9)
-
-
-@pytest.mark.parametrize("levels", [None, 2])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e5])
-def test_streaming_is_within_its_bound(levels: int | None, scale: float) -> None:
-    maps, masks = planes(2, levels=levels, side=64)
-    maps *= scale  # negative scores among them
-    streaming = StreamingPixelAuroc()
-    for part in torch.arange(len(maps)).split(4):
-        streaming.update(maps[part], masks[part])
-    exact = pixel_auroc(maps, masks)
-    assert abs(streaming.compute() - exact) <= streaming.bound + 1e-12
-    assert streaming.bound < 1e-3 or levels is not None
-    assert streaming.compute() == pytest.approx(exact, abs=1e-5)
-
-
-def test_streaming_keeps_the_order_of_all_floats() -> None:
-    values = torch.tensor([-3e38, -1.0, -1e-30, -0.0, 0.0, 1e-30, 1.0, 3e38])
-    for cut in range(1, len(values)):
-        streaming = StreamingPixelAuroc()
-        streaming.update(values, torch.arange(len(values)) >= cut)
-        assert streaming.compute() == (1.0 if cut != 4 else pytest.approx(1 - 0.5 / 16))  # -0 and 0 are equal
 
 
 def references(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor) -> dict[str, float]:
