@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from tabzoo.benchmark.results import REAL
 from tabzoo.data.cache import Images
 from tabzoo.data.decoding import Hashes
-from tabzoo.data.images import read_image, read_mask
+from tabzoo.data.images import files_of_mask, read_image, read_mask
 from tabzoo.data.samples import GOOD, TEST, TRAIN
 from tabzoo.errors import InputError
 from tabzoo.synthesis import make_synthesis
@@ -139,7 +140,8 @@ class ClassImages:
         if mask_files and (self._resize - self._crop) % 2:
             digest.update(b"odd margin")  # was cut otherwise before
         for path in map(samples.mask_path, self._tested.tolist()) if mask_files else ():
-            digest.update(b"\0" if path is None else hashlib.sha256(path.read_bytes()).digest())
+            files = [] if path is None else map(Path, files_of_mask(path))
+            digest.update(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files) or b"\0")
         return digest.hexdigest()
 
     def draw(self, *, shots: int | None, seed: int, test: str, number: int = 0) -> Drawn:

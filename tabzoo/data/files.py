@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import PIL
 from numpy.typing import NDArray
 
 from tabzoo.data.decoding import Kind, Target
-from tabzoo.data.images import Resampling
+from tabzoo.data.images import Resampling, files_of_mask
 from tabzoo.data.samples import Bytes
 
 __all__ = ["Files"]
@@ -91,9 +92,16 @@ def _stats(root: bytes, paths: Bytes) -> NDArray[np.int64]:
     def stat(path: bytes) -> tuple[int, int, int, int]:
         try:
             status = os.stat(os.path.join(root, path))
+            if S_ISDIR(status.st_mode):  # several masks of one image
+                return of_several([os.stat(file) for file in files_of_mask(os.fsdecode(os.path.join(root, path)))])
         except OSError:
             return -1, -1, -1, -1
         # Some file systems use all 64 bits of an inode's number.
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & _LARGEST
+
+    def of_several(all_: list[os.stat_result]) -> tuple[int, int, int, int]:
+        each = repr([(one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for one in all_])
+        digest = int.from_bytes(hashlib.sha256(each.encode()).digest()[:8], "big") & _LARGEST
+        return sum(one.st_size for one in all_), digest, digest, digest
 
     return np.fromiter(map(stat, paths.tolist()), np.dtype((np.int64, 4)), len(paths))

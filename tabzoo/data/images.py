@@ -35,7 +35,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tabzoo.errors import ImageError, InputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Facts", "Levels", "Resampling", "read_image", "read_mask"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Facts", "Levels", "Resampling", "files_of_mask", "read_image", "read_mask"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -144,7 +144,7 @@ def read_mask(
     counts from half brightness.
 
     Args:
-        path: The mask file.
+        path: The mask file, or a folder of masks of one image (MVTec LOCO): a pixel in any of them counts.
         size: Side of the square to which the mask is resized, to the nearest pixel. None keeps its size.
         facts: As for `read_image`.
 
@@ -152,9 +152,24 @@ def read_mask(
         0 (normal) and 1 (defect), [H, W].
 
     Raises:
-        ImageError: As for `read_image`.
+        ImageError: As for `read_image`; also for masks of one image that differ in size.
     """
     _check_size(size)
+    masks = [_read_one_mask(file, size, facts) for file in files_of_mask(path)]
+    if not masks or any(mask.shape != masks[0].shape for mask in masks):
+        raise ImageError(_printable(path), "holds no masks" if not masks else "holds masks of several sizes")
+    return masks[0] if len(masks) == 1 else np.maximum.reduce(masks)
+
+
+def files_of_mask(path: str | os.PathLike[str]) -> list[str]:
+    """The files that a mask consists of: one, or those in a folder, sorted."""
+    if not os.path.isdir(path):
+        return [os.fspath(path)]
+    names = sorted(name for name in os.listdir(path) if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)
+    return [os.path.join(path, name) for name in names]
+
+
+def _read_one_mask(path: str, size: int | None, facts: Facts | None) -> NDArray[np.uint8]:
     with _opened(path, facts) as decoded:
         mask = Image.fromarray(_foreground(decoded))
         if size is not None and mask.size != (size, size):

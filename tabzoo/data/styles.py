@@ -174,7 +174,7 @@ def _match_masks(images: Folder, masks: Folder, notes: list[str]) -> Bytes:
     found: list[bytes] = []
     users: dict[bytes, bytes] = {}
     for name in images.images.tolist():
-        mask = _mask_of(name, masks, by_stem, images, notes)
+        mask = _mask_of(name, masks, by_stem, images)
         if mask and users.setdefault(mask, name) != name:
             raise InputError(
                 f"{os.fsdecode(masks.join(mask))}: the only mask of {os.fsdecode(images.join(users[mask]))} and of "
@@ -195,8 +195,8 @@ def _match_masks(images: Folder, masks: Folder, notes: list[str]) -> Bytes:
     return _array(masks.join(mask) if mask else b"" for mask in found)
 
 
-def _mask_of(image: bytes, masks: Folder, by_stem: dict[bytes, list[bytes]], images: Folder, notes: list[str]) -> bytes:
-    """The name of an image's mask in `masks`, b"" if there is none."""
+def _mask_of(image: bytes, masks: Folder, by_stem: dict[bytes, list[bytes]], images: Folder) -> bytes:
+    """The name of an image's mask in `masks`, or of its folder of masks; b"" if there is none."""
     stem = os.path.splitext(image)[0]
     for wanted in (image + b"_mask", image, stem + b"_mask", stem):
         if len(candidates := by_stem.get(wanted, [])) > 1 and image in candidates:
@@ -208,13 +208,7 @@ def _mask_of(image: bytes, masks: Folder, by_stem: dict[bytes, list[bytes]], ima
             )
         if candidates:
             return candidates[0]
-    parts = masks.folders.get(stem, Folder(b"")).images.tolist()
-    if len(parts) > 1:
-        where = os.fsdecode(masks.join(stem))
-        notes.append(
-            f"{where}: not read, {len(parts)} masks of one image; merge them into {where}.png (a pixel in any is a defect)"
-        )
-    return stem + b"/" + parts[0] if len(parts) == 1 else b""
+    return stem if masks.folders.get(stem, Folder(b"")).images.size else b""  # a folder of masks
 
 
 def plain_style(folder: Folder, class_name: str) -> Reading | None:

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tabzoo.data.files import Files
+from tabzoo.data.images import read_mask
 from tabzoo.data.industrial import INDUSTRIAL
 from tabzoo.data.layouts import LAYOUTS, TEST, TRAIN, Samples, class_words, find_samples
-from tabzoo.errors import InputError
+from tabzoo.errors import ImageError, InputError
 
 INDUSTRIAL_CLASSES = [entry.name for entry in INDUSTRIAL]
 
@@ -294,14 +296,29 @@ def test_mvtec_ad_2(tmp_path: Path):
 
 
 def test_mvtec_loco(tmp_path: Path):
-    """One mask in an image's folder is read; several are not, and the note says what to do."""
-    touch(tmp_path, "box/train/good/0.png", "box/test/good/0.png", *numbered("box/test/logical_anomalies/{}.png", 2))
-    touch(tmp_path, "box/ground_truth/logical_anomalies/0/000.png")
-    touch(tmp_path, *numbered("box/ground_truth/logical_anomalies/1/00{}.png", 3))
+    """An image's masks lie in a folder of its own; a pixel in any of them counts."""
+    touch(tmp_path, "box/train/good/0.png", "box/test/good/0.png", *numbered("box/test/logical_anomalies/{}.png", 3))
+    truth = tmp_path / "box/ground_truth/logical_anomalies"
+    for image, count in ((0, 1), (1, 3)):
+        for part in range(count):
+            (truth / str(image)).mkdir(parents=True, exist_ok=True)
+            pixels = np.zeros((8, 8), np.uint8)
+            pixels[part, 2] = 255
+            Image.fromarray(pixels).save(truth / str(image) / f"00{part}.png")
     samples = find_samples(tmp_path)
-    assert samples.masks[-2:].tolist() == [b"box/ground_truth/logical_anomalies/0/000.png", b""]
-    where = "box/ground_truth/logical_anomalies/1"
-    assert f"{where}: not read, 3 masks of one image; merge them into {where}.png" in samples.notes[0]
+    assert samples.masks[-3:].tolist() == [*(os.fsencode(truth.relative_to(tmp_path) / name) for name in "01"), b""]
+    for row, rows in ((2, [0]), (3, [0, 1, 2])):
+        mask = samples.mask_path(row)
+        assert mask is not None
+        assert np.argwhere(read_mask(mask)).tolist() == [[row, 2] for row in rows]
+        assert read_mask(mask, size=16).sum() == 4 * len(rows)
+    assert "no mask in box/ground_truth/logical_anomalies for 1 image (2.png)" in samples.notes[0]
+    before = Files.listed(tmp_path, samples.masks, "mask", 8, "lanczos").folder_name
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(truth / "1" / "001.png")  # the folder's own date stays
+    assert Files.listed(tmp_path, samples.masks, "mask", 8, "lanczos").folder_name != before
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(truth / "1" / "001.png")
+    with pytest.raises(ImageError, match="logical_anomalies/1: holds masks of several sizes"):
+        read_mask(truth / "1")
 
 
 @pytest.mark.parametrize("folder", ["ground_truth", "GT", "masks", "label"])
