@@ -59,7 +59,7 @@ def lock_file(file: IO[str], *, wait: bool = False) -> None:
 
     Raises:
         BlockingIOError: Another process holds it.
-        OSError: There are no locks, on this file system or, as ENOLCK, on this platform.
+        OSError: This file system does not support locks; ENOLCK where the platform does not.
     """
     if fcntl is not None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

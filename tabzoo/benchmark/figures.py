@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import Group
-from tabzoo.system import whole_file
+from tabzoo.figures import save_figure
 
 __all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
 
@@ -58,7 +57,7 @@ def draw_sheet(
     axis.set_yticks((np.arange(len(images)) + 0.5) * height, labels, fontsize=8, rotation=90, va="center")
     axis.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
-    _write(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def draw_roc(path: Path, group: Group) -> None:
@@ -90,7 +89,7 @@ def draw_roc(path: Path, group: Group) -> None:
     axes[0, 0].legend(fontsize=7)
     figure.supxlabel("false positive rate", fontsize=8)
     figure.supylabel("true positive rate", fontsize=8)
-    _write(figure, path)
+    save_figure(figure, path, dpi=120)
 
 
 def _draws(row: Row) -> list[tuple[list[float], list[float]]]:
@@ -108,10 +107,3 @@ def roc(good: Sequence[float], anomalous: Sequence[float]) -> tuple[list[float],
     thresholds = np.unique([*good, *anomalous])[::-1]
     rates = [[0.0, *((np.array(scores) >= t).mean() for t in thresholds)] for scores in (good, anomalous)]
     return rates[0], rates[1]
-
-
-def _write(figure: Figure, path: Path) -> None:
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name with "$" is not a formula
-    with whole_file(path) as file:
-        figure.savefig(file, dpi=120)

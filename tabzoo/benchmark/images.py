@@ -47,7 +47,7 @@ class Trial:
     kinds: Sequence[str]
     """Kind of defect of each, or "good"."""
     masks: Tensor
-    """bool [N, H, W]; all False where there is no mask, or nothing left of it at this size."""
+    """bool [N, H, W]; all False for an image without a mask, and for a mask that is empty at this size."""
     has_mask: NDArray[np.bool_]
 
     def __len__(self) -> int:

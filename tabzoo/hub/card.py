@@ -176,7 +176,7 @@ def published_card(
     try:
         card = ModelCard(text)
         metadata = ModelCardData(**{**card.data.to_dict(), **stated}).to_yaml()
-    except Exception as error:  # of YAML, ValueError, and TypeError of names that are no text
+    except Exception as error:  # YAML's errors, ValueError, and TypeError where a key is not a string
         raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
     lines = card.text.strip().splitlines()
     body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)

@@ -69,8 +69,8 @@ def convert(
         The folder.
 
     Raises:
-        InputError: A file that can't be read, or holds no such ResNet, or several; a folder in use; a name that can't be
-            used.
+        InputError: The file can't be read, holds several ResNets or none that is supported; the folder is in use; the name
+            is not valid.
     """
     _architecture(name)
     with whole_folder(folder) as temporary:

@@ -1,6 +1,5 @@
 """Pictures of a run: its synthetic anomalies, its loss, and how its images and texts align."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from tabzoo.synthesis.pairs import RawPairs
-from tabzoo.system import whole_file, writing
 
 __all__ = ["draw_curves", "draw_samples", "draw_similarity"]
 
@@ -102,13 +100,9 @@ def draw_similarity(path: Path, similarities: dict[str, Tensor], classes: Tensor
 
 
 def _write(figure: Any, path: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    from tabzoo.figures import save_figure
+
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in other scripts show as boxes
-            figure.tight_layout()
-            with whole_file(path) as file:
-                figure.savefig(file, dpi=130, format="png")
+        save_figure(figure, path, dpi=130, tight=True)
     finally:
         _pyplot().close(figure)

@@ -41,7 +41,7 @@ def cut_back(path: Path, step: int) -> None:
 
 
 def read_rows(path: Path) -> Sequence[dict[str, Any]]:
-    """Rows of a JSONL file, none if there is no such file; a last line that was cut off is left out.
+    """Rows of a JSONL file, or an empty list if the file does not exist. A last line that was cut off is skipped.
 
     Raises:
         InputError: Another line is not a row, or the file can't be read.

@@ -471,7 +471,7 @@ def test_weights_that_cannot_be_had(options: Callable[..., Options], tmp_path: P
         run(options(backbone=["resnet18.tab_mvtec"]), progress=False)
 
 
-HOSTILE = ["../../../escaped", "a|b", "red\x1b[31m", "two\nlines", "$x_{", "=1+2", "CON"]
+HOSTILE = ["../../../escaped", "a|b", "red\x1b[31m", "two\nlines", "$x_{$", "=1+2", "CON"]
 
 
 def test_names_from_outside_stay_in_their_place(

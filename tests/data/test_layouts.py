@@ -240,7 +240,7 @@ def test_ok_and_ng(tmp_path: Path):
     ],
 )
 def test_words_for_good_parts_are_one_list(good: str, tmp_path: Path):
-    """Folders, labels of manifests, and folders that are no classes know the same words."""
+    """Folders and manifests know the same words, and a folder with such a name is not read as a class."""
     touch(tmp_path, "part/train/good/1.png", f"part/test/{good}/2.png", "part/test/ng/3.png")
     assert find_samples(tmp_path).labels.tolist() == [0, 0, 1]
     touch(tmp_path / "all", f"part/train/{good}/1.png", f"part/test/{good}/2.png", "part/test/ng/3.png")
@@ -314,7 +314,7 @@ def test_mvtec_loco(tmp_path: Path):
         assert read_mask(mask, size=16).sum() == 4 * len(rows)
     assert "no mask in box/ground_truth/logical_anomalies for 1 image (2.png)" in samples.notes[0]
     before = Files.listed(tmp_path, samples.masks, "mask", 8, "lanczos").folder_name
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(truth / "1" / "001.png")  # the folder's own date stays
+    os.utime(truth / "1" / "001.png", ns=(1, 1))  # the folder's own date and the files' sizes stay
     assert Files.listed(tmp_path, samples.masks, "mask", 8, "lanczos").folder_name != before
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(truth / "1" / "001.png")
     with pytest.raises(ImageError, match="logical_anomalies/1: holds masks of several sizes"):
@@ -359,7 +359,7 @@ def mask_file(path: Path, *, defect: bool) -> None:
 
 @pytest.mark.parametrize("mark", ["_label", "_mask", "_GT", "-mask", "_Ground_Truth"])
 def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
-    """KolektorSDD: masks are no images, and tell which parts are defective."""
+    """KolektorSDD: masks are not read as images, and they tell which parts are defective."""
     touch(tmp_path, *numbered("kos01/Part{}.jpg", 4), "kos01/other_label.png")
     for i in range(3):
         mask_file(tmp_path / f"kos01/Part{i}{mark}.bmp", defect=i == 1)

@@ -726,7 +726,7 @@ def words(*classes: str, **overrides: str) -> Callable[[Box], Any]:
 
 SET = 'normal: ["good {c}"]\nabnormal: ["bad {c}"]\ntemplates: ["a photo of a {s}."]\n'
 add(
-    "a template that is no list",
+    "a template that is not a list",
     prompts(SET.replace('["a photo of a {s}."]', '"a photo of a {s}."')),
     refused("templates", "list"),
 )
@@ -766,7 +766,7 @@ add(
     words("metal_nut", "metal-nut"),
     refused("metal_nut", "metal-nut|metal nut").either(0, 2),
 )
-add("class names that are no pairs", flags("--class-names", "capsule"), refused("class.names"))
+add("class names that are not pairs", flags("--class-names", "capsule"), refused("class.names"))
 
 # --- results and tables
 TABLE.group = "results and tables"
@@ -861,7 +861,7 @@ add(
     refused("--patchcore-share", r"1\.5", check=NO_ROWS),
 )
 add(
-    "a regularisation that is no number",
+    "a regularisation that is not a number",
     bench("--padim-regularisation", "nan"),
     refused("--padim-regularisation", "nan", check=NO_ROWS),
 )

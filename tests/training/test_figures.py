@@ -13,7 +13,7 @@ from PIL import Image
 from tabzoo.synthesis.pairs import RawPairs
 from tabzoo.training import figures
 
-WORDS = ["metal nut", "cable"]
+WORDS = ["metal nut", "$x_{$"]  # the second is not a valid formula
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_samples_are_columns_of_normal_anomaly_and_mask(tmp_path: Path, drawn: C
         np.testing.assert_array_equal(shown[0], normal[column].permute(1, 2, 0))
         np.testing.assert_array_equal(shown[1], abnormal[column].permute(1, 2, 0))
         np.testing.assert_array_equal(shown[2][..., 0], 255 * mask[column, 0].byte())
-    assert [axis.get_title() for axis in axes[0]] == ["cable", "metal nut", "cable"]
+    assert [axis.get_title() for axis in axes[0]] == ["$x_{$", "metal nut", "$x_{$"]
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["normal", "synthetic anomaly", "mask"]
 
 
@@ -87,4 +87,4 @@ def test_similarity_is_relative_to_each_rows_mean_and_red_is_high(tmp_path: Path
         assert red > blue
         assert [label.get_text() for label in axis.get_xticklabels()] == WORDS
         ticks = zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
-        assert [(int(place), label.get_text()) for place, label in ticks] == [(0, "metal nut"), (2, "cable")]
+        assert [(int(place), label.get_text()) for place, label in ticks] == [(0, "metal nut"), (2, "$x_{$")]

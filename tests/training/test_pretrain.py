@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -285,16 +286,22 @@ def test_resume_with_other_textures_is_refused(
     assert "(or with other textures)" in refused([*arguments, "--resume"], capsys)
 
 
-def test_a_checkpoint_that_does_not_say_contents_goes_on(
-    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As older versions wrote them."""
+def stopped_state(small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, Any]]:
+    """The checkpoints of a run that stopped after two steps, and what the last one holds."""
     with monkeypatch.context() as patch:
         stopped_after(2, patch)
         pretrain.main(small())
     folder = tmp_path / "out" / "checkpoints"
     state = pretrain_checkpoint.load_latest_checkpoint(folder)
     assert state is not None
+    return folder, state
+
+
+def test_a_checkpoint_that_does_not_say_contents_goes_on(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As older versions wrote them."""
+    folder, state = stopped_state(small, tmp_path, monkeypatch)
     del state["contents"]
     pretrain_checkpoint.save_checkpoint(folder, state.pop("step"), state)
     assert pretrain.main(small("--resume")) == 0
@@ -327,12 +334,7 @@ def test_a_changed_recipe_goes_on_when_allowed(
 def test_a_checkpoint_whose_content_does_not_fit_its_own_recipe_is_named(
     small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as patch:
-        stopped_after(2, patch)
-        pretrain.main(small())
-    folder = tmp_path / "out" / "checkpoints"
-    state = pretrain_checkpoint.load_latest_checkpoint(folder)
-    assert state is not None
+    folder, state = stopped_state(small, tmp_path, monkeypatch)
     state["modules"].pop("backbone.conv1.0.weight")
     pretrain_checkpoint.save_checkpoint(folder, 3, {**state, "step": 3})
     message = refused(small("--resume"), capsys)
