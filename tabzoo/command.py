@@ -1,17 +1,31 @@
-"""Running a command: its mistakes become one line and an exit code, and nothing that it prints steers the terminal."""
+"""Command lines: dataclasses become flags, a user's mistake becomes one line and an exit code.
+
+Nothing that is printed here can steer the terminal.
+"""
 
 import argparse
+import io
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from typing import Annotated, Any, NoReturn, Protocol, Union
+
+import tyro
 
 from tabzoo.errors import TabzooError
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 
-__all__ = ["Parser", "log_to_terminal", "run_command", "say", "show"]
+__all__ = ["Command", "Parser", "log_to_terminal", "parse", "run_command", "run_commands", "say", "show"]
+
+
+class Command(Protocol):
+    """A subcommand: a frozen dataclass whose fields are its flags and whose docstrings are its help."""
+
+    def run(self) -> int:
+        """Does the work and returns the exit code."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,9 +39,63 @@ class Parser(argparse.ArgumentParser):
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Runs the command that a parser's `run` default names; a user's mistake becomes one line and exit code 2."""
     options = parser.parse_args(argv)
+    return _run(lambda: options.run(options))
+
+
+def run_commands(
+    commands: Mapping[str, type[Command]], argv: Sequence[str] | None, *, prog: str, description: str
+) -> int:
+    """Runs the subcommand that the arguments name; a user's mistake becomes one line and exit code 2.
+
+    Args:
+        commands: Name of each subcommand to its dataclass.
+        argv: The arguments; those of the process if not given.
+        prog: What a user types before them.
+        description: The first lines of `--help`.
+    """
+    named = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in commands.items()]
+    command: Command = parse(Union[tuple(named)], argv, prog=prog, description=description)  # noqa: UP007
+    return _run(command.run)
+
+
+def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, **options: Any) -> Any:
+    """The arguments as an object of this type, by tyro; its messages are plain lines, not boxes.
+
+    Args:
+        kind: A dataclass, or a union of subcommands.
+        argv: The arguments; those of the process if not given.
+        prog: What a user types before them.
+        options: More of `tyro.cli`.
+
+    Raises:
+        SystemExit: An argument is wrong (code 2), or is --help (code 0).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with redirect_stderr(io.StringIO()) as box:
+            return tyro.cli(kind, args=arguments, prog=prog, **options)
+    except SystemExit as error:
+        if error.code:
+            say(_unboxed(box.getvalue()))
+        raise
+
+
+def _unboxed(box: str) -> str:
+    """The sections of a box that tyro has drawn, each as one line; the first says what is wrong."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines():
+        if words := line.strip("\u2502| ").strip():
+            if set(words) <= set("\u2500-"):
+                sections.append([])
+            elif words[0] not in "\u256d\u2570+":  # a border
+                sections[-1].append(" ".join(words.split()))
+    return "error: " + "\n".join(" ".join(section) for section in sections if section)
+
+
+def _run(command: Callable[[], int]) -> int:
     log_to_terminal(logging.WARNING)
     try:
-        code = int(options.run(options))
+        code = command()
         sys.stdout.flush()
         return code
     except TabzooError as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from tabzoo.command import parse as parse_arguments
 from tabzoo.errors import InputError
 from tabzoo.training.ranks import launcher
 from tabzoo.training.recipe import Recipe, list_recipes, load_recipe
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str]) -> Command:
     # tyro would make a flag of each entry of a table that is not empty: the recipe's entries are put back afterwards.
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
     default = Command(recipe=name, settings=_Unchecked(**{**vars(recipe), **{key: {} for key in tables}}))
-    command = tyro.cli(Command, args=list(arguments), default=default, prog=f"python -m {_MODULE}")
+    command: Command = parse_arguments(Command, arguments, default=default, prog=f"python -m {_MODULE}")
     merged = {key: {**table, **getattr(command.settings, key)} for key, table in tables.items()}
     try:
         command = replace(command, settings=Recipe(**{**vars(command.settings), **merged}))
