@@ -82,14 +82,15 @@ def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, **options: Any) -
 
 def _unboxed(box: str) -> str:
     """The sections of a box that tyro has drawn, each as one line; the first says what is wrong."""
+    _, *lines = box.splitlines()  # the title is in the border, or, where the output is not UTF-8, above a line
     sections: list[list[str]] = [[]]
-    for line in box.splitlines():
-        if words := line.strip("\u2502| ").strip():
-            if set(words) <= set("\u2500-"):
-                sections.append([])
-            elif words[0] not in "\u256d\u2570+":  # a border
-                sections[-1].append(" ".join(words.split()))
-    return "error: " + "\n".join(" ".join(section) for section in sections if section)
+    for line in lines:
+        words = line.strip("│ ").split()
+        if set("".join(words)) <= set("─-"):
+            sections.append([])
+        elif words[0][0] != "╰":  # the lower border
+            sections[-1] += words
+    return "error: " + "\n".join(" ".join(words) for words in sections if words)
 
 
 def _run(command: Callable[[], int]) -> int:
