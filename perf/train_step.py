@@ -14,7 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -33,14 +33,18 @@ from tabzoo.data.toy import make_toy_factory
 from tabzoo.synthesis import Nsa
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.anomalies import pair_maker
-from tabzoo.training.objective import ProjectionHeads
-from tabzoo.training.ranks import Ranks
+from tabzoo.training.heads import ProjectionHeads
+from tabzoo.training.loop import optimise, train
+from tabzoo.training.metrics import read_rows
+from tabzoo.training.output import METRICS
 from tabzoo.training.recipe import Recipe, load_recipe
 from tabzoo.training.run import Run
+from tabzoo.training.signals import StopRequest
+from tabzoo.training.state import State, new_state
 from tabzoo.training.text import TextFeatures
 
 
-def build(samples: Samples, recipe: Recipe, device: torch.device, folder: Path) -> Run:
+def build(samples: Samples, recipe: Recipe, device: torch.device, folder: Path) -> tuple[Run, State]:
     classes = torch.from_numpy(samples.class_ids).long()
     images = open_images(samples, size=recipe.resize, mode=recipe.cache, cache_dir=folder / "cache", device=device)
     texts = F.normalize(torch.randn(2, len(samples.classes), 512), dim=-1)
@@ -50,19 +54,10 @@ def build(samples: Samples, recipe: Recipe, device: torch.device, folder: Path) 
     )
     pairs = pair_maker(images, torch.arange(len(classes)), classes, recipe, device)
     backbone = build_backbone(recipe.backbone, init="random", seed=0)
-    return Run(
-        recipe,
-        folder,
-        device,
-        samples,
-        images.hashes,
-        text,
-        backbone,
-        ProjectionHeads("none", 512, 512),
-        pairs,
-        None,
-        Ranks(),
+    run = Run(
+        recipe=recipe, folder=folder, device=device, samples=samples, hashes=images.hashes, text=text, pairs=pairs
     )
+    return run, new_state(run, backbone, ProjectionHeads("none", 512, 512))
 
 
 def resident(batch: int, classes: int, recipe: Recipe, device: torch.device) -> Pairs:
@@ -71,7 +66,8 @@ def resident(batch: int, classes: int, recipe: Recipe, device: torch.device) -> 
         torch.randn(batch, 3, recipe.crop, recipe.crop, device=device).contiguous(memory_format=layout)
         for _ in range(2)
     )
-    return Pairs(normal, abnormal, torch.randint(classes, (batch,), device=device))
+    mask = torch.ones(batch, 1, recipe.crop, recipe.crop, dtype=torch.bool, device=device)
+    return Pairs(normal, abnormal, mask, torch.randint(classes, (batch,), device=device))
 
 
 def seconds(calls: dict[str, Callable[[], object]], device: torch.device, rounds: int, each: int) -> dict[str, float]:
@@ -89,22 +85,26 @@ def seconds(calls: dict[str, Callable[[], object]], device: torch.device, rounds
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def real_step(run: Run) -> Callable[[], None]:
+def real_step(run: Run, state: State) -> Callable[[], None]:
     """A step of the real loop; after the last one it begins again."""
-    batches = run.batches()
+
+    def stream() -> Iterator[Pairs]:
+        return run.pairs.stream(run.recipe.seed, run.batches(0))
+
+    batches = stream()
 
     def step() -> None:
         nonlocal batches
-        if run.step == run.total_steps:
-            run.step, batches = 0, run.batches()
-        run.optimise(next(batches))
-        run.step += 1
-        run._unread.clear()
+        if state.step == run.total_steps:
+            state.step, batches = 0, stream()
+        optimise(run, state, next(batches))
+        state.scheduler.step()
+        state.step += 1
 
     return step
 
 
-def plain_step(samples: Samples, run: Run, batch: int) -> Callable[[], None]:
+def plain_step(samples: Samples, run: Run, state: State, batch: int) -> Callable[[], None]:
     classes = torch.from_numpy(samples.class_ids).long()
     nsa, drawn = Nsa(classes, 224, 224), iter(range(1 << 30))
 
@@ -117,8 +117,7 @@ def plain_step(samples: Samples, run: Run, batch: int) -> Callable[[], None]:
         )
         made = by_opencv(normal, source, params)
         tensors = [floats(pixels) for pixels in (normal, made)]
-        run.optimise(Pairs(*tensors, classes[ids]))
-        run._unread.pop().tolist()
+        optimise(run, state, Pairs(*tensors, torch.ones(batch, 1, 224, 224), classes[ids])).tolist()
 
     def floats(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> Tensor:
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div(255)
@@ -156,18 +155,12 @@ def on_gpu(run: Run, step: Callable[[], None], batch: int) -> None:
 def end_to_end(folder: Path, device: torch.device, batch: int, recipe: Recipe) -> None:
     root = make_toy_factory(folder / "mvtec", size=256, train=605, test_good=1, test_defect=1)  # 6 classes: 3,630
     samples = find_samples(root).train_normals().select(np.arange(3629))
-    run = build(samples, recipe.replace(cache="device", epochs=200, batch_size=batch), device, folder)
+    run, state = build(samples, recipe.replace(cache="device", epochs=200, batch_size=batch), device, folder)
     start = time.perf_counter()
-    for pairs in run.batches():
-        run.optimise(pairs)
-        run.step += 1
-        if run.step % run.recipe.log_every == 0:
-            shown = run.log(0)
-        if run.step == run.recipe.log_every:
-            print(f"first row: {shown}")
-    run.save()
+    train(run, state, StopRequest())
     wall = time.perf_counter() - start
-    print(f"last row: {shown}")
+    rows = read_rows(folder / METRICS)
+    print(f"first row: {rows[0]}\nlast row: {rows[-1]}")
     print(f"200 epochs of 3,629 images: {wall:.0f} s, {2 * batch * run.total_steps / wall:.0f} images/s (aim: 100 s)")
 
 
@@ -196,15 +189,15 @@ def main() -> None:
             folder / "toy", size=1024, train=batch // 2, test_good=1, test_defect=1, classes=("hex_nut", "wood_grain")
         )
         samples = find_samples(made).train_normals()
-        run = build(samples, recipe, device, folder)
+        run, state = build(samples, recipe, device, folder)
         there = resident(batch, 2, recipe, device)
-        real = real_step(run)
-        calls: dict[str, Callable[[], object]] = {"real": real, "resident": lambda: run.optimise(there)}
+        real = real_step(run, state)
+        calls: dict[str, Callable[[], object]] = {"real": real, "resident": lambda: optimise(run, state, there)}
         if device.type == "cpu":
-            plain = build(samples, recipe.replace(amp="off", channels_last=False), device, folder)
+            plain, plain_state = build(samples, recipe.replace(amp="off", channels_last=False), device, folder)
             planar = resident(batch, 2, plain.recipe, device)
-            calls["fp32"] = lambda: plain.optimise(planar)
-            calls["plain"] = plain_step(samples, plain, batch)
+            calls["fp32"] = lambda: optimise(plain, plain_state, planar)
+            calls["plain"] = plain_step(samples, plain, plain_state, batch)
         taken = seconds(calls, device, options.rounds, 1 if device.type == "cpu" else 10)
         print(f"batch {batch} on {device}, {torch.get_num_threads()} threads; ms a pair (normal and abnormal):")
         print("  " + ", ".join(f"{name} {1e3 * value / batch:.2f}" for name, value in taken.items()))

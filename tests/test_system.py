@@ -12,13 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from tabzoo import system
 from tabzoo.data import locks
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
-from tabzoo.training import pretrain
+from tabzoo.synthesis.pairs import Pairs
+from tabzoo.training import loop, pretrain
 from tabzoo.training.run import Run
+from tabzoo.training.state import State
 
 PACKAGE = Path(system.__file__).parent
 MODULES = ("fcntl", "msvcrt", "resource", "pwd", "grp", "termios")
@@ -102,16 +105,16 @@ def test_without_them_a_run_trains_stops_and_goes_on_to_the_same_weights(
     disk = ["--cache", "disk", "--save-every", "2"]
     assert pretrain.main(small(*disk, "--output", str(tmp_path / "whole"), "--cache-dir", str(tmp_path / "a"))) == 0
     request.getfixturevalue("without_posix")
-    original = Run.optimise
+    original = loop.optimise
 
-    def optimise(self: Run, pairs: object) -> None:
-        if self.step == 3:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+        if state.step == 3:
             signal.raise_signal(signal.SIGINT)
-        original(self, pairs)  # type: ignore[arg-type]
+        return original(run, state, pairs)
 
     disk += ["--cache-dir", str(tmp_path / "b")]
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "optimise", optimise)
+        patch.setattr(loop, "optimise", optimise)
         assert pretrain.main(small(*disk)) == 130
     assert (tmp_path / "out" / "checkpoints" / "step_00000004.json").is_file()
     assert pretrain.main(small(*disk, "--resume")) == 0

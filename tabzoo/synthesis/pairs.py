@@ -36,11 +36,22 @@ class RawPairs(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs as the backbone takes them: `normal` and `abnormal` float32 [B, 3, H, W] normalised, `classes` [B]."""
+    """As `RawPairs`, with `normal` and `abnormal` as the backbone takes them: float32 [B, 3, H, W], normalised."""
 
     normal: Tensor
     abnormal: Tensor
+    mask: Tensor
     classes: Tensor
+
+    def split(self, most: int) -> "list[Pairs]":
+        """Parts of at most `most` pairs, of equal size give or take one; with 0 a single part.
+
+        With parts of two, an odd batch has a part of three: batch-norm can't work on one image.
+        """
+        size = len(self.classes)
+        most = most or size
+        count = min(-(-size // most), max(1, size // min(most, 2)))
+        return [Pairs(*tensors) for tensors in zip(*(tensor.tensor_split(count) for tensor in self), strict=True)]
 
 
 class PairMaker:
@@ -123,14 +134,15 @@ class PairMaker:
         """The same pairs, normalised; the next call with the same number of `buffers` writes over them."""
         size = len(sample_ids)
         normal, abnormal = (self._buffer(f"{name} {buffers}", size) for name in ("normal", "abnormal"))
-        classes = []
+        masks, classes = [], []
         for rows in torch.arange(size).split(_AT_A_TIME if self.device.type == "cpu" else size):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             raw = self.raw(seed, epoch, sample_ids[part])
             self.normalise(raw.normal, normal[part])
             self.normalise(raw.abnormal, abnormal[part])
+            masks.append(raw.mask)
             classes.append(raw.classes)
-        return Pairs(self._as_images(normal), self._as_images(abnormal), torch.cat(classes))
+        return Pairs(self._as_images(normal), self._as_images(abnormal), torch.cat(masks), torch.cat(classes))
 
     def normalise(self, pixels: Tensor, out: Tensor) -> None:
         """uint8 [B, 3, H, W], interleaved -> float32 [B, H, 3 W], (x / 255 - mean) / std."""

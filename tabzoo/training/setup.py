@@ -1,8 +1,7 @@
-"""What happens before the first step: find images, texts and initial weights, and put a run together."""
+"""Before the first step: find images, texts and initial weights, and build the run and its state."""
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,7 +13,7 @@ from torch import nn
 
 from tabzoo.backbones import build_backbone, check_init, check_name, embedding_width
 from tabzoo.compute import Amp, choose_amp
-from tabzoo.data.cache import default_cache_dir, open_images
+from tabzoo.data.cache import Images, default_cache_dir, open_images
 from tabzoo.data.layouts import Samples, class_words, find_samples
 from tabzoo.errors import InputError
 from tabzoo.synthesis import SYNTHESES
@@ -22,13 +21,15 @@ from tabzoo.synthesis.draws import hold_out
 from tabzoo.training.anomalies import pair_maker, synthesis_settings
 from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.command import Command
-from tabzoo.training.objective import ProjectionHeads
+from tabzoo.training.heads import ProjectionHeads
+from tabzoo.training.optimizer import check_optimizer
 from tabzoo.training.output import CHECKPOINTS, TEXT
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.run import Run, check_optimizer, contents_digest, names_digest
-from tabzoo.training.text import obtain_text_features, text_width
+from tabzoo.training.run import Run, contents_digest, names_digest
+from tabzoo.training.state import State, drop_later_rows, load_state, new_state
+from tabzoo.training.text import TextFeatures, obtain_text_features, text_width
 
 __all__ = ["build_run", "check_settings"]
 
@@ -85,8 +86,10 @@ def _check_cache(folder: Path) -> None:
 
 def build_run(
     recipe: Recipe, folder: Path, device: torch.device, command: Command, ranks: Ranks, *, one_class: str
-) -> Run:
-    """Builds a run, or the one in the folder again; what can't be fetched is found out before any image is decoded.
+) -> tuple[Run, State]:
+    """Builds a run and its state, or the ones in the folder again.
+
+    What can't be fetched is found out before any image is decoded.
 
     Args:
         recipe: The settings; `data` names the images. The run's own recipe has `amp: auto` resolved.
@@ -98,33 +101,19 @@ def build_run(
     """
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
     ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples)})
-    _check_names(samples.classes)
-    if len(samples) * recipe.repeats > _LONGEST_EPOCH:
-        raise InputError(
-            f"--repeats {recipe.repeats}: with {len(samples):,} images, an epoch would be longer than {_LONGEST_EPOCH:,}. "
-            f"Type a smaller number, and more --epochs."
-        )
-    if len(samples.classes) == 1 and recipe.objective == "tab":
-        raise InputError(
-            f"{recipe.data} holds one class, {samples.classes[0]}, and the objective 'tab' sets classes apart from each "
-            f"other: with one its loss is constant. The objective 'joint' sets normal apart from abnormal too:\n  {one_class}"
-        )
+    _check_samples(samples, recipe, one_class)
     words = class_words(samples.classes, recipe.class_names, samples.layout)
-    state = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
-    recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, state)))
+    saved = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
+    recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, saved)))
     # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
-    stored = folder / TEXT
-    kept = state is not None and stored.is_file() and not command.allow_recipe_change
-    text_pretrained = str(stored) if kept else recipe.text_pretrained
-    # The other processes are given the first one's weights.
-    init = recipe.init if state is None and ranks.is_first else "random"
+    kept = saved is not None and (folder / TEXT).is_file() and not command.allow_recipe_change
+    text_pretrained = str(folder / TEXT) if kept else recipe.text_pretrained
+    # A checkpoint has the weights; the other processes are given the first one's.
+    init = recipe.init if saved is None and ranks.is_first else "random"
     backbone = build_backbone(recipe.backbone, init=init, seed=recipe.seed)
     _check_micro_batch(recipe, backbone)
-    heads = _heads(
-        recipe,
-        embedding_width(backbone, recipe.crop),
-        ranks.from_first(lambda: text_width(recipe.text_model, text_pretrained)),
-    )
+    width = embedding_width(backbone, recipe.crop)
+    heads = _heads(recipe, width, ranks.from_first(lambda: text_width(recipe.text_model, text_pretrained)))
     text = ranks.from_first(
         lambda: obtain_text_features(
             words,
@@ -146,35 +135,65 @@ def build_run(
         progress=ranks.is_first,
         white_level=recipe.white_level,
     )
-    samples = _still_whole(images.samples, words)
+    _check_still_there(images.samples, words)
+    run = _run(recipe, folder, device, images, text, ranks)
+    state = new_state(run, backbone, heads)
+    if saved:
+        load_state(run, state, saved, allow_recipe_change=command.allow_recipe_change)
+    drop_later_rows(run, state)
+    return run, state
+
+
+def _run(recipe: Recipe, folder: Path, device: torch.device, images: Images, text: TextFeatures, ranks: Ranks) -> Run:
+    """The run on these images, some of them held out."""
+    samples = images.samples
     _warn_small_classes(samples)
     class_ids = torch.from_numpy(samples.class_ids).long()
     members, held_out = hold_out(class_ids, recipe.val_share, seed=recipe.seed)
     if recipe.val_share and not len(held_out):
         _log.warning("--val-share %s holds out no image: every class is too small for it.", recipe.val_share)
-    makers = [
-        pair_maker(images, rows, class_ids[rows], recipe, device) if len(rows) else None for rows in (members, held_out)
-    ]
-    assert makers[0] is not None  # hold_out leaves at least one image of every class
-    # One may have decoded for hours; what follows expects the others within minutes.
-    contents = contents_digest(images.hashes, makers[0].textures)
+    pairs = pair_maker(images, members, class_ids[members], recipe, device)
+    # One process may have decoded for hours; what follows expects the others within minutes.
+    contents = contents_digest(images.hashes, pairs.textures)
     ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples), "contents": contents})
-    run = Run(recipe, folder, device, samples, images.hashes, text, backbone, heads, makers[0], makers[1], ranks)
+    run = Run(
+        recipe=recipe,
+        folder=folder,
+        device=device,
+        samples=samples,
+        hashes=images.hashes,
+        text=text,
+        pairs=pairs,
+        held_out=pair_maker(images, held_out, class_ids[held_out], recipe, device) if len(held_out) else None,
+        ranks=ranks,
+    )
     if run.batch_size < recipe.batch_size:
         _log.warning(
             "--batch-size %d is more than an epoch holds; steps take %d images.", recipe.batch_size, run.batch_size
         )
-    if state:
-        run.load(state, allow_recipe_change=command.allow_recipe_change)
-    else:
-        run.drop_later_rows()
     return run
 
 
-def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) -> Amp:
+def _check_samples(samples: Samples, recipe: Recipe, one_class: str) -> None:
+    for name in samples.classes:
+        if os.fsencode(name) != name.encode(errors="replace"):  # files and model cards are UTF-8
+            raise InputError(f"the name of the class {name!r} is not UTF-8. Rename its folder.")
+    if len(samples) * recipe.repeats > _LONGEST_EPOCH:
+        raise InputError(
+            f"--repeats {recipe.repeats}: with {len(samples):,} images, an epoch would be longer than {_LONGEST_EPOCH:,}. "
+            f"Type a smaller number, and more --epochs."
+        )
+    if len(samples.classes) == 1 and recipe.objective == "tab":
+        raise InputError(
+            f"{recipe.data} holds one class, {samples.classes[0]}, and the objective 'tab' separates classes from each "
+            f"other: with one its loss is constant. The objective 'joint' separates normal from abnormal too:\n  {one_class}"
+        )
+
+
+def _resolved_amp(amp: Amp, device: torch.device, saved: dict[str, Any] | None) -> Amp:
     """The mixed precision to train with; where `auto` was started on another kind of machine, that of the checkpoint."""
     choice = choose_amp(amp, device)
-    begun = state["recipe"].get("amp", choice.amp) if state else choice.amp
+    begun = saved["recipe"].get("amp", choice.amp) if saved else choice.amp
     if amp == "auto" and begun != choice.amp:
         _log.warning(
             "%s This run began with amp %s, on another kind of device, and keeps it. For %s here, type --overwrite.",
@@ -185,12 +204,6 @@ def _resolved_amp(amp: Amp, device: torch.device, state: dict[str, Any] | None) 
     if choice.reason:
         print(choice.reason)
     return choice.amp
-
-
-def _check_names(classes: Sequence[str]) -> None:
-    for name in classes:
-        if os.fsencode(name) != name.encode(errors="replace"):  # files and model cards are UTF-8
-            raise InputError(f"the name of the class {name!r} is not UTF-8. Rename its folder.")
 
 
 def _check_micro_batch(recipe: Recipe, backbone: nn.Module) -> None:
@@ -213,10 +226,9 @@ def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
         return ProjectionHeads(recipe.projection, width, width_of_texts)
 
 
-def _still_whole(samples: Samples, words: dict[str, str]) -> Samples:
+def _check_still_there(samples: Samples, words: dict[str, str]) -> None:
     if gone := sorted(set(words) - {samples.classes[i] for i in np.unique(samples.class_ids)}):
         raise InputError(f"no image of {', '.join(gone)} could be read; fix the files or remove the folder")
-    return samples
 
 
 def _warn_small_classes(samples: Samples) -> None:

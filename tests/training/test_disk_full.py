@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tabzoo.errors import WriteError
-from tabzoo.synthesis.pairs import RawPairs
-from tabzoo.training import checkpoint, figures, metrics, output, pretrain
+from tabzoo.synthesis.pairs import Pairs, RawPairs
+from tabzoo.training import checkpoint, figures, loop, metrics, output, pretrain
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run
+from tabzoo.training.state import State
 from tabzoo.training.text import TextFeatures
 
 Arguments = Callable[..., list[str]]
@@ -83,14 +85,14 @@ def test_a_file_that_does_not_fit(write: Callable[[Path], object], name: str, tm
 def test_a_disk_that_fills_up_in_a_run_costs_the_steps_since_the_last_checkpoint(
     small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original = Run.save
+    original = loop.save_state
 
-    def save(self: Run) -> None:
-        with room_for(1000 if self.step == 4 else 1 << 30):
-            original(self)
+    def save(run: Run, state: State) -> None:
+        with room_for(1000 if state.step == 4 else 1 << 30):
+            original(run, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save", save)
+        patch.setattr(loop, "save_state", save)
         assert pretrain.main(small("--save-every", "2")) == 2
     message = capsys.readouterr().err
     folder = tmp_path / "out" / "checkpoints"
@@ -105,16 +107,16 @@ def test_an_image_that_goes_away_in_a_run_that_keeps_none(
     small: Arguments, tmp_path: Path, toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = shutil.copytree(toy, tmp_path / "data")
-    original = Run.optimise
+    original = loop.optimise
 
-    def optimise(self: Run, pairs: object) -> None:
-        if self.step == 3:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+        if state.step == 3:
             (data / "capsule").rename(tmp_path / "capsule")
-        original(self, pairs)  # type: ignore[arg-type]
+        return original(run, state, pairs)
 
     arguments = small("--data", str(data), "--cache", "off", "--save-every", "2")
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "optimise", optimise)
+        patch.setattr(loop, "optimise", optimise)
         assert pretrain.main(arguments) == 2
     message = capsys.readouterr().err
     assert f"error: {data / 'capsule' / 'train' / 'good'}" in message

@@ -57,8 +57,8 @@ REFUSED = [
     ("--workers 100000", "--workers: 100000 given, expected at most 4096"),
     ("--prompts tabb", "--prompts tabb: neither a built-in set (tab, authors) nor an existing YAML file. Did you mean"),
     ("--optimizer adamm", "--optimizer adamm: expected sgd or the name of an optimizer of timm. Did you mean 'adam'"),
-    ("--optimizer adahessian", "--optimizer adahessian: can't be used here"),
-    *([("--optimizer fusedadam", "--optimizer fusedadam: can't be used here")] if NO_GPU else []),
+    ("--optimizer adahessian", "--optimizer adahessian: does not work here"),
+    *([("--optimizer fusedadam", "--optimizer fusedadam: does not work here")] if NO_GPU else []),
     ("--class-names nut rod", "--class-names: no class 'nut'; there are 3 classes"),
     ("--class-names hex_nut ' '", "--class-names: no words for class 'hex_nut'"),
     ("--class-names hex_nut", "--class-names"),
@@ -128,7 +128,7 @@ def test_a_value_that_can_not_work_is_refused_before_anything_is_computed(
     def computed(*_: object, **__: object) -> None:
         raise AssertionError("texts were encoded, or images decoded")
 
-    for name in ("training.setup.obtain_text_features", "training.text._load_tower", "training.setup.open_images"):
+    for name in ("training.setup.obtain_text_features", "training.clip._load_tower", "training.setup.open_images"):
         monkeypatch.setattr(f"tabzoo.{name}", computed)
     monkeypatch.setattr("tabzoo.training.setup._LONGEST_EPOCH", 400_000)
     try:

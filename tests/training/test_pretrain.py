@@ -19,13 +19,15 @@ import timm
 import torch
 import yaml
 from PIL import Image
+from torch import Tensor
 
-from tabzoo.synthesis.pairs import PairMaker
+from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training import checkpoint as pretrain_checkpoint
-from tabzoo.training import pretrain
+from tabzoo.training import loop, pretrain
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.recipe import load_recipe
 from tabzoo.training.run import Run
+from tabzoo.training.state import State
 
 Arguments = Callable[..., list[str]]
 
@@ -183,14 +185,14 @@ def test_names_of_folders_that_are_not_utf_8(
 
 def stopped_after(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
     """Sends the process a signal in the middle of a step."""
-    original = Run.optimise
+    original = loop.optimise
 
-    def optimise(self: Run, pairs: object) -> None:
-        if self.step == step - 1:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+        if state.step == step - 1:
             os.kill(os.getpid(), number)
-        original(self, pairs)  # type: ignore[arg-type]
+        return original(run, state, pairs)
 
-    monkeypatch.setattr(Run, "optimise", optimise)
+    monkeypatch.setattr(loop, "optimise", optimise)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -402,13 +404,13 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(
 
 def _on_each_call(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """From the first step on, acts at each call of a function, Python's or C's."""
-    original = Run.optimise
+    original = loop.optimise
 
-    def optimise(self: Run, pairs: object) -> None:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
         sys.setprofile(lambda *_: act())
-        original(self, pairs)  # type: ignore[arg-type]
+        return original(run, state, pairs)
 
-    patch.setattr(Run, "optimise", optimise)
+    patch.setattr(loop, "optimise", optimise)
 
 
 def _die_after(calls: int) -> None:
@@ -568,15 +570,15 @@ def test_widths_that_do_not_meet(small: Arguments, capsys: pytest.CaptureFixture
 def test_a_loss_that_is_no_number_stops_the_run(
     small: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Run.optimise
+    original = loop.optimise
 
-    def optimise(self: Run, pairs: object) -> None:
-        if self.step == 3:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+        if state.step == 3:
             with torch.no_grad():
-                next(self.backbone.parameters()).fill_(torch.nan)
-        original(self, pairs)  # type: ignore[arg-type]
+                next(state.objective.backbone.parameters()).fill_(torch.nan)
+        return original(run, state, pairs)
 
-    monkeypatch.setattr(Run, "optimise", optimise)
+    monkeypatch.setattr(loop, "optimise", optimise)
     message = refused(small("--save-every", "1", "--log-every", "10"), capsys)
     assert "not a finite number at step 4" in message
     assert message.count(".png") == 4
@@ -661,16 +663,16 @@ def test_cuda_trains_and_makes_the_same_anomalies(small: Arguments, tmp_path: Pa
 
 @pytest.mark.gpu
 def test_a_step_on_cuda_never_waits(small: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, stream = Run.optimise, PairMaker.stream
+    original, stream = loop.optimise, PairMaker.stream
 
-    def optimise(self: Run, pairs: object) -> None:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
         torch.cuda.set_sync_debug_mode("error")
         try:
-            original(self, pairs)  # type: ignore[arg-type]
+            return original(run, state, pairs)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(Run, "optimise", optimise)
+    monkeypatch.setattr(loop, "optimise", optimise)
     # Making pairs may wait, in its own thread and stream, and the mode holds for all threads.
     monkeypatch.setattr(PairMaker, "stream", functools.partialmethod(stream, ahead=False))
     assert pretrain.main(small("--device", "cuda", "--amp", "bf16", "--channels-last", "--cache", "device")) == 0

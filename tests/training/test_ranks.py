@@ -10,19 +10,21 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import timm
 import torch
 from PIL import Image
+from torch import Tensor
 
-from tabzoo.training import pretrain, setup
+from tabzoo.synthesis.pairs import Pairs
+from tabzoo.training import loop, pretrain, setup
 from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, launcher
 from tabzoo.training.run import Run
+from tabzoo.training.state import State
 
 Arguments = Callable[..., list[str]]
 
@@ -80,14 +82,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def before_step(step: int, act: Callable[[], object]) -> None:
     """In this process, acts just before a step."""
-    original = Run.optimise
+    original = loop.optimise
 
-    def optimise(self: Run, pairs: Any) -> None:
-        if self.step == step:
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+        if state.step == step:
             act()
-        original(self, pairs)
+        return original(run, state, pairs)
 
-    Run.optimise = optimise  # type: ignore[method-assign]
+    loop.optimise = optimise
 
 
 def write_down_batches(folder: Path) -> Callable[[int], None]:
@@ -95,16 +97,16 @@ def write_down_batches(folder: Path) -> Callable[[int], None]:
     folder.mkdir()
 
     def prepare(rank: int) -> None:
-        original = Run.optimise
+        original = loop.optimise
 
-        def optimise(self: Run, pairs: Any) -> None:
+        def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
             with (folder / f"{rank}").open("a") as file:
                 for images in zip(pairs.normal, pairs.abnormal, pairs.classes, strict=True):
                     hashes = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images]
-                    file.write(f"{self.step} {' '.join(hashes)}\n")
-            original(self, pairs)
+                    file.write(f"{state.step} {' '.join(hashes)}\n")
+            return original(run, state, pairs)
 
-        Run.optimise = optimise  # type: ignore[method-assign]
+        loop.optimise = optimise
 
     return prepare
 
@@ -122,7 +124,7 @@ def test_two_processes_train_on_the_same_pairs_to_the_same_weights(
     safetensors.torch.save_file(start, init)
     arguments = small(*FROZEN, "--init", str(init))
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "optimise", Run.optimise)
+        patch.setattr(loop, "optimise", loop.optimise)
         write_down_batches(tmp_path / "of one")(0)
         assert pretrain.main([*arguments, "--output", str(one)]) == 0
     prepare = write_down_batches(tmp_path / "of two")
@@ -155,13 +157,13 @@ def test_all_processes_hold_the_same_weights(small: Arguments, tmp_path: Path, m
     """Also with a head for each branch, parts of a batch, and batches that two can't divide evenly."""
 
     def prepare(rank: int) -> None:
-        original = Run.save
+        original = loop.save_state
 
-        def save(self: Run) -> None:
-            original(self)
-            torch.save(dict(self.aligner.named_parameters()), tmp_path / f"{rank}.pt")
+        def save(run: Run, state: State) -> None:
+            original(run, state)
+            torch.save(dict(state.objective.named_parameters()), tmp_path / f"{rank}.pt")
 
-        Run.save = save  # type: ignore[method-assign]
+        loop.save_state = save
 
     codes, printed = run_in_two(small("--epochs", "1", *more), tmp_path / "logs", prepare)
     assert codes == [0, 0], printed

@@ -10,8 +10,7 @@ import pytest
 
 from tabzoo import system
 from tabzoo.data import locks
-from tabzoo.training import pretrain
-from tabzoo.training.run import Run
+from tabzoo.training import loop, pretrain
 from tabzoo.training.run_folder import RunFolder
 
 Arguments = Callable[..., list[str]]
@@ -210,6 +209,6 @@ def test_ctrl_c_while_figures_are_drawn(
     message = capsys.readouterr().err
     assert "Stopped after the last step; all steps are saved. To go on:" in message
     assert message.splitlines()[-1].endswith("--resume")
-    monkeypatch.setattr(Run, "optimise", None)  # no further step is needed
+    monkeypatch.setattr(loop, "optimise", None)  # no further step is needed
     assert pretrain.main(small("--resume")) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()

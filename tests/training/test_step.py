@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.synthesis.pairs import Pairs
-from tabzoo.training import pretrain
-from tabzoo.training import run as run_module
+from tabzoo.training import log, loop, pretrain
 from tabzoo.training.anomalies import pair_maker
+from tabzoo.training.heads import BRANCHES, ProjectionHeads
 from tabzoo.training.metrics import read_rows
-from tabzoo.training.objective import BRANCHES, ProjectionHeads
 from tabzoo.training.recipe import Recipe
+from tabzoo.training.run import Run
 from tabzoo.training.sampling import epoch_samples
+from tabzoo.training.state import State
 from tabzoo.training.text import load_text_features
 
 Arguments = Callable[..., list[str]]
@@ -85,7 +86,7 @@ class Plain:
         sums = dict.fromkeys(("loss_normal", "loss_abnormal", "accuracy_normal", "accuracy_abnormal"), 0.0)
         parts = math.ceil(BATCH / (self.case.micro_batch or BATCH))
         pieces = (tensor.tensor_split(parts) for tensor in pairs)
-        for normal, abnormal, classes in zip(*pieces, strict=True):
+        for normal, abnormal, _, classes in zip(*pieces, strict=True):
             share = len(classes) / BATCH
             loss_n, right_n = self.cross_entropy(normal, classes, "normal")
             loss_a, right_a = self.cross_entropy(abnormal, classes, "abnormal")
@@ -155,14 +156,14 @@ def test_images_per_second_counts_both_branches(
         def perf_counter() -> float:
             return seconds[0]
 
-    original = run_module.Run.optimise
+    original = loop.optimise
 
-    def optimise(self: run_module.Run, pairs: Pairs) -> None:
-        original(self, pairs)
-        seconds[0] += 0.5 if self.step % 2 == 0 else 1.5
+    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+        seconds[0] += 0.5 if state.step % 2 == 0 else 1.5
+        return original(run, state, pairs)
 
-    monkeypatch.setattr(run_module, "time", Clock)
-    monkeypatch.setattr(run_module.Run, "optimise", optimise)
+    monkeypatch.setattr(log, "time", Clock)
+    monkeypatch.setattr(loop, "optimise", optimise)
     assert pretrain.main(small("--log-every", "2")) == 0
     rates = [row["images_per_second"] for row in read_rows(tmp_path / "out" / "metrics.jsonl")]
     assert rates == [len(BRANCHES) * BATCH * 2 / 2.0] * 3

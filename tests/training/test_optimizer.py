@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tabzoo.training.schedule import learning_rate_schedule
+from tabzoo.training.optimizer import learning_rate_schedule
 
 
 def rates(kind: str, **sizes: float) -> list[float]:

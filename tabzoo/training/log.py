@@ -1,0 +1,123 @@
+"""What a run says while it trains: rows of metrics.jsonl, a bar, and an error once a loss is not a finite number."""
+
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tabzoo.errors import TrainingError
+from tabzoo.training.metrics import append_row
+from tabzoo.training.objective import total_loss
+from tabzoo.training.output import CHECKPOINTS, METRICS
+from tabzoo.training.run import Run
+
+__all__ = ["Log", "named_metrics", "progress_bar"]
+
+
+class Log:
+    """Losses and accuracies of the steps. They are copied from the device when they are needed, not at each step.
+
+    Args:
+        run: What is trained.
+        step: Steps done already.
+    """
+
+    def __init__(self, run: Run, step: int) -> None:
+        self._run, self._step = run, step
+        self._learning_rate = 0.0
+        self._on_device: list[Tensor] = []
+        self._since_row: list[list[float]] = []
+        self._clock = time.perf_counter(), step
+
+    def add(self, metrics: Tensor, *, learning_rate: float) -> None:
+        """Takes a step's metrics, as `loop.optimise` returns them, and its learning rate."""
+        self._on_device.append(metrics)
+        self._learning_rate = learning_rate
+        self._step += 1
+
+    def write_row(self) -> dict[str, str]:
+        """Appends the means over the steps since the last row to metrics.jsonl.
+
+        Returns:
+            The row in short, for a person.
+
+        Raises:
+            TrainingError: As `check`.
+        """
+        self.check()
+        run, (then, first) = self._run, self._clock
+        self._clock = now, _ = time.perf_counter(), self._step
+        row = {
+            "step": self._step,
+            "epoch": (self._step - 1) // run.steps_per_epoch,
+            **named_metrics(run, np.mean(self._since_row, axis=0).tolist()),
+            "lr": self._learning_rate,
+            "images_per_second": 2 * run.batch_size * (self._step - first) / (now - then),
+        }
+        self._since_row = []
+        if run.ranks.is_first:
+            append_row(run.folder / METRICS, row)
+        return {
+            "loss": f"{row['loss']:.3f}",
+            "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",
+            "images/s": f"{row['images_per_second']:.0f}",
+        }
+
+    def check(self) -> None:
+        """Copies what is still on the device, the sum over all processes.
+
+        Raises:
+            TrainingError: A loss is not a finite number.
+        """
+        if not self._on_device:
+            return
+        values = self._run.ranks.total(torch.stack(self._on_device)).tolist()
+        self._on_device = []
+        for step, row in enumerate(values, start=self._step - len(values)):
+            if not all(np.isfinite(row)):
+                raise TrainingError(_not_finite(self._run, step))
+        self._since_row += values
+
+
+def named_metrics(run: Run, values: Sequence[float]) -> dict[str, float]:
+    """Normal loss, abnormal loss and both accuracies by their names, and the whole loss."""
+    loss_normal, loss_abnormal, accuracy_normal, accuracy_abnormal = values
+    return {
+        "loss": total_loss(loss_normal, loss_abnormal, run.recipe.reduction),
+        "loss_normal": loss_normal,
+        "loss_abnormal": loss_abnormal,
+        "accuracy_normal": accuracy_normal,
+        "accuracy_abnormal": accuracy_abnormal,
+    }
+
+
+def progress_bar(run: Run, step: int) -> "tqdm[NoReturn]":
+    """A bar over the steps of the run."""
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file needs fewer lines
+    return tqdm(
+        total=run.total_steps,
+        initial=step,
+        unit="step",
+        mininterval=every,
+        maxinterval=every,
+        disable=not run.ranks.is_first,
+    )
+
+
+def _not_finite(run: Run, step: int) -> str:
+    epoch, ids = next(itertools.islice(run.batches(step), 1))
+    # A sample id counts the images of the pair maker, over and over; `members` are their rows among the samples.
+    files = [str(run.samples.path(int(row))) for row in run.pairs.members[ids % len(run.pairs)]]
+    kept = sorted(entry.name for entry in (run.folder / CHECKPOINTS).glob("step_*.pt"))
+    return (
+        f"the loss is not a finite number at step {step + 1} (epoch {epoch}). Images of that batch: "
+        f"{', '.join(files[:4])}{f' and {len(files) - 4} more' if len(files) > 4 else ''}. "
+        f"Last good checkpoint: {run.folder / CHECKPOINTS / kept[-1] if kept else 'none was written yet'}. "
+        f"A lower --lr, a longer --warmup-epochs or --amp off usually helps."
+    )

@@ -1,0 +1,79 @@
+"""TAB's training loop: Algorithm 1 of the supplement of arXiv 2312.09480, in its order and symbols."""
+
+from contextlib import closing, nullcontext
+
+import torch
+from torch import Tensor
+
+from tabzoo.compute import CoreWatch
+from tabzoo.synthesis.pairs import Pairs
+from tabzoo.training.log import Log, progress_bar
+from tabzoo.training.objective import total_loss
+from tabzoo.training.ranks import StopVote
+from tabzoo.training.run import Run
+from tabzoo.training.signals import StopRequest
+from tabzoo.training.state import State, save_state
+from tabzoo.training.validation import validate
+
+__all__ = ["optimise", "train"]
+
+
+def train(run: Run, state: State, stop: StopRequest) -> int:
+    """Algorithm 1, from the state's step to the last; or to the step at which a stop is asked for.
+
+    Returns:
+        The signal that asked, 0 if none did. All is saved.
+    """
+    recipe, log, vote, watch, asked = run.recipe, Log(run, state.step), StopVote(run.ranks), CoreWatch(run.device), 0
+    batches = ((epoch, run.ranks.share(ids)) for epoch, ids in run.batches(state.step))
+    with progress_bar(run, state.step) as bar, closing(run.pairs.stream(recipe.seed, batches)) as stream:
+        for pairs in stream:  # synthesis: (X, y) -> X, its anomalies X', their masks M and classes y
+            log.add(optimise(run, state, pairs), learning_rate=state.optimizer.param_groups[0]["lr"])
+            state.scheduler.step()
+            state.step += 1
+
+            bar.update()
+            if state.step % recipe.log_every == 0 or state.step == run.total_steps:
+                bar.set_postfix(log.write_row(), refresh=False)
+                watch.check()
+            if state.step % run.steps_per_epoch == 0:
+                validate(run, state)
+            if asked := vote(stop.signal):
+                break
+            if state.step % recipe.save_every == 0:
+                log.check()  # no checkpoint of weights that are not finite
+                save_state(run, state)
+    log.check()
+    save_state(run, state)
+    return asked
+
+
+def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+    """One step of the weights.
+
+    Returns:
+        This process's part of the batch's losses and accuracies: normal and abnormal loss, normal and abnormal accuracy, [4].
+    """
+    recipe = run.recipe
+    # Dropout, where a backbone or a head has it, follows from seed, step and process: a resumed run draws the same.
+    torch.manual_seed((recipe.seed * 1_000_003 + state.step) * run.ranks.size + run.ranks.rank)
+    state.objective.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    metrics = torch.zeros(4, device=run.device)
+    for part in (parts := pairs.split(recipe.micro_batch)):
+        weight = len(part.classes) / run.batch_size  # of this part in the batch
+        factor = weight * run.ranks.size  # the processes' gradients are averaged, and should be added
+        # f^V = norm(E_V(X)), its similarities to f^T, cross entropy with y; for X with f_n^T and for X' with f_a^T.
+        # loss = (loss_normal + loss_abnormal) / 2 is a sum: each branch goes backward alone, with half the activations.
+        with state.unsynchronised():
+            normal = state.model(part.normal, part.mask, part.classes, "normal")
+            state.scaler.scale(total_loss(normal.loss, 0, recipe.reduction) * factor).backward()
+        # The gradients of all passes are averaged over the processes once, in the last one.
+        with nullcontext() if part is parts[-1] else state.unsynchronised():
+            abnormal = state.model(part.abnormal, part.mask, part.classes, "abnormal")
+            state.scaler.scale(total_loss(0, abnormal.loss, recipe.reduction) * factor).backward()
+        losses = normal.loss.detach(), abnormal.loss.detach()
+        metrics += weight * torch.stack([*losses, normal.accuracy, abnormal.accuracy])
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return metrics

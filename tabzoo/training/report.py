@@ -1,0 +1,94 @@
+"""What a run reports: its plan before the first step; its figures, results and how to load them after the last."""
+
+import textwrap
+from collections.abc import Sequence
+
+import torch
+import yaml
+
+from tabzoo.training import figures, output
+from tabzoo.training.anomalies import syntheses
+from tabzoo.training.metrics import read_rows
+from tabzoo.training.run import Run, names_digest
+from tabzoo.training.state import State
+from tabzoo.training.validation import similarities
+
+__all__ = ["announce", "finish"]
+
+
+def announce(run: Run, recipe_name: str, recipe_digest: str) -> None:
+    """Prints what is about to be trained."""
+    classes = len(run.samples.classes)
+    held = f" and {len(run.held_out)} held out" if run.held_out else ""
+    print(f"Recipe {recipe_name}, sha256 {recipe_digest[:12]}:")
+    values = yaml.safe_load(run.recipe.to_yaml()).items()
+    settings = ", ".join(f"{name} {value}" for name, value in values)
+    print(textwrap.fill(settings, 118, initial_indent="  ", subsequent_indent="  "))
+    print(
+        f"{len(run.pairs)} images of {classes} classes to train on{held}; {run.recipe.epochs} epochs of "
+        f"{run.steps_per_epoch} steps of {run.batch_size} normal images and as many anomalies, on {run.device}"
+        f"{f', in {run.ranks.size} processes' if run.ranks.size > 1 else ''}."
+    )
+
+
+def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None:
+    """Draws the figures, writes weights, provenance and model card, and prints what came out and how to load it."""
+    rows, validation = read_rows(run.folder / output.METRICS), read_rows(run.folder / output.VALIDATION)
+    _draw(run, state, rows, validation)
+    last = (validation or rows or [{}])[-1]
+    of_what = " (held out)" if validation else ""
+    metrics = {f"{key}{of_what}": last[key] for key in ("loss", "accuracy_normal", "accuracy_abnormal") if key in last}
+    counts = run.samples.class_ids
+    training = {
+        "images": len(run.samples),
+        "held_out": len(run.held_out) if run.held_out else 0,
+        "classes": {name: int((counts == index).sum()) for index, name in enumerate(run.samples.classes)},
+        "syntheses": syntheses(run.recipe),
+        "samples_sha256": names_digest(run.samples),
+        "epochs": run.recipe.epochs,
+        "steps": run.total_steps,
+    }
+    output.write_results(
+        *(run.folder, state.objective.backbone, run.recipe, run.text),
+        recipe_name=recipe_name,
+        recipe_digest=recipe_digest,
+        training=training,
+        hashes=run.hashes,
+        metrics=metrics,
+    )
+    _report(run, rows, metrics)
+
+
+def _draw(run: Run, state: State, rows: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]) -> None:
+    words = list(run.text.words.values())
+    seed, ids = run.recipe.seed, _of_each_class(run.pairs.class_ids, 64)
+    shown = ids[torch.linspace(0, len(ids) - 1, min(12, len(ids))).long()]
+    folder = run.folder / "figures"
+    figures.draw_samples(folder / "samples.png", run.pairs.raw(seed, 0, shown), words)
+    figures.draw_curves(folder / "curves.png", rows, validation)
+    pairs = run.pairs(seed, 0, ids)
+    figures.draw_similarity(folder / "similarity.png", similarities(state, pairs), pairs.classes.cpu(), words)
+
+
+def _of_each_class(class_ids: torch.Tensor, total: int) -> torch.Tensor:
+    """About `total` images, evenly of all classes, in the order of the classes."""
+    each = max(1, total // len(class_ids.unique()))
+    return torch.cat([(class_ids == index).nonzero().flatten()[:each] for index in class_ids.unique()])
+
+
+def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float]) -> None:
+    if rows:
+        print(
+            f"Loss {rows[0]['loss']:.3f} at step {rows[0]['step']}, {rows[-1]['loss']:.3f} at step {rows[-1]['step']}."
+        )
+    chance = 1 / (len(run.samples.classes) * (2 if run.recipe.objective == "joint" else 1))
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+    print(f"At the end: {shown}. Chance accuracy is {chance:.3f}.")
+    print(
+        f"Made in {run.folder}: model.safetensors, config.json, tabzoo.json, recipe.yaml, README.md, figures/ and more."
+    )
+    print(f"Licence of the weights: {run.recipe.license} (set by --license). To load them:")
+    print("  import timm")
+    print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
+    if run.text.text_pretrained == "untrained":
+        print("The text tower was untrained: this shows the machinery, not a usable backbone.")

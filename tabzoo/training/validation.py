@@ -1,0 +1,41 @@
+"""What the trained model makes of pairs: metrics of held-out ones, and the similarities that the figure shows."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tabzoo.synthesis.pairs import Pairs
+from tabzoo.training.log import named_metrics
+from tabzoo.training.metrics import append_row
+from tabzoo.training.output import VALIDATION
+from tabzoo.training.run import Run
+from tabzoo.training.state import State
+
+__all__ = ["similarities", "validate"]
+
+
+@torch.no_grad()
+def validate(run: Run, state: State) -> None:
+    """Appends loss and accuracies on the held-out images and their synthetic anomalies to validation.jsonl."""
+    if run.held_out is None or not run.ranks.is_first:
+        return
+    objective = state.objective.eval()
+    total = torch.zeros(4, device=run.device)
+    for ids in torch.arange(len(run.held_out)).split(run.batch_size):
+        # Epoch -1: the same anomalies every time, and none that is trained on.
+        pairs = run.held_out(run.recipe.seed, -1, ids)
+        normal = objective(pairs.normal, pairs.mask, pairs.classes, "normal")
+        abnormal = objective(pairs.abnormal, pairs.mask, pairs.classes, "abnormal")
+        total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
+    means = named_metrics(run, (total / len(run.held_out)).tolist())
+    epoch = (state.step - 1) // run.steps_per_epoch
+    append_row(run.folder / VALIDATION, {"step": state.step, "epoch": epoch, **means})
+
+
+@torch.no_grad()
+def similarities(state: State, pairs: Pairs) -> dict[str, Tensor]:
+    """Cosine similarities of image embeddings and text features, [B, C], for each branch."""
+    objective = state.objective.eval()
+    normal = F.normalize(objective.embed(pairs.normal, "normal").float(), dim=-1) @ objective.normal.T
+    abnormal = F.normalize(objective.embed(pairs.abnormal, "abnormal").float(), dim=-1) @ objective.abnormal.T
+    return {"normal images, normal texts": normal.cpu(), "abnormal images, abnormal texts": abnormal.cpu()}
