@@ -100,8 +100,8 @@ MUTANTS = [
     Mutant(
         name="the_next_learning_rate_is_logged",
         file="tabzoo/training/loop.py",
-        old='            log.add(optimise(run, state, pairs), learning_rate=state.optimizer.param_groups[0]["lr"])\n            state.scheduler.step()\n',
-        new='            metrics = optimise(run, state, pairs)\n            state.scheduler.step()\n            log.add(metrics, learning_rate=state.optimizer.param_groups[0]["lr"])\n',
+        old='learning_rate=state.optimizer.param_groups[0]["lr"])\n',
+        new="learning_rate=recipe.lr * state.scheduler.lr_lambdas[0](state.step + 1))\n",
         tests="tests/training/test_step.py",
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, each with the hash of its bytes, the newest good one found again."""
+"""Checkpoints: each is complete or not there, has the hash of its bytes, and the newest intact one is loaded."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ from tabzoo.system import whole_file, writing
 __all__ = ["load_latest_checkpoint", "save_checkpoint"]
 
 _KEPT = 3
-# What a run goes on from: types, and those of a table's values.
+# What a run resumes from: the type of each entry, and of the values in a table.
 _CONTENT: dict[str, tuple[type, type]] = {
     "step": (int, object),
     "modules": (dict, torch.Tensor),
@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Writes `step_NNNNNNNN.pt` and its hash beside it, and keeps the last three.
 
-    A checkpoint counts once its `.json` is there, which is written last; each file is flushed to the disk and renamed, so a
-    process that is killed at any moment leaves the checkpoints before it as they were.
+    A checkpoint counts only once its `.json` is there, which is written last. Each file is flushed to the disk, then renamed:
+    a process that is killed at any moment leaves the earlier checkpoints as they were.
 
     Args:
         folder: Made if need be.
@@ -58,7 +58,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, or None if there is none at all; a damaged one is named in a warning.
+    """The newest intact checkpoint, or None if there are none; a warning names damaged ones.
 
     Raises:
         InputError: All are damaged.
@@ -70,13 +70,13 @@ def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
         except Exception as error:  # torch and the JSON beside it raise many types
             reasons.append(f"{path} is damaged ({brief(error)})")
             if path is not paths[0]:
-                _log.warning("%s; going on from the checkpoint before it.", reasons[-1])
+                _log.warning("%s; continuing from the checkpoint before it.", reasons[-1])
         else:
             return state
     if reasons:
         raise InputError(
-            f"--resume: no whole checkpoint is left: {reasons[-1]}. Bring the files in {folder} back from a copy, or type "
-            f"--overwrite to start anew."
+            f"--resume: no intact checkpoint is left: {reasons[-1]}. Restore the files in {folder} from a copy, or type "
+            f"--overwrite to start again."
         )
     return None
 
@@ -85,14 +85,14 @@ def _read(path: Path) -> dict[str, Any]:
     sidecar = json.loads(path.with_suffix(".json").read_bytes())
     content = path.read_bytes()
     if not isinstance(sidecar, dict) or hashlib.sha256(content).hexdigest() != sidecar.get("sha256"):
-        raise ValueError("its bytes are not the ones that were written")
+        raise ValueError("its bytes are not those that were written")
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
-        raise ValueError(f"it holds a {type(state).__name__} in place of a table")
+        raise ValueError(f"it holds a {type(state).__name__}, not a table")
     for name, (kind, of) in _CONTENT.items():
         value = state.get(name)
         if not isinstance(value, kind) or not all(isinstance(item, of) for item in _items(value)):
-            raise ValueError(f"its '{name}' is missing or of another kind than tabzoo writes")
+            raise ValueError(f"its '{name}' is missing or not what tabzoo writes")
     if state["step"] < 0 or not state["modules"]:
         raise ValueError("it holds no weights" if not state["modules"] else f"its step is {state['step']}")
     return state

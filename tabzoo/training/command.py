@@ -32,23 +32,23 @@ class Command:
     output: str | None = None
     """Folder to write; runs/RECIPE if not given."""
     resume: bool = False
-    """Go on with the run in the output folder, or start it if there is none."""
+    """Continue the run in the output folder, or start it if there is none."""
     allow_recipe_change: bool = False
-    """Go on, when resuming, although settings differ from those the run was started with."""
+    """When resuming, continue although settings differ from those the run was started with."""
     overwrite: bool = False
     """Replace the run in the output folder."""
     strict: bool = False
-    """Refuse to start when a file can't be read, in place of skipping it."""
+    """Stop when a file can't be read, instead of skipping it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes the GPU if there is one."""
     benchmark: bool = True
-    """Quickstart: test random and trained weights on the toy factory's defects at the end."""
+    """Quickstart: at the end, test random and trained weights on the toy factory's defects."""
     settings: Annotated[tyro.conf.OmitArgPrefixes[Recipe], tyro.conf.arg(name="recipe fields")]
     """The resolved recipe."""
 
 
 class _Unchecked(Recipe):
-    """A recipe as tyro puts it together: what is wrong with a value is said by us, in one line."""
+    """A recipe as tyro builds it. Its values are checked later, so that our one-line errors are shown."""
 
     def __post_init__(self) -> None:
         pass
@@ -58,8 +58,8 @@ def parse(arguments: Sequence[str]) -> Command:
     """The command line, with the recipe it names as defaults of the recipe's flags.
 
     Raises:
-        InputError: No such recipe, or a value that does not fit.
-        SystemExit: A flag that does not exist or has the wrong form (code 2), or --help (code 0).
+        InputError: No such recipe, or an invalid value.
+        SystemExit: A flag does not exist or can't be parsed (code 2), or is --help (code 0).
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--recipe")
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str]) -> Command:
             )
         name = "resnet18.tab_mvtec"
     recipe = load_recipe(name)
-    # tyro would make a flag of each entry of a table that is not empty: the recipe's entries are put back afterwards.
+    # tyro would make a flag of each entry of a non-empty table: the recipe's entries are added afterwards.
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
     default = Command(recipe=name, settings=_Unchecked(**{**vars(recipe), **{key: {} for key in tables}}))
     command: Command = parse_arguments(Command, arguments, default=default, prog=f"python -m {_MODULE}")
@@ -82,11 +82,11 @@ def parse(arguments: Sequence[str]) -> Command:
         field, _, problem = str(error).partition(":")
         raise InputError(f"--{field.replace('_', '-')}:{problem}") from error
     if command.resume and command.overwrite:
-        raise InputError("--resume and --overwrite exclude each other: go on with the run, or replace it")
+        raise InputError("--resume and --overwrite exclude each other: continue the run, or replace it")
     return command
 
 
 def again(arguments: Sequence[str], *added: str, without: Sequence[str] = ()) -> str:
-    """The command line once more, with some flags added and others left out, for a message that says what to type."""
+    """The command line again, with some flags added and others left out, for a message that says what to type."""
     kept = [argument for argument in arguments if argument not in without]
     return shlex.join([*launcher(), "-m", _MODULE, *kept, *added])

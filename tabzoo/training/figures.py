@@ -1,4 +1,4 @@
-"""Pictures of a run: its synthetic anomalies, its loss, and how its images and texts align."""
+"""Figures of a run: its synthetic anomalies, its loss, and how its images and texts align."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ def draw_samples(path: Path, pairs: RawPairs, class_names: Sequence[str]) -> Non
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]) -> None:
-    """Loss and accuracies over the steps, of training and, where some images were held out, of these."""
+    """Loss and accuracies over the steps, of training and of the held-out images, if there are any."""
     plt = _pyplot()
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(9, 3.2))
     for series, style, suffix in ((rows, "-", ""), (validation, "o--", ", held out")):

@@ -29,13 +29,13 @@ RECIPE, TEXT = "recipe.yaml", "text_features.safetensors"
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in the folder has come to its end."""
+    """Whether the run in the folder is finished."""
     return (folder / RECORD).is_file() and (folder / WEIGHTS).is_file()
 
 
 def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str, device: torch.device) -> None:
-    """What is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
-    # First, since it marks the folder as a run's.
+    """Writes what is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
+    # run.json first, since it marks the folder as a run's.
     run = {
         "command": for_terminal(command),
         "data": for_terminal(str(Path(recipe.data).resolve())) if recipe.data else None,
@@ -68,7 +68,7 @@ def write_results(
     hashes: Hashes,
     metrics: dict[str, float],
 ) -> None:
-    """The weights, their timm configuration, provenance and model card; `tabzoo.json`, the mark of a whole run, last.
+    """Writes weights, their timm configuration, provenance and model card; last `tabzoo.json`, which marks a run as finished.
 
     Args:
         folder: The output folder.
@@ -90,7 +90,7 @@ def write_results(
         mean=recipe.mean,
         std=recipe.std,
     )
-    # The benchmark knows by them whether a class that it tests on was seen.
+    # From these the benchmark knows whether the backbone has seen a class that it is tested on.
     lines = "".join(f"{value:016x}\n" for value in np.unique(hashes).tolist())
     with whole_file(folder / HASHES) as file:
         file.write_text(lines, encoding="ascii", newline="\n")
@@ -114,7 +114,7 @@ def write_results(
                 facts=_facts(provenance, recipe, text),
             )
     except WriteError:
-        for name in (WEIGHTS, CONFIG, CARD, RECORD):  # one of them may be half there
+        for name in (WEIGHTS, CONFIG, CARD, RECORD):  # one of them may be incomplete
             with suppress(OSError):
                 (folder / name).unlink()
         raise

@@ -37,9 +37,9 @@ _QUICKSTART = "quickstart"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for user errors, 128 + signal when stopped."""
-    # What the first of several processes warns of, the others would too.
+    # The first process speaks for all: the others would repeat its warnings.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be shown must not end a run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be printed must not end a run
         sys.stdout.reconfigure(errors="backslashreplace")
     with output_may_be_unread():
         return _main(list(sys.argv[1:] if argv is None else argv))
@@ -64,9 +64,9 @@ def _main(arguments: list[str]) -> int:
             raise
         _say(
             f"error: this process stopped because another process of the run exited; see its error message "
-            f"(here: {brief(error)}). Checkpoints are whole. To go on:\n  {_resuming(arguments)}"
+            f"(here: {brief(error)}). Checkpoints are complete. To continue:\n  {_resuming(arguments)}"
         )
-    except OSError as error:  # a folder that went away: checkpoints written before it are whole
+    except OSError as error:  # a folder that disappeared; earlier checkpoints are complete
         _say(f"error: {error}")
     except KeyboardInterrupt:
         _say("\nStopped before the first step; nothing is lost.")
@@ -78,9 +78,9 @@ def _resuming(arguments: Sequence[str]) -> str:
     return again(arguments, "--resume", without=("--overwrite", "--resume"))
 
 
-def _with_way_on(error: WriteError | ImageError, arguments: Sequence[str]) -> TrainingError:
+def _with_resume_command(error: WriteError | ImageError, arguments: Sequence[str]) -> TrainingError:
     return TrainingError(
-        f"{error}. Checkpoints written before are whole. Put that right, then go on:\n  {_resuming(arguments)}"
+        f"{error}. Earlier checkpoints are complete. Fix that, then continue:\n  {_resuming(arguments)}"
     )
 
 
@@ -115,10 +115,10 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             with stop_requests() as stop:
                 asked = loop.train(run, state, stop)
         except (WriteError, ImageError) as error:
-            raise _with_way_on(error, arguments) from error
+            raise _with_resume_command(error, arguments) from error
         if ranks.is_first and asked:
             print(
-                f"\nStopped after step {state.step} of {run.total_steps}; all is saved. To go on:\n  {_resuming(arguments)}"
+                f"\nStopped after step {state.step} of {run.total_steps}; all is saved. To continue:\n  {_resuming(arguments)}"
             )
         elif ranks.is_first:
             try:
@@ -126,9 +126,9 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 if command.settings.data is None and command.benchmark:
                     _benchmark(run)
             except (WriteError, ImageError) as error:
-                raise _with_way_on(error, arguments) from error
+                raise _with_resume_command(error, arguments) from error
             except KeyboardInterrupt:
-                _say(f"\nStopped after the last step; all steps are saved. To go on:\n  {_resuming(arguments)}")
+                _say(f"\nStopped after the last step; all steps are saved. To continue:\n  {_resuming(arguments)}")
                 return 128 + signal.SIGINT
     return 128 + asked if asked else 0
 
@@ -149,14 +149,14 @@ def _is_finished(command: Command, folder: Path) -> bool:
 
 
 def _changes(folder: Path, recipe: Recipe) -> str:
-    """What a finished run was made with, and what is given now; empty where nothing differs, or nothing can be told."""
+    """How the settings of a finished run differ from the present ones; empty if they do not, or if it is unknown."""
     try:
         if json.loads((folder / RECORD).read_bytes())["recipe"]["sha256"] == recipe.digest():
             return ""
         before, now = load_recipe(str(folder / output.RECIPE)).identity(), recipe.identity()
     except (InputError, OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
-    # Files go by their content, which the folder does not tell; `auto` is another word there.
+    # Files count by their content, which the folder does not say; `auto` was resolved.
     fields = [name for name in now if name not in (*FILE_FIELDS, "perlin_textures")]
     fields = [name for name in fields if before.get(name) != now[name] and now[name] != "auto"]
     return "; ".join(f"{name} {before.get(name)}, not {now[name]}" for name in fields)
@@ -167,19 +167,19 @@ def _device(name: str) -> str:
         raise InputError(
             "--device cuda: torch finds no CUDA device here. Type --device cpu, or see https://pytorch.org for a CUDA build."
         )
-    # Equal seeds give equal weights: only kernels that always add up in the same order.
+    # Equal seeds give equal weights: only kernels that always add in the same order.
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
 
 
 def _with_data(recipe: Recipe, folder: Path) -> Recipe:
-    """The quickstart's toy factory, drawn once into the output folder, where no data is named."""
+    """The recipe, with the toy factory as its data if it names none (quickstart); drawn once into the output folder."""
     if recipe.data is not None:
         return recipe
     toy = folder / "toy_factory"
     if not toy.is_dir():
         print(f"Drawing the toy factory into {toy} ...")
-        half = toy.with_suffix(".half")  # a run that is stopped here leaves no factory that looks whole
+        half = toy.with_suffix(".half")  # a run that is stopped here leaves no factory that looks complete
         shutil.rmtree(half, ignore_errors=True)
         try:
             with writing(toy):
@@ -191,7 +191,7 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _licensed(recipe: Recipe) -> Recipe:
-    """The recipe with the licence of the toy factory, whose images are tabzoo's own, where no data and no licence is named."""
+    """The recipe, with the licence of the toy factory, whose images are tabzoo's own, if it names no data and no licence."""
     own = recipe.data is None and recipe.license == Recipe.license
     return recipe.replace(license="apache-2.0") if own else recipe
 
@@ -218,7 +218,7 @@ def _benchmark(run: Run) -> None:
         workers=recipe.workers,
     )
     print(benchmark(options))
-    print(f"Anomaly maps beside their images: {folder / 'maps'}")
+    print(f"Anomaly maps next to their images: {folder / 'maps'}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Several processes that train one model: which of them this is, and the little they tell each other.
+"""Several processes that train one model: which of them this is, and what they exchange besides gradients.
 
-torchrun starts them and names them in the environment. Gradients go through DistributedDataParallel, over NCCL between
-GPUs and over Gloo between CPUs; everything else is a few numbers over Gloo, which no GPU has to wait for.
+torchrun starts them and numbers them in the environment. DistributedDataParallel averages the gradients, over NCCL between
+GPUs and over Gloo between CPUs. Everything else is a few numbers over Gloo, so no GPU has to wait for them.
 """
 
 import os
@@ -21,13 +21,14 @@ __all__ = ["Ranks", "StopVote", "join_ranks", "launcher"]
 
 T = TypeVar("T")
 
-# Decoding a million images takes hours, and one node may have to wait for another. A process that died is noticed at once.
+# Decoding a million images takes hours, and one node may have to wait for another. This time-out delays nothing else: the
+# connection to a process that died breaks at once.
 _PATIENCE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes of a run, seen from one of them. The default is a run of a single process.
+    """The processes of a run, as one of them sees them. The default is a single process.
 
     Attributes:
         rank: Which of them this is, from 0; the one numbered 0 writes.
@@ -57,7 +58,10 @@ class Ranks:
         return values
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, given to all; the others wait for it."""
+        """What the first process makes, sent to all others, which wait for it.
+
+        An error in the first process ends it, and with it the others.
+        """
         if self.size == 1:
             return make()
         made = [make() if self.is_first else None]
@@ -65,14 +69,14 @@ class Ranks:
         return made[0]  # type: ignore[return-value]
 
     def agree(self, data: str, seen: Mapping[str, object]) -> None:
-        """Returns when all processes have come here, if they see the same images.
+        """Waits for all processes, and checks that they see the same images.
 
         Args:
             data: The folder of the images, for the message.
-            seen: What this one sees, in the order in which a difference is looked for.
+            seen: What this process sees; the first difference in this order is reported.
 
         Raises:
-            InputError: In all of them, if one sees something else than the first.
+            InputError: In all processes, if one of them differs from the first.
         """
         if self.size == 1:
             return
@@ -88,7 +92,7 @@ class Ranks:
                     )
 
     def leave(self) -> None:
-        """Ends the talk between the processes."""
+        """Leaves the group of processes."""
         if self.size > 1:
             dist.destroy_process_group()
 
@@ -96,7 +100,8 @@ class Ranks:
 class StopVote:
     """Lets all processes stop after the same step, although a signal reaches each at another moment.
 
-    At each step everyone says whether it was asked to stop and learns what the others said a step ago, so nobody waits.
+    At each step, every process sends whether it was asked to stop, and reads what all sent one step ago. That reduction has
+    finished by then, so nobody waits; all read the same value, so all stop after the same step.
 
     Args:
         ranks: The processes.
@@ -104,23 +109,24 @@ class StopVote:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
-        self._said: tuple[Tensor, Any] | None = None
+        self._sent: tuple[Tensor, Any] | None = None
 
     def __call__(self, signal: int) -> int:
         """Takes the signal that this process got, 0 for none; returns one that all processes agree to stop for, or 0."""
         if self._ranks.size == 1:
             return signal
-        agreed = self._heard()
-        said = torch.tensor([signal])
-        self._said = said, dist.all_reduce(said, dist.ReduceOp.MAX, group=self._ranks.group, async_op=True)
+        agreed = self._received()
+        sent = torch.tensor([signal])
+        # The largest number wins where processes got different signals.
+        self._sent = sent, dist.all_reduce(sent, dist.ReduceOp.MAX, group=self._ranks.group, async_op=True)
         return agreed
 
-    def _heard(self) -> int:
-        if self._said is None:
+    def _received(self) -> int:
+        if self._sent is None:
             return 0
-        said, work = self._said
+        sent, work = self._sent
         work.wait()
-        return int(said)
+        return int(sent)
 
 
 def join_ranks(device: str) -> Ranks:
@@ -137,7 +143,7 @@ def join_ranks(device: str) -> Ranks:
         return Ranks()
     if rank >= size or not {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
         raise InputError(
-            f"WORLD_SIZE is {size} in the environment, without a fitting RANK, MASTER_ADDR and MASTER_PORT. Start with "
+            f"WORLD_SIZE is {size} in the environment, without a valid RANK, MASTER_ADDR and MASTER_PORT. Start with "
             f"torchrun, or unset it."
         )
     if device == "cuda":
@@ -152,7 +158,7 @@ def join_ranks(device: str) -> Ranks:
 
 
 def launcher() -> list[str]:
-    """The words that start a training program as this one was started: python, or torchrun."""
+    """The first words of the command that started this program: python, or torchrun with its options."""
     _, size, _ = _numbers()
     if size == 1:
         return ["python"]
@@ -162,7 +168,7 @@ def launcher() -> list[str]:
 
 
 def _numbers() -> tuple[int, int, int]:
-    """Rank, number of processes and rank on this machine, as torchrun says them; of a single process without it."""
+    """Rank, number of processes and rank on this machine, as torchrun gives them; of a single process without it."""
     given = [
         os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     ]

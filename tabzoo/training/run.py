@@ -57,7 +57,7 @@ class Run:
         if self.batch_size < 2 * self.ranks.size:
             raise InputError(
                 f"--batch-size {self.recipe.batch_size}: {self.batch_size} images a step are too few for {self.ranks.size} "
-                f"processes, each of which needs two at least, for batch-norm. Type --batch-size {2 * self.ranks.size} or "
+                f"processes, each of which needs at least two, for batch-norm. Type --batch-size {2 * self.ranks.size} or "
                 f"more, or start fewer processes."
             )
 

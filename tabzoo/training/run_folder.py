@@ -42,7 +42,7 @@ class RunFolder:
         """Makes, locks and checks the folder.
 
         Raises:
-            InputError: It is a file, can't be made, is in use by another process, or holds something that may not go.
+            InputError: It is a file, can't be made, is in use by another process, or holds files that may not be replaced.
         """
         self._made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         try:
@@ -70,14 +70,14 @@ class RunFolder:
         self._stack.close()
 
     def begun(self) -> None:
-        """Says that the new run is there: the old one goes."""
+        """The new run has begun: deletes the old one."""
         self._begun = True
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _prepare(self) -> None:
         if self._aside.is_symlink():
             raise InputError(f"--output {self.folder}: {self._aside}: is a link. Remove it.")
-        if self._aside.is_dir():  # a start that was killed
+        if self._aside.is_dir():  # left by a run that was killed while it started
             if not (self.folder / RUN).exists():
                 self._put_back()
             shutil.rmtree(self._aside, ignore_errors=True)
@@ -93,8 +93,8 @@ class RunFolder:
             )
         if RUN not in held and set(held) - set(_TOY):
             raise InputError(
-                f"--output {self.folder}: holds no run of tabzoo (no {RUN}) but {shown}. Name another folder, or move "
-                f"these files away."
+                f"--output {self.folder}: is not a run of tabzoo: it has no {RUN}, but {shown}. Name another folder, or "
+                f"move these files away."
             )
         if self._overwrite:
             self._check_inputs(held)
@@ -127,5 +127,5 @@ class RunFolder:
         for name in (RUN, RECIPE, TEXT) if self._empty else ():
             (self.folder / name).unlink(missing_ok=True)
         for folder in self._made:
-            with suppress(OSError):  # something lies in it
+            with suppress(OSError):  # not empty
                 folder.rmdir()

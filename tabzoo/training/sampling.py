@@ -26,7 +26,7 @@ def epoch_samples(
         epoch: Which epoch, from 0.
         sampling: "uniform" takes every image `repeats` times; "balanced" takes every class equally often, N * `repeats`
             samples in all, rounded up to whole classes.
-        repeats: Rounds an epoch.
+        repeats: Rounds per epoch.
 
     Returns:
         int64 [S].
@@ -41,10 +41,12 @@ def epoch_samples(
 
 def _balanced(class_ids: Tensor, seed: int, epoch: int, total: int) -> Tensor:
     classes = class_ids.unique()
-    turns = torch.arange(-(-total // len(classes)))
+    count = -(-total // len(classes))  # of every class, rounded up
+    rounds = torch.arange(count)
     order = permutation(seed, epoch, len(class_ids), _WITHIN_CLASS)
     picked = []
     for class_id in classes:
         members = order[class_ids[order] == class_id]
-        picked.append(members[turns % len(members)] + len(class_ids) * (turns // len(members)))
+        # A class with fewer images than that begins again, with new sample ids and so with new anomalies.
+        picked.append(members[rounds % len(members)] + len(class_ids) * (rounds // len(members)))
     return torch.cat(picked)

@@ -39,15 +39,15 @@ _log = logging.getLogger(__name__)
 
 
 def check_settings(recipe: Recipe, device: torch.device, *, begun: bool) -> None:
-    """Refuses settings that can't work whatever the images are; nothing is computed, fetched or drawn for it.
+    """Checks settings that can't work with any images; nothing is computed or fetched for it.
 
     Args:
         recipe: The settings.
         device: Where to train.
-        begun: A run that goes on has its texts and weights in its folder, and needs their sources no more.
+        begun: Whether a run is resumed. It has its texts and weights in its folder, and does not need their sources.
 
     Raises:
-        InputError: One can't work; the text names the flag.
+        InputError: A setting can't work; the message names the flag.
     """
     settings = synthesis_settings(recipe)
     try:
@@ -169,7 +169,7 @@ def _run(recipe: Recipe, folder: Path, device: torch.device, images: Images, tex
     )
     if run.batch_size < recipe.batch_size:
         _log.warning(
-            "--batch-size %d is more than an epoch holds; steps take %d images.", recipe.batch_size, run.batch_size
+            "--batch-size %d is more than an epoch has; steps take %d images.", recipe.batch_size, run.batch_size
         )
     return run
 
@@ -191,7 +191,7 @@ def _check_samples(samples: Samples, recipe: Recipe, one_class: str) -> None:
 
 
 def _resolved_amp(amp: Amp, device: torch.device, saved: dict[str, Any] | None) -> Amp:
-    """The mixed precision to train with; where `auto` was started on another kind of machine, that of the checkpoint."""
+    """The mixed precision to train with; that of the checkpoint if `auto` chose another one on another kind of machine."""
     choice = choose_amp(amp, device)
     begun = saved["recipe"].get("amp", choice.amp) if saved else choice.amp
     if amp == "auto" and begun != choice.amp:
@@ -210,7 +210,7 @@ def _check_micro_batch(recipe: Recipe, backbone: nn.Module) -> None:
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
     if recipe.micro_batch == 1 and normalised and recipe.batch_norm != "frozen":
         raise InputError(
-            f"--micro-batch 1: batch-norm, which {recipe.backbone} has, needs two images at a time at least. Type "
+            f"--micro-batch 1: batch-norm, which {recipe.backbone} has, needs at least two images at a time. Type "
             f"--micro-batch 2 or more, or --batch-norm frozen."
         )
 
@@ -219,7 +219,7 @@ def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
     if recipe.projection == "none" and width != width_of_texts:
         raise InputError(
             f"the embedding of {recipe.backbone} is {width} wide and the texts' are {width_of_texts} wide, so they can't "
-            f"be compared without a projection. Type --projection linear (it is thrown away at the end)."
+            f"be compared without a projection. Type --projection linear (it is discarded at the end)."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -234,4 +234,4 @@ def _check_still_there(samples: Samples, words: dict[str, str]) -> None:
 def _warn_small_classes(samples: Samples) -> None:
     counts = np.bincount(samples.class_ids, minlength=len(samples.classes))
     if lonely := [name for name, count in zip(samples.classes, counts, strict=True) if count == 1]:
-        _log.warning("One image only of %s: its anomalies are made from the image itself.", ", ".join(lonely))
+        _log.warning("Only one image of %s: its anomalies are made from the image itself.", ", ".join(lonely))

@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step, so that what is saved is a whole step.
 
-And readers of the output that go away, which ends no run.
+Also: a reader of the output that goes away, as with `| head`, does not end the run.
 """
 
 import os
@@ -31,10 +31,10 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within it SIGINT, SIGTERM and SIGHUP are only noted; a second one acts at once, as it would outside.
+    """Within it, SIGINT, SIGTERM and SIGHUP are only noted; a second one acts at once, as usual.
 
-    What the process was told to ignore, as by nohup, it still ignores. After SIGHUP the terminal is gone: what is written to
-    it would be an error, and goes nowhere.
+    Signals that the process ignores, as under nohup, stay ignored. After SIGHUP the terminal is gone: writing to it would be
+    an error, so output is dropped.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -130,7 +130,7 @@ def load_state(run: Run, state: State, saved: dict[str, Any], *, allow_recipe_ch
         run: What is trained.
         state: Takes the weights, the optimizer's numbers and the step.
         saved: What `save_state` wrote.
-        allow_recipe_change: Go on with other settings than those the run was started with.
+        allow_recipe_change: Accept other settings than those the run was started with.
 
     Raises:
         InputError: It was written by another recipe or on other images.
@@ -149,7 +149,7 @@ def load_state(run: Run, state: State, saved: dict[str, Any], *, allow_recipe_ch
             raise InputError(f"--resume: the checkpoint does not fit the changed recipe: {why}") from error
         raise InputError(
             f"--resume: the checkpoint of step {saved['step']} in {run.folder / CHECKPOINTS} is damaged: {why}. "
-            f"Remove it with its .json to go on from the one before it, or type --overwrite to start anew."
+            f"Remove it with its .json to continue from the one before it, or type --overwrite to start again."
         ) from error
     state.step = saved["step"]
     state.scheduler = _schedule(run, state.optimizer, step=state.step)
@@ -165,14 +165,14 @@ def _check_same(run: Run, saved: dict[str, Any], allow_recipe_change: bool) -> N
     if saved["samples"] != names_digest(run.samples):
         raise InputError(
             f"--resume: the run in {run.folder} was started with other images than those found now. Give it the same "
-            f"(its run.json says which folder), or type --overwrite to start anew."
+            f"(its run.json says which folder), or type --overwrite to start again."
         )
     contents = contents_digest(run.hashes, run.pairs.textures)
     if saved.get("contents", contents) != contents:  # older checkpoints do not say
         raise InputError(
             f"--resume: the run in {run.folder} was started with images of the same names but other contents than those "
             f"found now{' (or with other textures)' if run.pairs.textures is not None else ''}. Put those back, or type "
-            f"--overwrite to start anew."
+            f"--overwrite to start again."
         )
     before, now = saved["recipe"], run.recipe.identity()
     changes = [
@@ -181,5 +181,5 @@ def _check_same(run: Run, saved: dict[str, Any], allow_recipe_change: bool) -> N
     if changes and not allow_recipe_change:
         raise InputError(
             f"--resume: the run in {run.folder} was started with another recipe: {'; '.join(changes)}. Leave these "
-            f"flags as they were, type --allow-recipe-change to go on with the new values, or --overwrite to start anew."
+            f"flags as they were, type --allow-recipe-change to continue with the new values, or --overwrite to start again."
         )

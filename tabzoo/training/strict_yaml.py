@@ -1,4 +1,4 @@
-"""YAML of users: the safe subset, in which nothing is lost silently and nothing small becomes large."""
+"""Users' YAML: the safe subset, without duplicate keys, which lose values, and aliases, which can grow to gigabytes."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def read_yaml(text: str) -> Any:
     """What a YAML text holds.
 
     Raises:
-        ValueError: It is not valid YAML, holds a value that can't be, a key twice or an alias; the text is one line.
+        ValueError: It is not valid YAML, or holds an impossible value, a key twice or an alias; the message is one line.
     """
     try:
         return yaml.load(text, Loader=_Loader)

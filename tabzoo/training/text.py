@@ -32,7 +32,7 @@ from tabzoo.training.prompts import PromptSet
 
 __all__ = ["TextFeatures", "load_text_features", "obtain_text_features", "text_width"]
 
-# Part of the key of kept features: another number where the same texts give other features than before.
+# Part of the key of cached features: increased when the same texts give other features than before.
 _KEPT_FORMAT = 1
 _log = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ def obtain_text_features(
         return _fitting(features, path, words, text_model, prompts)
     if text_pretrained == UNTRAINED:
         _log.warning(
-            "The text tower %s is untrained: its class features are arbitrary, good for a trial only.", text_model
+            "The text tower %s is untrained: its class features are arbitrary, use it only to try things out.",
+            text_model,
         )
     cached = (
         None
@@ -113,7 +114,7 @@ def obtain_text_features(
         else _cache_file(text_model, text_pretrained, words, prompts)
     )
     if cached and cached.is_file():
-        with suppress(InputError):  # a damaged file is made anew
+        with suppress(InputError):  # a damaged file is replaced
             features = load_text_features(cached)
             if features is not None:
                 return features
@@ -165,15 +166,15 @@ def _keep(features: TextFeatures, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         features.save(path)
-    except OSError as error:  # no room, no permission: the run itself needs no cache
-        _log.warning("the text features can't be kept in %s: %s", path.parent, brief(error))
+    except OSError as error:  # no space, no permission: the run does not need the cache
+        _log.warning("the text features can't be cached in %s: %s", path.parent, brief(error))
 
 
 def load_text_features(path: Path) -> TextFeatures | None:
     """Reads a file written by `TextFeatures.save`; None when it holds something else, such as a CLIP checkpoint.
 
     Raises:
-        InputError: The file is missing or not a whole safetensors file.
+        InputError: The file is missing or not a complete safetensors file.
     """
     if not path.is_file():
         raise InputError(f"--text-pretrained {path}: no such file")
@@ -189,7 +190,7 @@ def load_text_features(path: Path) -> TextFeatures | None:
             raise InputError(f"--text-pretrained {path}: its metadata is not what tabzoo writes: {reprlib.repr(kept)}")
         features = TextFeatures(normal=normal, abnormal=abnormal, **kept)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"--text-pretrained {path}: not a whole safetensors file ({brief(error)})") from error
+        raise InputError(f"--text-pretrained {path}: not a complete safetensors file ({brief(error)})") from error
     except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"--text-pretrained {path}: its metadata lacks {error}; was it written by tabzoo?") from error
     shape = (len(features.words), *normal.shape[-1:])
@@ -205,7 +206,7 @@ def load_text_features(path: Path) -> TextFeatures | None:
 def _fitting(
     features: TextFeatures, path: Path, words: Mapping[str, str], text_model: str, prompts: PromptSet
 ) -> TextFeatures:
-    """The rows for our classes, in our order, once the file is seen to be made for them."""
+    """The rows for our classes, in our order, after checks that the file was made for them."""
     refused = f"--text-pretrained {path} does not fit this run:"
     if missing := [name for name in words if name not in features.words]:
         raise InputError(f"{refused} no features for {', '.join(missing)}; it holds {', '.join(features.words)}")
@@ -213,16 +214,16 @@ def _fitting(
         if features.words[name] != phrase:
             raise InputError(
                 f"{refused} it calls class {name} '{features.words[name]}', this run '{phrase}'. "
-                f'Type --class-names {name} "{features.words[name]}", or make the features anew.'
+                f'Type --class-names {name} "{features.words[name]}", or make the features again.'
             )
     if features.prompts_sha256 != prompts.digest():
         raise InputError(
             f"{refused} it was made from other prompts (sha256 {features.prompts_sha256[:12]}, here "
-            f"{prompts.digest()[:12]}). Name the prompt set it was made from by --prompts, or make the features anew."
+            f"{prompts.digest()[:12]}). Name the prompt set it was made from by --prompts, or make the features again."
         )
     if features.text_model != text_model:
         raise InputError(f"{refused} it comes from {features.text_model}. Type --text-model {features.text_model}.")
     if features.text_pretrained == UNTRAINED:
-        _log.warning("The text features in %s come from an untrained tower: good for a trial only.", path)
+        _log.warning("The text features in %s come from an untrained tower: use them only to try things out.", path)
     rows = [list(features.words).index(name) for name in words]
     return replace(features, normal=features.normal[rows], abnormal=features.abnormal[rows], words=dict(words))

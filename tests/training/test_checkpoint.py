@@ -105,7 +105,11 @@ FIELDS = ("step", "modules", "optimizer", "scaler", "recipe", "samples")
 DAMAGED = {
     **{f"no {name}": (saved(without(name)), None, f"its '{name}' is missing") for name in FIELDS},
     **{
-        f"{name} {value!r}": (saved(without(name) | {name: value}), None, f"its '{name}' is missing or of another kind")
+        f"{name} {value!r}": (
+            saved(without(name) | {name: value}),
+            None,
+            f"its '{name}' is missing or not what tabzoo writes",
+        )
         for name, value in [
             *(("step", "2"), ("step", None), ("step", 2.0), ("modules", [torch.zeros(2)]), ("modules", {"a": 3})),
             *(("optimizer", []), ("optimizer", {0: 3}), ("scaler", None), ("recipe", "x"), ("samples", 3)),
@@ -118,8 +122,8 @@ DAMAGED = {
     "empty": (b"", None, "damaged ("),
     "cut off, with the hash of what is left": (saved(without(""))[:700], None, "damaged ("),
     "nested": (saved(without("")), b"[" * 100_000, "damaged ("),
-    "a list beside it": (saved(without("")), b"[1]", "not the ones that were written"),
-    "a number for a hash": (saved(without("")), b'{"sha256": 3}', "not the ones that were written"),
+    "a list beside it": (saved(without("")), b"[1]", "not those that were written"),
+    "a number for a hash": (saved(without("")), b'{"sha256": 3}', "not those that were written"),
     "not UTF-8 beside it": (saved(without("")), b"\xff\xfe\x00", "damaged ("),
 }
 
@@ -136,14 +140,14 @@ def test_one_that_holds_something_else_is_passed_over_too(
     (record,) = caplog.records
     assert "step_00000002.pt is damaged" in record.message
     assert reason in record.message
-    assert "going on from the checkpoint before it" in record.message
+    assert "continuing from the checkpoint before it" in record.message
     assert "\n" not in record.message
 
 
 def test_when_none_is_left_it_is_an_error_and_the_run_does_not_start_anew(tmp_path: Path) -> None:
     write(tmp_path, 1, b"broken")
     write(tmp_path, 2, b"broken", b"{}")
-    with pytest.raises(InputError, match="no whole checkpoint is left: .*step_00000001.pt is damaged .*--overwrite"):
+    with pytest.raises(InputError, match="no intact checkpoint is left: .*step_00000001.pt is damaged .*--overwrite"):
         load_latest_checkpoint(tmp_path)
 
 

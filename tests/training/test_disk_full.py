@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_in_a_run_costs_the_steps_since_the_last_checkpoint
         assert pretrain.main(small("--save-every", "2")) == 2
     message = capsys.readouterr().err
     folder = tmp_path / "out" / "checkpoints"
-    assert f"error: {folder / 'step_00000004.pt'}: can't be written: File too large. Checkpoints" in message
+    assert f"error: {folder / 'step_00000004.pt'}: can't be written: File too large. Earlier checkpoints" in message
     assert message.splitlines()[-1].strip().endswith("--resume")
     assert "Traceback" not in message
     assert sorted(path.name for path in folder.iterdir()) == ["step_00000002.json", "step_00000002.pt"]
@@ -120,7 +120,7 @@ def test_an_image_that_goes_away_in_a_run_that_keeps_none(
         assert pretrain.main(arguments) == 2
     message = capsys.readouterr().err
     assert f"error: {data / 'capsule' / 'train' / 'good'}" in message
-    assert ".png: no such file. Checkpoints written before are whole. Put that right, then go on:" in message
+    assert ".png: no such file. Earlier checkpoints are complete. Fix that, then continue:" in message
     (tmp_path / "capsule").rename(data / "capsule")
     assert pretrain.main([*arguments, "--resume"]) == 0
 

@@ -36,7 +36,7 @@ REFUSED = [
     ("--cache-dir /dev/null/new", "--cache-dir /dev/null/new: can't be written into"),
     ("--cache-dir ''", "--cache-dir: '' given, expected a folder"),
     ("--cache dsk", "'disk', 'ram', 'device', 'off'"),
-    ("--micro-batch 1", "--micro-batch 1: batch-norm, which test_resnet has, needs two images"),
+    ("--micro-batch 1", "--micro-batch 1: batch-norm, which test_resnet has, needs at least two images"),
     ("--micro-batch -1", "--micro-batch: -1 given, expected at least 0"),
     ("--micro-batch 10000000000", "--micro-batch: 10000000000 given, expected at most 1000000000"),
     ("--crop 7", "--synthesis nsa with --crop 7: nsa: images of height 7 are too small"),
@@ -147,8 +147,8 @@ def test_a_value_that_can_not_work_is_refused_before_anything_is_computed(
         ({"RANK": "x"}, "RANK x, WORLD_SIZE 1, LOCAL_RANK 0 in the environment: expected numbers"),
         ({"LOCAL_RANK": "-1"}, "LOCAL_RANK -1 in the environment"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE 0, LOCAL_RANK 0 in the environment"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 in the environment, without a fitting RANK"),
-        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "without a fitting RANK"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 in the environment, without a valid RANK"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "without a valid RANK"),
     ],
 )
 def test_variables_of_torchrun_that_make_no_sense(

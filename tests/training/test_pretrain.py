@@ -270,7 +270,7 @@ def test_resume_on_other_images_under_the_same_names_is_refused(
     (good / "aside").rename(good / "001.png")
     message = refused([*arguments, "--resume"], capsys)
     assert f"the run in {tmp_path / 'out'} was started with images of the same names but other contents" in message
-    assert "type --overwrite to start anew" in message
+    assert "type --overwrite to start again" in message
     copied = Path(shutil.copytree(toy, tmp_path / "copied"))  # the same contents elsewhere are the same images
     assert pretrain.main([*arguments, "--data", str(copied), "--resume"]) == 0
 
@@ -481,7 +481,7 @@ def test_a_class_with_one_image(
     caplog.set_level(logging.WARNING)
     texts = str(make_text_file("capsule", "lonely"))
     assert pretrain.main(small("--data", str(tmp_path / "data"), "--text-pretrained", texts)) == 0
-    assert "One image only of lonely" in caplog.text
+    assert "Only one image of lonely" in caplog.text
 
 
 def test_weights_are_missed_before_any_image_is_decoded(
@@ -553,7 +553,7 @@ def test_output_folder_in_use(small: Arguments, tmp_path: Path, capsys: pytest.C
     assert "not empty (thesis.txt)" in message
     assert "--resume" in message
     assert "--overwrite" in message
-    assert "holds no run of tabzoo" in refused(small("--overwrite"), capsys)
+    assert "is not a run of tabzoo" in refused(small("--overwrite"), capsys)
     assert mine.read_text() == "mine"
     assert "can't be used as a folder" in refused(small("--output", str(mine)), capsys)
 

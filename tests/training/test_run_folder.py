@@ -91,7 +91,10 @@ def test_a_folder_that_is_no_run_is_left_alone(
         (out / name).write_text("mine")
     before = content(out)
     message = refused(small(flag), capsys)
-    assert f"--output {out}: holds no run of tabzoo (no run.json) but README.md, config.json, figures. Name" in message
+    assert (
+        f"--output {out}: is not a run of tabzoo: it has no run.json, but README.md, config.json, figures. Name"
+        in message
+    )
     assert content(out) == before
 
 
@@ -207,7 +210,7 @@ def test_ctrl_c_while_figures_are_drawn(
         patch.setattr("tabzoo.training.figures.draw_curves", interrupted)
         assert pretrain.main(small()) == 130
     message = capsys.readouterr().err
-    assert "Stopped after the last step; all steps are saved. To go on:" in message
+    assert "Stopped after the last step; all steps are saved. To continue:" in message
     assert message.splitlines()[-1].endswith("--resume")
     monkeypatch.setattr(loop, "optimise", None)  # no further step is needed
     assert pretrain.main(small("--resume")) == 0

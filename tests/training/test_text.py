@@ -127,7 +127,7 @@ def test_broken_files(tmp_path: Path, make_text_file: Callable[..., Path]) -> No
     path = tmp_path / "t.safetensors"
     for content in (b"", b"not a safetensors file at all", whole[:-5], whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="not a whole safetensors file"):
+        with pytest.raises(InputError, match="not a complete safetensors file"):
             load_text_features(path)
     with pytest.raises(InputError, match="no such file"):
         load_text_features(tmp_path / "none.safetensors")
@@ -239,7 +239,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("TABZOO_CACHE", str(tmp_path / "file"))
     assert obtain(**PUBLISHED).words == WORDS  # type: ignore[arg-type]
-    assert "can't be kept" in caplog.text
+    assert "can't be cached" in caplog.text
 
 
 def test_untrained_features_and_those_of_a_file_are_not_kept(encoded: list[tuple[object, ...]], tmp_path: Path) -> None:
