@@ -70,6 +70,20 @@ MUTANTS = [
         tests="tests/training/test_step.py",
     ),
     Mutant(
+        name="passes_follow_the_smallest_share",
+        file="tabzoo/training/run.py",
+        old="return min(-(-largest // most)",
+        new="return min(-(-smallest // most)",
+        tests="tests/training/test_run.py",
+    ),
+    Mutant(
+        name="fused_sgd_with_a_scaler",
+        file="tabzoo/training/optimizer.py",
+        old=' and recipe.amp != "fp16"',
+        new="",
+        tests="tests/training/test_optimizer.py",
+    ),
+    Mutant(
         name="learning_rate_stays",
         file="tabzoo/training/loop.py",
         old="            state.scheduler.step()\n",
@@ -85,9 +99,9 @@ MUTANTS = [
     ),
     Mutant(
         name="micro_batches_are_too_large",
-        file="tabzoo/synthesis/pairs.py",
-        old="min(-(-size // most), max(1, size // min(most, 2)))",
-        new="size // most",
+        file="tabzoo/training/run.py",
+        old="min(-(-largest // most), max(1, smallest // min(most, 2)))",
+        new="largest // most",
         tests="tests/training/test_step.py",
     ),
     Mutant(

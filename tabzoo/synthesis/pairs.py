@@ -43,14 +43,8 @@ class Pairs(NamedTuple):
     mask: Tensor
     classes: Tensor
 
-    def split(self, most: int) -> "list[Pairs]":
-        """Parts of at most `most` pairs, of equal size give or take one; with 0 a single part.
-
-        With parts of two, an odd batch has a part of three: batch-norm can't work on one image.
-        """
-        size = len(self.classes)
-        most = most or size
-        count = min(-(-size // most), max(1, size // min(most, 2)))
+    def split(self, count: int) -> "list[Pairs]":
+        """So many parts, of equal size give or take one."""
         return [Pairs(*tensors) for tensors in zip(*(tensor.tensor_split(count) for tensor in self), strict=True)]
 
 

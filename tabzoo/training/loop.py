@@ -60,7 +60,7 @@ def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
     state.objective.train()
     state.optimizer.zero_grad(set_to_none=True)
     metrics = torch.zeros(4, device=run.device)
-    for part in (parts := pairs.split(recipe.micro_batch)):
+    for part in (parts := pairs.split(run.passes)):
         weight = len(part.classes) / run.batch_size  # of this part in the batch
         factor = weight * run.ranks.size  # the processes' gradients are averaged, and should be added
         # f^V = norm(E_V(X)), its similarities to f^T, cross entropy with y; for X with f_n^T and for X' with f_a^T.

@@ -18,17 +18,20 @@ __all__ = ["build_optimizer", "check_optimizer", "learning_rate_schedule"]
 _FUSED = ("momentum", "adam", "adamw")
 
 
-def build_optimizer(recipe: Recipe, modules: nn.Module, *, fused: bool) -> Optimizer:
+def build_optimizer(recipe: Recipe, modules: nn.Module, device: torch.device) -> Optimizer:
     """A recipe's optimizer over all parameters that are trained.
 
     Args:
         recipe: Its name and settings.
         modules: What is trained.
-        fused: Update all weights in one kernel, where the optimizer has such a form.
+        device: Where they are.
     """
     # timm's own "sgd" has Nesterov momentum, which neither the paper nor its code names; "momentum" is plain SGD.
     name = "momentum" if recipe.optimizer == "sgd" else recipe.optimizer
-    more: dict[str, Any] = {"fused": True} if fused and name in _FUSED else {}
+    # One kernel for all weights. Not with a scaler of losses: where the gradients of the first step overflow, torch's fused
+    # SGD then takes its momentum from memory that was never set.
+    fused = device.type == "cuda" and name in _FUSED and recipe.amp != "fp16"
+    more: dict[str, Any] = {"fused": True} if fused else {}
     trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
     return timm.optim.create_optimizer_v2(
         trained,
@@ -54,7 +57,7 @@ def check_optimizer(recipe: Recipe, device: torch.device) -> None:
         )
     layer = nn.Linear(2, 2, device=device)
     try:
-        optimizer = build_optimizer(recipe, layer, fused=False)
+        optimizer = build_optimizer(recipe, layer, device)
         layer(torch.ones(2, 2, device=device)).sum().backward()
         optimizer.step()
     except Exception as error:  # whatever an optimizer does that needs a GPU, a package or second derivatives

@@ -33,6 +33,7 @@ from tabzoo.training.signals import output_may_be_unread, stop_requests
 __all__ = ["main"]
 
 _QUICKSTART = "quickstart"
+_PATIENCE = 25.0  # seconds; torchrun kills what is left 30 s after it has asked all to stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,16 +63,20 @@ def _main(arguments: list[str]) -> int:
     except RuntimeError as error:
         if ranks.size == 1:
             raise
-        _say(
-            f"error: this process stopped because another process of the run exited; see its error message "
-            f"(here: {brief(error)}). Checkpoints are complete. To continue:\n  {_resuming(arguments)}"
-        )
+        _say(_ended_by_another(arguments, brief(error)))
     except OSError as error:  # a folder that disappeared; earlier checkpoints are complete
         _say(f"error: {error}")
     except KeyboardInterrupt:
         _say("\nStopped before the first step; nothing is lost.")
         return 128 + signal.SIGINT
     return 2
+
+
+def _ended_by_another(arguments: Sequence[str], here: str = "it waited in vain") -> str:
+    return (
+        f"error: this process stopped because another process of the run exited; see its error message (here: {here}). "
+        f"Checkpoints are complete. To continue:\n  {_resuming(arguments)}"
+    )
 
 
 def _resuming(arguments: Sequence[str]) -> str:
@@ -111,8 +116,9 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             output.write_run(folder, run.recipe, run.text, command=again(arguments), device=device)
             run_folder.begun()
             report.announce(run, recipe_name, recipe.digest())
+        patience = None if ranks.size == 1 else _PATIENCE
         try:
-            with stop_requests() as stop:
+            with stop_requests(patience=patience, last_words=_ended_by_another(arguments)) as stop:
                 asked = loop.train(run, state, stop)
         except (WriteError, ImageError) as error:
             raise _with_resume_command(error, arguments) from error

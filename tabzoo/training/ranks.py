@@ -24,6 +24,8 @@ T = TypeVar("T")
 # Decoding a million images takes hours, and one node may have to wait for another. This time-out delays nothing else: the
 # connection to a process that died breaks at once.
 _PATIENCE = timedelta(hours=24)
+# Within a step, processes wait for each other no longer than for a slow disk.
+_STUCK = timedelta(minutes=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,11 @@ class Ranks:
                         f"{what}{counts}. Give all machines the same folder."
                     )
 
+    def wait(self) -> None:
+        """Waits for all processes, as long as it takes; in a collective of GPUs, `_STUCK` would end the run."""
+        if self.size > 1:
+            dist.barrier(group=self.group)
+
     def leave(self) -> None:
         """Leaves the group of processes."""
         if self.size > 1:
@@ -153,7 +160,7 @@ def join_ranks(device: str) -> Ranks:
                 f"each process needs one. Type --nproc-per-node {torch.cuda.device_count()}, or --device cpu."
             )
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_STUCK)
     return Ranks(rank=rank, size=size, local=local, group=dist.new_group(backend="gloo", timeout=_PATIENCE))
 
 

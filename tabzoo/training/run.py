@@ -80,6 +80,17 @@ class Run:
         """Steps of the whole run."""
         return self.steps_per_epoch * self.recipe.epochs
 
+    @property
+    def passes(self) -> int:
+        """Forward passes that a step takes for each branch, in every process: batch-norm may synchronise them.
+
+        Parts are as small as `micro_batch` asks for the largest share of a batch. The smallest share still has at least two
+        images in each part: batch-norm can't work on one.
+        """
+        smallest, largest = self.batch_size // self.ranks.size, -(-self.batch_size // self.ranks.size)
+        most = self.recipe.micro_batch or largest
+        return min(-(-largest // most), max(1, smallest // min(most, 2)))
+
     def order(self, epoch: int) -> Tensor:
         """Sample ids of an epoch, in the order they are trained on."""
         recipe = self.recipe

@@ -5,10 +5,11 @@ Also: a reader of the output that goes away, as with `| head`, does not end the 
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from types import FrameType
 from typing import IO, Any, cast
@@ -30,11 +31,16 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(*, patience: float | None = None, last_words: str = "") -> Iterator[StopRequest]:
     """Within it, SIGINT, SIGTERM and SIGHUP are only noted; a second one acts at once, as usual.
 
     Signals that the process ignores, as under nohup, stay ignored. After SIGHUP the terminal is gone: writing to it would be
     an error, so output is dropped.
+
+    Args:
+        patience: Seconds from SIGTERM after which the process ends, with code 143, if it is still in here; None for no
+            limit. A process whose peer has died may wait for it inside a GPU's collective, where Python runs no handler.
+        last_words: What is then written to stderr.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -54,10 +60,37 @@ def stop_requests() -> Iterator[StopRequest]:
     for number in before:
         signal.signal(number, note)
     try:
-        yield request
+        with nullcontext() if patience is None else _ended_after(patience, last_words):
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _ended_after(patience: float, last_words: str) -> Iterator[None]:
+    # The system writes each signal's number into a socket even while the main thread is held up outside Python.
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    done = threading.Event()
+
+    def watch() -> None:
+        while number := heard.recv(1):
+            if number[0] == signal.SIGTERM and not done.wait(patience):
+                os.write(2, f"{last_words}\n".encode())
+                os._exit(128 + signal.SIGTERM)
+
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        signal.set_wakeup_fd(before)
+        told.close()  # ends the watcher
+        watcher.join()
+        heard.close()
 
 
 @contextmanager

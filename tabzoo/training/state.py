@@ -75,7 +75,7 @@ def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads) -> State:
     objective = objective.to(device, memory_format=memory_format)  # type: ignore[call-overload]
     if recipe.compile:
         objective.backbone.compile()  # in place: weights keep their names, and synthesis stays outside the graph
-    optimizer = build_optimizer(recipe, objective, fused=device.type == "cuda")
+    optimizer = build_optimizer(recipe, objective, device)
     return State(
         objective=objective,
         model=objective if run.ranks.size == 1 else _distributed(objective, recipe, device),

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tabzoo.synthesis.pairs import Pairs
+from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training.log import named_metrics
 from tabzoo.training.metrics import append_row
 from tabzoo.training.output import VALIDATION
@@ -16,18 +16,25 @@ __all__ = ["similarities", "validate"]
 
 @torch.no_grad()
 def validate(run: Run, state: State) -> None:
-    """Appends loss and accuracies on the held-out images and their synthetic anomalies to validation.jsonl."""
-    if run.held_out is None or not run.ranks.is_first:
-        return
+    """Appends loss and accuracies on the held-out images and their synthetic anomalies to validation.jsonl.
+
+    The first process does it, and the others wait.
+    """
+    if run.held_out is not None and run.ranks.is_first:
+        _validate(run, run.held_out, state)
+    run.ranks.wait()
+
+
+def _validate(run: Run, held_out: PairMaker, state: State) -> None:
     objective = state.objective.eval()
     total = torch.zeros(4, device=run.device)
-    for ids in torch.arange(len(run.held_out)).split(run.batch_size):
+    for ids in torch.arange(len(held_out)).split(run.batch_size):
         # Epoch -1: the same anomalies every time, and none that is trained on.
-        pairs = run.held_out(run.recipe.seed, -1, ids)
+        pairs = held_out(run.recipe.seed, -1, ids)
         normal = objective(pairs.normal, pairs.mask, pairs.classes, "normal")
         abnormal = objective(pairs.abnormal, pairs.mask, pairs.classes, "abnormal")
         total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
-    means = named_metrics(run, (total / len(run.held_out)).tolist())
+    means = named_metrics(run, (total / len(held_out)).tolist())
     epoch = (state.step - 1) // run.steps_per_epoch
     append_row(run.folder / VALIDATION, {"step": state.step, "epoch": epoch, **means})
 

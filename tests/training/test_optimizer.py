@@ -1,11 +1,15 @@
-"""Learning rates against their formulas and torch's own scheduler."""
+"""Learning rates against their formulas and torch's own scheduler; when weights are updated in one kernel."""
 
 import math
+from typing import Any
 
 import pytest
+import timm.optim
 import torch
+from torch import nn
 
-from tabzoo.training.optimizer import learning_rate_schedule
+from tabzoo.training.optimizer import build_optimizer, learning_rate_schedule
+from tabzoo.training.recipe import Recipe
 
 
 def rates(kind: str, **sizes: float) -> list[float]:
@@ -67,3 +71,36 @@ def test_the_authors_cosine_is_torchs_stepped_once_an_epoch() -> None:
         optimizer.step()
         theirs.step()
     assert rates("cosine_authors", steps_per_epoch=5, epochs=12) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("device", "amp", "name", "fused"),
+    [
+        ("cuda", "bf16", "sgd", True),
+        ("cuda", "off", "adamw", True),
+        ("cuda", "fp16", "sgd", False),  # torch's fused SGD and an overflow in the first step: momentum from anywhere
+        ("cuda", "bf16", "lamb", False),  # has no such form
+        ("cpu", "bf16", "sgd", False),
+    ],
+)
+def test_one_kernel_for_all_weights_where_that_is_safe(
+    device: str, amp: Any, name: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(timm.optim, "create_optimizer_v2", lambda *_, **options: given.update(options))
+    build_optimizer(Recipe(optimizer=name, amp=amp), nn.Linear(2, 2), torch.device(device))
+    assert given.get("fused", False) is fused
+
+
+def test_momentum_after_an_overflow_in_the_first_step() -> None:
+    """What our optimizer does in float16: the step whose gradients overflow leaves no trace."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    optimizer = build_optimizer(Recipe(amp="fp16", lr=1e-4), layer, torch.device("cpu"))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+    for factor in (1e30, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(layer(torch.ones(1, 1)).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert layer.weight.item() == pytest.approx(1 - 1e-4)

@@ -1,5 +1,6 @@
 """A first signal is noted, a second one acts, and afterwards all is as before."""
 
+import ctypes
 import os
 import pty
 import signal
@@ -74,3 +75,31 @@ def test_another_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert [stop.signal for stop in seen] == [0]
+
+
+def test_a_process_that_is_held_up_ends_and_says_why() -> None:
+    """One whose main thread waits for a peer that is gone, outside Python: its handlers never run."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        with suppress(BaseException):
+            os.dup2(writing, 2)
+            with stop_requests(patience=0.2, last_words="another process is gone"):
+                os.write(writing, b".")
+                while True:
+                    ctypes.CDLL(None).usleep(100_000_000)
+        os._exit(1)
+    assert os.read(reading, 1) == b"."
+    os.kill(process, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGTERM
+    assert os.read(reading, 100) == b"another process is gone\n"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_process_that_comes_to_its_end_in_time_is_left_alone() -> None:
+    with stop_requests(patience=0.05) as stop:
+        signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert stop.signal == signal.SIGTERM
+    assert signal.set_wakeup_fd(-1) == -1
