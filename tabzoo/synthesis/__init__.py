@@ -1,6 +1,6 @@
-"""Synthetic anomalies: batched, on the device of the images, the same for a sample whatever surrounds it."""
+"""Synthetic anomalies: made in batches on the images' device; a sample's anomaly does not depend on its batch."""
 
-from typing import Any
+from typing import Literal
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from tabzoo.synthesis.nsa import Nsa, NsaParams, NsaSettings
 from tabzoo.synthesis.perlin import Perlin, PerlinParams, PerlinSettings
 
 __all__ = [
-    "SETTINGS",
+    "METHODS",
     "SYNTHESES",
     "CutPaste",
     "CutPasteParams",
@@ -31,25 +31,24 @@ __all__ = [
     "PerlinParams",
     "PerlinSettings",
     "Synthesis",
+    "SynthesisName",
     "Synthetic",
     "make_synthesis",
 ]
 
 SYNTHESES: dict[str, type[Nsa | CutPaste | Perlin | GridMask | Mix]] = {**METHODS, "mix": Mix}
-"""Name in a recipe -> class, made as `cls(class_ids, height, width, settings)`."""
+"""Name in a recipe -> class, called as `cls(class_ids, height, width, settings)`."""
 
-SETTINGS = {"nsa": NsaSettings, "cutpaste": CutPasteSettings, "perlin": PerlinSettings, "mask": GridMaskSettings}
-"""Settings of each method; a mix takes those of all."""
+SynthesisName = Literal["nsa", "cutpaste", "perlin", "mask", "mix"]
+"""The keys of `SYNTHESES`."""
 
 
-def make_synthesis(name: str, class_ids: Tensor, side: int) -> Synthesis[Any]:
-    """A method with its own settings, or a mix of all in equal parts.
+def make_synthesis(name: str, class_ids: Tensor, side: int) -> Nsa | CutPaste | Perlin | GridMask | Mix:
+    """Returns a method with its default settings; a mix uses all methods equally often.
 
     Args:
         name: A key of `SYNTHESES`.
         class_ids: Class of each image, [N].
-        side: Of the square images, in pixels.
+        side: Side of the square images, in pixels.
     """
-    own: dict[str, Any] = {method: kind() for method, kind in SETTINGS.items()}
-    mixed = MixSettings(weights=dict.fromkeys(SETTINGS, 1.0), settings=own)
-    return SYNTHESES[name](class_ids, side, side, {**own, "mix": mixed}[name])
+    return SYNTHESES[name](class_ids, side, side)

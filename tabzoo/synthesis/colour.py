@@ -1,9 +1,9 @@
-"""Colour changes as one affine map per sample: brightness, contrast, saturation and hue at once.
+"""Colour changes as one affine map per sample: brightness, contrast, saturation and hue together.
 
-Facts: the four factors and their grey weights are those of torchvision's ColorJitter (PIL's "L": ITU-R 601).
+Factors and grey weights are those of torchvision's ColorJitter (PIL's "L": ITU-R 601).
 
-It differs from it in: the four are always applied in this order and without rounding in between; and hue is turned by
-rotating around the grey axis rather than in HSV, which keeps it a matrix.
+It differs from ColorJitter in: the four changes always come in this order, without rounding in between; and hue is a
+rotation around the grey axis rather than a shift in HSV, so that it stays a matrix.
 """
 
 import math
@@ -11,27 +11,30 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["GREY", "colour_matrix", "spread"]
+__all__ = ["GREY", "colour_matrix", "jitter_factor"]
 
 GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey level."""
 
 
-def spread(u: Tensor, strength: float) -> Tensor:
-    """Turns uniform numbers into factors, uniform in 1 - strength ... 1 + strength."""
+def jitter_factor(u: Tensor, strength: float) -> Tensor:
+    """Maps uniform numbers to factors, uniform in 1 - strength ... 1 + strength."""
     return 1.0 + strength * (2.0 * u - 1.0)
 
 
-def colour_matrix(saturation: Tensor, turn: Tensor) -> Tensor:
-    """Returns the matrix that changes saturation and then hue, [B, 3, 3]; greys are fixed points.
+def colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
+    """Returns the matrix that changes saturation and then hue, [B, 3, 3]; it leaves greys as they are.
 
     Args:
         saturation: Factor, [B].
-        turn: Hue shift in turns, [B]; 1 is a full circle.
+        hue: Shift as a fraction of the full circle, [B].
     """
-    angle = 2 * math.pi * turn[:, None, None]
-    third = torch.full((3, 3), 1 / 3, dtype=turn.dtype, device=turn.device)
-    cross = turn.new_tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
-    unit = torch.eye(3, dtype=turn.dtype, device=turn.device)
+    # Rodrigues' formula for a rotation around the unit vector (1, 1, 1) / sqrt(3): `third` projects onto that axis,
+    # `cross` is the cross product with it.
+    angle = 2 * math.pi * hue[:, None, None]
+    third = torch.full((3, 3), 1 / 3, dtype=hue.dtype, device=hue.device)
+    cross = hue.new_tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    unit = torch.eye(3, dtype=hue.dtype, device=hue.device)
     rotation = torch.cos(angle) * (unit - third) + third + torch.sin(angle) * cross
-    grey = turn.new_tensor(GREY).expand(3, 3)
+    grey = hue.new_tensor(GREY).expand(3, 3)  # saturation 0: every channel becomes the grey level
     return rotation @ torch.lerp(grey, unit, saturation[:, None, None])

@@ -1,13 +1,14 @@
-"""CutPaste: a piece of the image itself, colour jittered, pasted somewhere else.
+"""CutPaste: a piece of the image itself, with its colours jittered, pasted somewhere else.
 
 Paper: Li, Sohn, Yoon and Pfister 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization"
-(CVPR, arXiv 2104.04015). Facts of the TAB authors' setting: public repository Howeng98/TAB @ aa8c4dc. A patch covers
-0.02 to 0.09 of the image with an aspect of 0.2 to 5 (uniform in its logarithm); a scar is 2 to 16 px wide, 10 to 25 px
-high and turned by up to 45 degrees; colours are jittered by 0.1. The authors' "union" always makes patches: its scar
-branch is switched off. So `patch` is the default here and `union` flips a coin, as the paper does.
+(CVPR, arXiv 2104.04015), section 2. The defaults are the TAB authors' setting in their public repository,
+Howeng98/TAB @ aa8c4dc. A patch covers 0.02 to 0.09 of the image; the logarithm of its aspect ratio is uniform over 0.2
+to 5. A scar is 2 to 16 px wide, 10 to 25 px high and rotated by up to 45 degrees. Colours are jittered by 0.1.
 
-It differs from it in: colour jitter is one affine map (see `colour.py`); a piece longer than the image is cut to it; a
-scar's size is a whole number of pixels; and where none of a piece shows, it is cut and pasted elsewhere (`retry.py`).
+It differs from the public code in: `union` makes patches and scars equally often, as in the paper (there, "union" always
+makes patches, because its scar branch is switched off; so `patch` is the default here); the colour jitter is one affine
+map (see `colour.py`); a piece longer than the image is cut to it; a scar's size is a whole number of pixels; and where
+the change is not visible, the piece is cut and pasted elsewhere (`first_visible`).
 """
 
 import math
@@ -20,17 +21,17 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.synthesis.colour import GREY, colour_matrix, spread
+from tabzoo.synthesis.colour import GREY, colour_matrix, jitter_factor
 from tabzoo.synthesis.draws import integers, uniforms
-from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.synthesis.patches import dense, places, read, write
-from tabzoo.synthesis.retry import first_that_shows
+from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings, first_visible
+from tabzoo.synthesis.patches import dense, memory_offsets, read_pixels, write_pixels
 
-__all__ = ["CutPaste", "CutPasteParams", "CutPasteSettings"]
+__all__ = ["CutPaste", "CutPasteParams", "CutPasteSettings", "Variant"]
 
 STREAM = 2
 _GREY = np.array(GREY, np.float32)
 
+Variant = Literal["patch", "scar", "union"]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -39,22 +40,22 @@ BoolArray = npt.NDArray[np.bool_]
 class CutPasteSettings:
     """The parameters of CutPaste; the defaults are the TAB authors'."""
 
-    variant: Literal["patch", "scar", "union"] = "patch"
+    variant: Variant = "patch"
     """`union` makes patches and scars equally often."""
     area_min: float = 0.02
-    """Least share of the image that a patch covers."""
+    """Smallest area of a patch, as a fraction of the image."""
     area_max: float = 0.09
     aspect_min: float = 0.2
-    """Least width over height of a patch; the largest is its inverse."""
+    """Smallest ratio of width to height of a patch; the largest is its inverse."""
     scar_width: tuple[int, int] = (2, 16)
-    """Pixels, both ends included."""
+    """Smallest and largest width of a scar, in pixels."""
     scar_height: tuple[int, int] = (10, 25)
-    scar_turn: float = 45.0
-    """Largest angle of a scar, in degrees, either way."""
+    scar_angle: float = 45.0
+    """Largest rotation of a scar, in degrees, in either direction."""
     jitter: float = 0.1
     """Strength of the changes of brightness, contrast, saturation and hue."""
     retries: int = 4
-    """Further places, tried as long as nothing shows."""
+    """How many more places to try while no change is visible."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -64,7 +65,7 @@ class CutPasteSettings:
             ("aspect_min", 0 < self.aspect_min <= 1, "above 0, at most 1"),
             ("scar_width", 1 <= self.scar_width[0] <= self.scar_width[1], "two numbers from 1, ascending"),
             ("scar_height", 1 <= self.scar_height[0] <= self.scar_height[1], "two numbers from 1, ascending"),
-            ("scar_turn", 0 <= self.scar_turn <= 90, "0 to 90"),
+            ("scar_angle", 0 <= self.scar_angle <= 90, "0 to 90"),
             ("jitter", 0 <= self.jitter <= 0.5, "0 to 0.5"),
             ("retries", self.retries >= 0, "at least 0"),
         )
@@ -73,28 +74,31 @@ class CutPasteSettings:
 
 @dataclass(frozen=True)
 class CutPasteParams(Params):
-    """What is drawn for each sample: one piece, with A places."""
+    """What is drawn for each sample: one piece, with A candidate places."""
 
     cut: Tensor
     """int64 [B, A, 4]: top, left, height and width of the piece in the source."""
     paste: Tensor
-    """int64 [B, A, 4]: the box around the pasted, turned piece."""
-    turn: Tensor
+    """int64 [B, A, 4]: the box around the pasted, rotated piece."""
+    rotation: Tensor
     """float32 [B, 2]: cosine and sine of its angle."""
     colours: Tensor
-    """float32 [B, 3, 3]: the matrix that its colours are multiplied with."""
+    """float32 [B, 3, 3]: the matrix that its colours are multiplied by."""
     lift: Tensor
-    """float32 [B]: the share of its mean grey that is added."""
+    """float32 [B]: added to all its colours, in units of its mean grey level."""
 
 
 class CutPaste:
     """Draws and applies CutPaste anomalies.
 
     Args:
-        class_ids: The class of each image, integers [N]; only their number matters.
+        class_ids: Class of each image, integers [N]; only their number matters.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         settings: The parameters; the TAB authors' by default.
+
+    Raises:
+        InputError: The images are too small for the longest scar.
     """
 
     def __init__(self, class_ids: Tensor, height: int, width: int, settings: CutPasteSettings | None = None) -> None:
@@ -107,31 +111,34 @@ class CutPaste:
         self._largest = {"patch": patch, "scar": scar, "union": max(patch, scar)}[self.settings.variant]
 
     def _patch_limit(self) -> float:
-        # Both sides are rounded to whole pixels, which may add half a pixel to each.
+        """Area of the largest patch, in pixels: rounding to whole pixels may add half a pixel to each side."""
         height, width = self._sides
         area = self.settings.area_max * height * width
         longest = min(math.sqrt(area / self.settings.aspect_min), max(height, width))
         return area + longest + 1
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> CutPasteParams:
-        """Draws the parameters of samples from (seed, epoch, sample id) alone; see `Synthesis.draw`."""
+        """Draws the boxes, rotations and colours of samples; see `Synthesis.draw`."""
         A = 1 + self.settings.retries
+        # Scar or patch, two for the size, angle, the four colour changes; then four for each candidate place.
         u = uniforms(seed, epoch, sample_ids, 8 + 4 * A, stream=STREAM)
         size, angle = self._patch(u[:, 1], u[:, 2]), torch.zeros_like(u[:, 0])
         if self.settings.variant != "patch":
             scar = u[:, 0] < (0.5 if self.settings.variant == "union" else 1.0)
             size = torch.where(scar[:, None], self._scar(u[:, 1], u[:, 2]), size)
-            angle = torch.where(scar, (2 * u[:, 3] - 1) * math.radians(self.settings.scar_turn), angle)
-        turn = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
-        box = self._around(size, turn)
+            angle = torch.where(scar, (2 * u[:, 3] - 1) * math.radians(self.settings.scar_angle), angle)
+        rotation = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
+        box = self._bounding_box(size, rotation)
         corners = u[:, 8:].view(-1, A, 4)
         cut, paste = self._placed(corners[..., :2], size), self._placed(corners[..., 2:], box)
         jitter = self.settings.jitter
-        brightness, contrast, saturation = spread(u[:, 4:7], jitter).unbind(1)
+        # With brightness b, contrast c and mean grey level m, a colour x becomes c b x + (1 - c) b m: contrast scales
+        # the distance from the mean grey. The first factor goes into the matrix, (1 - c) b into `lift`.
+        brightness, contrast, saturation = jitter_factor(u[:, 4:7], jitter).unbind(1)
         colours = colour_matrix(saturation, jitter * (2 * u[:, 7] - 1)) * (brightness * contrast)[:, None, None]
         lift = brightness * (1 - contrast)
         source = sample_ids % self._num_images
-        return CutPasteParams(source, cut, paste, turn.float(), colours.float(), lift.float())
+        return CutPasteParams(source, cut, paste, rotation.float(), colours.float(), lift.float())
 
     def _patch(self, u: Tensor, v: Tensor) -> Tensor:
         """Height and width of a patch, int64 [B, 2]."""
@@ -147,31 +154,30 @@ class CutPaste:
         return torch.stack([integers(u, low_h, high_h + 1), integers(v, low_w, high_w + 1)], 1)
 
     @staticmethod
-    def _around(size: Tensor, turn: Tensor) -> Tensor:
-        """Height and width of the box around a turned piece; the piece's own if it is not turned."""
-        cosine, sine = turn.abs().unbind(1)
+    def _bounding_box(size: Tensor, rotation: Tensor) -> Tensor:
+        """Height and width of the box around a rotated piece; the piece's own if it is not rotated."""
+        cosine, sine = rotation.abs().unbind(1)
         height, width = size.unbind(1)
         box = torch.stack([height * cosine + width * sine, height * sine + width * cosine], 1)
-        return torch.ceil(box - 1e-9).long()
+        return torch.ceil(box - 1e-9).long()  # rounding must not add a pixel to a piece that is not rotated
 
     def _placed(self, u: Tensor, size: Tensor) -> Tensor:
-        """Boxes of a size, [B, 2], at random places inside the image, [B, A, 4]."""
+        """Boxes of the given size [B, 2] at random places inside the image, [B, A, 4]."""
         size = size[:, None].expand(-1, u.shape[1], -1)
         return torch.cat([integers(u, 0, torch.tensor(self._sides, device=u.device) - size + 1), size], 2)
 
     def apply(self, normal: Tensor, source: Tensor, params: CutPasteParams) -> Synthetic:
-        """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        """Pastes the pieces; see `Synthesis.apply`."""
         check_images(normal, source, self._sides)
         with torch.autocast(normal.device.type, enabled=False):
-            return first_that_shows(
-                self._make, dense(normal), dense(source), params, attempts=1 + self.settings.retries
-            )
+            attempts = 1 + self.settings.retries
+            return first_visible(self._make, dense(normal), dense(source), params, attempts=attempts)
 
     def _make(self, normal: Tensor, source: Tensor, params: CutPasteParams, attempt: int) -> Synthetic:
         abnormal, cut, paste = normal.clone(), params.cut[:, attempt], params.paste[:, attempt]
         mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         if normal.device.type == "cpu":
-            # Pieces differ in size by a factor of five: one after the other is faster than all in the largest one's size.
+            # Pieces differ in size by a factor of five: one by one is faster than all padded to the largest size.
             _paste_each(abnormal, mask, source, cut, paste, params)
         else:
             _paste_all(abnormal, mask, source, cut, paste, params, self._largest)
@@ -181,13 +187,13 @@ class CutPaste:
 def _paste_each(
     abnormal: Tensor, mask: Tensor, source: Tensor, cut: Tensor, paste: Tensor, params: CutPasteParams
 ) -> None:
-    """Pastes the pieces one by one, in place, in NumPy, whose small operations cost the least."""
-    turns, colours, lifts = params.turn.tolist(), params.colours.numpy(), params.lift.tolist()
+    """Pastes the pieces one by one, in place, with NumPy, which has the least overhead per small operation."""
+    rotations, colours, lifts = params.rotation.tolist(), params.colours.numpy(), params.lift.tolist()
     boxes = zip(abnormal.numpy(), mask.numpy(), source.numpy(), cut.tolist(), paste.tolist(), strict=True)
     for i, (image, region, other, (y, x, h, w), (top, left, height, width)) in enumerate(boxes):
         piece, inside = other[:, y : y + h, x : x + w], None
-        if turns[i][1] != 0:
-            rows, columns, inside = _turned_back_one(height, width, h, w, turns[i])
+        if rotations[i][1] != 0:
+            rows, columns, inside = _rotate_back_one(height, width, h, w, rotations[i])
             piece = piece[:, rows, columns]
         levels = piece.reshape(3, -1).astype(np.float32)
         counted = levels if inside is None else levels[:, inside.reshape(-1)]
@@ -195,22 +201,20 @@ def _paste_each(
         levels = colours[i] @ levels
         levels += np.float32(lifts[i]) * mean + np.float32(0.5)
         piece = np.clip(levels, 0, 255, out=levels).astype(np.uint8).reshape(3, height, width)
-        image, region = (
-            image[:, top : top + height, left : left + width],
-            region[0, top : top + height, left : left + width],
-        )
+        box = (slice(top, top + height), slice(left, left + width))
+        image, region = image[:, *box], region[0, *box]
         if inside is not None:
             piece = np.where(inside, piece, image)
-        change = np.maximum(piece, image) - np.minimum(piece, image)
+        change = np.maximum(piece, image) - np.minimum(piece, image)  # |piece - image| without leaving uint8
         region[...] = change[0].astype(np.int16) + change[1] + change[2] > 3
         image[...] = piece
 
 
-def _turned_back_one(
-    height: int, width: int, h: int, w: int, turn: list[float]
+def _rotate_back_one(
+    height: int, width: int, h: int, w: int, rotation: list[float]
 ) -> tuple[IntArray, IntArray, BoolArray]:
-    """`_turned_back` of one box, height x width, and piece, h x w."""
-    cosine, sine = np.float32(turn[0]), np.float32(turn[1])
+    """`_rotate_back` of one box, height x width, and piece, h x w."""
+    cosine, sine = np.float32(rotation[0]), np.float32(rotation[1])
     y = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5 - height / 2)
     x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)
     rows = np.floor(cosine * y - sine * x + np.float32(h / 2)).astype(np.int64)
@@ -222,43 +226,43 @@ def _turned_back_one(
 def _paste_all(
     abnormal: Tensor, mask: Tensor, source: Tensor, cut: Tensor, paste: Tensor, params: CutPasteParams, largest: int
 ) -> None:
-    """Pastes the pieces all at once, in place, as lists of `largest` pixels."""
+    """Pastes all pieces at once, in place; each is a list of `largest` pixels."""
     y, x, counted = _pixels(paste, largest)
-    target = _spots(abnormal, paste, y, x)
-    y, x, inside = _turned_back(y, x, params.turn, cut, paste)
-    piece = read(source, places(source, _spots(source, cut, y, x)))[:, 0]  # [B, 3, L]
+    target = _pixel_indices(abnormal, paste, y, x)
+    y, x, inside = _rotate_back(y, x, params.rotation, cut, paste)
+    piece = read_pixels(source, memory_offsets(source, _pixel_indices(source, cut, y, x)))[:, 0]  # [B, 3, L]
     piece = _coloured(piece, counted & inside, params)
-    at = places(abnormal, target)
-    before = read(abnormal, at)[:, 0].short()
+    offsets = memory_offsets(abnormal, target)
+    before = read_pixels(abnormal, offsets)[:, 0].short()
     change = (piece - before).mul_(inside[:, None])
-    write(abnormal, at, (before + change).to(torch.uint8)[:, None])
-    write(mask, target, (change.abs_().sum(1) > 3)[:, None, None])
+    write_pixels(abnormal, offsets, (before + change).to(torch.uint8)[:, None])
+    write_pixels(mask, target, (change.abs_().sum(1) > 3)[:, None, None])  # one channel: indices are offsets
 
 
 def _pixels(box: Tensor, largest: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels of boxes one after the other: row and column, float32 [B, L], and whether there is another, bool.
+    """The pixels of boxes, row by row: row and column in the box, float32 [B, L], and which of the L exist, bool.
 
-    Beyond a box's area its last pixel is repeated, so that every place is a valid one.
+    After a box's last pixel that pixel is repeated, so that all positions are valid.
     """
     height, width = box[:, 2:3].float(), box[:, 3:4].float()
     area = height * width
     i = torch.arange(largest, dtype=torch.float32, device=box.device)
     counted = i < area
     i = i.minimum(area - 1)
-    y = torch.floor((i + 0.5) / width)
+    y = torch.floor((i + 0.5) / width)  # the half keeps a quotient's rounding away from whole numbers
     return y, i.sub_(y * width), counted
 
 
-def _spots(images: Tensor, box: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """The pixels y, x of boxes, counted through a batch of images, int64 [B, 1, 1, L]."""
+def _pixel_indices(images: Tensor, box: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """The pixels y, x of boxes, counted through the batch row by row, int64 [B, 1, 1, L]."""
     _, _, H, W = images.shape
     corner = torch.arange(len(images), device=box.device) * (H * W) + box[:, 0] * W + box[:, 1]
     return (y * W).add_(x).long().add_(corner[:, None])[:, None, None]
 
 
-def _turned_back(y: Tensor, x: Tensor, turn: Tensor, cut: Tensor, paste: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _rotate_back(y: Tensor, x: Tensor, rotation: Tensor, cut: Tensor, paste: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where pixels of the pasted box come from in the cut piece, and whether from inside it, all [B, L]."""
-    cosine, sine = turn[:, 0:1], turn[:, 1:2]
+    cosine, sine = rotation[:, 0:1], rotation[:, 1:2]
     size, box = cut[:, 2:].float(), paste[:, 2:].float()
     y, x = y + 0.5 - box[:, 0:1] / 2, x + 0.5 - box[:, 1:2] / 2
     y, x = torch.floor(cosine * y - sine * x + size[:, 0:1] / 2), torch.floor(sine * y + cosine * x + size[:, 1:2] / 2)
@@ -267,7 +271,7 @@ def _turned_back(y: Tensor, x: Tensor, turn: Tensor, cut: Tensor, paste: Tensor)
 
 
 def _coloured(piece: Tensor, counted: Tensor, params: CutPasteParams) -> Tensor:
-    """The piece, uint8 [B, 3, L], with its colours jittered, int16; `counted` pixels make its mean."""
+    """The piece, uint8 [B, 3, L], with jittered colours, int16; its mean is taken over the `counted` pixels."""
     levels = piece.float()
     weights = counted.float()[..., None]  # [B, L, 1]
     mean = torch.bmm(levels, weights)[..., 0] / weights.sum(1).clamp(min=1)  # [B, 3]

@@ -1,11 +1,11 @@
-"""Random numbers that are looked up, not streamed: what a sample gets depends on (seed, epoch, sample id) alone.
+"""Random numbers that are looked up, not streamed: a sample's numbers depend on (seed, epoch, sample id) alone.
 
-A counter-based generator: a 64-bit integer is mixed from the key and the position, so that any number can be had at
-once, in any order, in any batch, on any device and after any resume, and no generator state exists to be saved.
+A counter-based generator hashes the key and a position to a 64-bit integer. Any number can be computed at once: in any
+order, in any batch, on any device, after any resume. There is no generator state to save or to keep in step.
 
-The mixing step is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-generators", OOPSLA). It differs from a SplitMix64 stream in: the starting point of each sample's stream is itself a
-chain of finalisers over seed, stream, epoch and sample id, and 52 of the 64 bits become a number.
+The hash is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators",
+OOPSLA). It differs from a SplitMix64 stream in: each sample's stream starts at a chain of finalisers over seed, stream,
+epoch and sample id; and only 52 of the 64 bits are used.
 """
 
 import torch
@@ -15,8 +15,7 @@ from tabzoo.errors import InputError
 
 __all__ = ["ClassPool", "GammaTable", "hold_out", "integers", "permutation", "uniforms"]
 
-# Key of `hold_out`, apart from those of other draws.
-_HOLD_OUT = 103
+_HOLD_OUT = 103  # stream of `hold_out`, distinct from all other streams
 
 _WORD = 1 << 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -27,11 +26,11 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, count: int, *, stream: i
     """Returns `count` independent uniform numbers for each sample.
 
     Args:
-        seed: The seed of the run; any integer.
+        seed: Seed of the run; any integer.
         epoch: The epoch; any integer.
-        sample_ids: Whom the numbers are for, int64 [B].
-        count: Numbers for each sample. The first k of them don't depend on `count`.
-        stream: Which purpose they serve; purposes with different streams are independent.
+        sample_ids: The samples, int64 [B].
+        count: How many numbers each sample gets. The first k of them do not depend on `count`.
+        stream: Number of the purpose; numbers of different streams are independent.
 
     Returns:
         float64 [B, count] in the open interval (0, 1), on the device of `sample_ids`, the same bits on every device.
@@ -39,7 +38,7 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, count: int, *, stream: i
     state = _hash(seed, epoch, sample_ids, stream)  # [B]
     columns = torch.arange(1, count + 1, dtype=torch.int64, device=sample_ids.device)
     bits = _mix(state[:, None] + columns * _signed(_GOLDEN))  # [B, count]
-    # 52 bits and a half: the largest and the smallest still differ from 1 and 0 in float64.
+    # The half keeps the smallest number above 0; with 52 bits the largest is still below 1 in float64.
     return (_shift(bits, 12).double() + 0.5) * 2.0**-52
 
 
@@ -49,16 +48,19 @@ def permutation(seed: int, epoch: int, n: int, stream: int) -> Tensor:
 
 
 def integers(u: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
-    """Turns uniform numbers into integers, low <= i < high, each as likely as the others (up to 2**-52)."""
+    """Maps uniform numbers to integers, low <= i < high, all equally likely (up to 2**-52)."""
     span = torch.as_tensor(high - low, device=u.device)
+    # u * span can round up to span: the minimum keeps the result below `high`.
     return low + torch.minimum((u * span).long(), span - 1)
 
 
 class ClassPool:
-    """Finds for an image another one of its class, or one of another class.
+    """Picks for an image another image of its class, or an image of another class.
+
+    Images are sorted by class once; a pick is then plain index arithmetic, without a loop over classes.
 
     Args:
-        class_ids: The class of each image, integers [N], in the order of the image indices.
+        class_ids: Class of each image, integers [N], in the order of the image indices.
     """
 
     def __init__(self, class_ids: Tensor) -> None:
@@ -67,17 +69,19 @@ class ClassPool:
         _, class_ids, counts = torch.unique(class_ids.cpu(), return_inverse=True, return_counts=True)
         order = torch.argsort(class_ids, stable=True)  # all images, class after class
         starts = torch.cumsum(counts, 0) - counts
-        place = torch.empty_like(order)
-        place[order] = torch.arange(order.numel())
-        tables = torch.stack([order, place - starts[class_ids], starts[class_ids], counts[class_ids]])
+        position = torch.empty_like(order)
+        position[order] = torch.arange(order.numel())
+        tables = torch.stack([order, position - starts[class_ids], starts[class_ids], counts[class_ids]])
         self._single = len(counts) == 1
-        self._tables = {torch.device("cpu"): tables}  # [4, N]: order; rank in its class, start and size of it
+        self._tables = {
+            torch.device("cpu"): tables
+        }  # [4, N]: order; each image's rank in its class, class start and size
 
     def __len__(self) -> int:
         return self._tables[torch.device("cpu")].shape[1]
 
     def pick(self, u: Tensor, images: Tensor) -> Tensor:
-        """Returns for each image another of its class; the image itself where the class has no other.
+        """Returns for each image another image of its class, or the image itself if the class has no other.
 
         Args:
             u: Uniform numbers, float64 [B].
@@ -86,12 +90,13 @@ class ClassPool:
         order, rank, start, size = self._on(images.device)
         size = size[images]
         others = torch.clamp(size - 1, min=1)
+        # Going 1 ... size - 1 images on, cyclically, reaches every other image of the class and never the image itself.
         step = torch.where(size > 1, 1 + integers(u, 0, others), 0)
         picked: Tensor = order[start[images] + (rank[images] + step) % size]
         return picked
 
     def pick_other(self, u: Tensor, images: Tensor) -> Tensor:
-        """Returns for each image one of another class; with a single class, what `pick` returns.
+        """Returns for each image an image of another class; if there is only one class, what `pick` returns.
 
         Args:
             u: Uniform numbers, float64 [B].
@@ -100,8 +105,8 @@ class ClassPool:
         order, _, start, size = self._on(images.device)
         if self._single:
             return self.pick(u, images)
-        place = integers(u, 0, len(self) - size[images])
-        picked: Tensor = order[torch.where(place < start[images], place, place + size[images])]
+        position = integers(u, 0, len(self) - size[images])  # among the images of other classes
+        picked: Tensor = order[torch.where(position < start[images], position, position + size[images])]
         return picked
 
     def _on(self, device: torch.device) -> Tensor:
@@ -111,11 +116,17 @@ class ClassPool:
 
 
 class GammaTable:
-    """Gamma-distributed numbers of a shape and scale 1, from two uniform numbers each.
+    """Gamma-distributed numbers of a given shape and scale 1, from two uniform numbers each.
 
-    Shape 2, the one of the NSA paper, is exact: the sum of two exponential variables. Any other shape reads the first
-    uniform number's quantile from a table with linear interpolation (its error is far below a thousandth of the
-    standard deviation).
+    Shape 2, which NSA uses, is exact: -ln u is exponentially distributed, a sum of two independent exponential variables
+    has a gamma distribution of shape 2, and -ln u - ln v = -ln(u v). Any other shape takes the quantile of the first
+    number from a table with linear interpolation; the error is far below a thousandth of the standard deviation.
+
+    Args:
+        shape: Shape of the distribution, above 0.
+
+    Raises:
+        InputError: The shape is not above 0.
     """
 
     _NODES = 1 << 14
@@ -124,25 +135,30 @@ class GammaTable:
         if not shape > 0:
             raise InputError(f"gamma_shape must be above 0; got {shape}")
         self._shape = shape
-        # The nodes crowd near 0, where a shape below 1 has its pole; beyond the last lies less than 1e-12.
+        # Nodes are denser near 0, where the density of a shape below 1 has its pole. The mass beyond the last node is
+        # below 1e-12.
         top = shape + 10.0 * shape**0.5 + 40.0
         nodes = torch.linspace(0.0, 1.0, self._NODES, dtype=torch.float64) ** max(2.0, 4.0 / shape) * top
         self._nodes = nodes
         self._cdf = torch.special.gammainc(torch.full_like(nodes, shape), nodes)
 
     def __call__(self, u: Tensor, v: Tensor) -> Tensor:
-        """Returns gamma-distributed numbers for uniform numbers `u` and `v` of one shape, float64."""
+        """Returns gamma-distributed numbers for uniform numbers `u` and `v` of equal tensor shape, float64."""
         if self._shape == 2.0:
             return -torch.log(u * v)
         nodes, cdf = self._nodes.to(u.device), self._cdf.to(u.device)
         right = torch.searchsorted(cdf, u.contiguous()).clamp(1, self._NODES - 1)
         low, high = cdf[right - 1], cdf[right]
-        share = torch.where(high > low, (u - low) / (high - low), 0.0).clamp(0.0, 1.0)
-        return torch.lerp(nodes[right - 1], nodes[right], share)
+        fraction = torch.where(high > low, (u - low) / (high - low), 0.0).clamp(0.0, 1.0)
+        return torch.lerp(nodes[right - 1], nodes[right], fraction)
 
 
 def _hash(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
-    """Chains the finaliser over the key and then the sample ids: one well-mixed 64-bit word each, int64 [B]."""
+    """Chains the finaliser over key and sample ids: one well-mixed 64-bit word per sample, int64 [B].
+
+    Each word is mixed before the next one is added, so that neighbouring keys, such as (seed, epoch + 1) and
+    (seed + 1, epoch), give unrelated numbers.
+    """
     key = 0
     for word in (seed, stream, epoch):
         key = _mix_int((key + _GOLDEN + word) % _WORD)
@@ -150,7 +166,7 @@ def _hash(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finaliser on int64 tensors; products wrap around, as they do in 64-bit hardware."""
+    """The finaliser on int64 tensors. Products overflow and keep their low 64 bits, as unsigned ones would."""
     x = (x ^ _shift(x, 30)) * _signed(_FACTORS[0])
     x = (x ^ _shift(x, 27)) * _signed(_FACTORS[1])
     return x ^ _shift(x, 31)
@@ -164,29 +180,30 @@ def _mix_int(x: int) -> int:
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Shifts right and fills with zeros; `>>` alone would copy the sign bit."""
+    """Logical shift to the right: `>>` on int64 copies the sign bit, which is masked out."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(x: int) -> int:
-    """The two's complement reading of an unsigned 64-bit integer."""
+    """The int64 with the same bits as an unsigned 64-bit integer (two's complement)."""
     return x - _WORD if x >= _WORD >> 1 else x
 
 
-def hold_out(class_ids: Tensor, share: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits images into those to train on and those held out, class by class.
+def hold_out(class_ids: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Splits images into training images and held-out images, class by class.
 
     Args:
         class_ids: Class of each image, [N].
-        share: Share of every class to hold out; of a class with n images floor(n * share), so that one always remains.
-        seed: The run's seed.
+        fraction: Fraction of every class to hold out, 0 to below 1. Of n images floor(n * fraction) are held out, so
+            at least one remains for training.
+        seed: Seed of the run.
 
     Returns:
-        Indices to train on and held-out indices, each ascending.
+        Indices of the training images and of the held-out images, each ascending.
     """
     order = permutation(seed, 0, len(class_ids), _HOLD_OUT)
     held = torch.zeros(len(class_ids), dtype=torch.bool)
     for class_id in class_ids.unique():
         members = order[class_ids[order] == class_id]
-        held[members[: int(len(members) * share)]] = True
+        held[members[: int(len(members) * fraction)]] = True
     return (~held).nonzero().flatten(), held.nonzero().flatten()

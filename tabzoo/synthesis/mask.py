@@ -1,11 +1,11 @@
 """Grid mask: some blocks of a regular grid are blacked out.
 
 Origin: the random grid masks of RIAD, Zavrtanik, Kristan and Skočaj 2021, "Reconstruction by inpainting for visual
-anomaly detection" (Pattern Recognition 112). Facts of the TAB authors' setting: public repository Howeng98/TAB @
-aa8c4dc: the grid's blocks of 16 px are dealt at random into 52 groups, and one group, 4 blocks at 224 px, becomes black.
+anomaly detection" (Pattern Recognition 112). The TAB authors' setting is in their public repository, Howeng98/TAB @
+aa8c4dc: a grid of blocks of 16 px is divided at random into 52 groups, and one group, 4 blocks at 224 px, becomes black.
 
-It differs from it in: always 4 blocks are dropped (the authors' last 3 groups of the 52 are empty), chosen directly; and
-other blocks are dropped where the first ones were black already (`retry.py`).
+It differs from the public code in: always 4 blocks are masked, drawn directly (there, the last 3 of the 52 groups are
+empty); and where the blocks were black already, others are masked (`first_visible`).
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,8 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.synthesis.draws import uniforms
-from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.synthesis.patches import dense, places, read, spots, write
-from tabzoo.synthesis.retry import first_that_shows
+from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings, first_visible
+from tabzoo.synthesis.patches import dense, memory_offsets, pixel_indices, read_pixels, write_pixels
 
 __all__ = ["GridMask", "GridMaskParams", "GridMaskSettings"]
 
@@ -29,13 +28,13 @@ class GridMaskSettings:
     """The parameters of the grid mask; the defaults are the TAB authors'."""
 
     block: int = 16
-    """Side of a block in pixels; the grid starts at the top left, and pixels beyond the last whole block stay."""
+    """Side of a block in pixels. The grid starts at the top left; pixels beyond the last complete block never change."""
     num_blocks: int = 4
-    """Blocks that are dropped."""
+    """How many blocks are masked."""
     fill: int = 0
-    """Level, 0 ... 255, that they get."""
+    """Level of masked pixels, 0 ... 255."""
     retries: int = 4
-    """Further sets of blocks, tried as long as nothing shows."""
+    """How many more sets of blocks to try while no change is visible."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -49,20 +48,23 @@ class GridMaskSettings:
 
 @dataclass(frozen=True)
 class GridMaskParams(Params):
-    """What is drawn for each sample: the blocks."""
+    """What is drawn for each sample: the blocks, for each of A attempts."""
 
     corners: Tensor
-    """int64 [B, A, K, 2]: top and left of each block, for each attempt."""
+    """int64 [B, A, K, 2]: top and left of each of K blocks."""
 
 
 class GridMask:
     """Draws and applies grid masks.
 
     Args:
-        class_ids: The class of each image, integers [N]; only their number matters.
+        class_ids: Class of each image, integers [N]; only their number matters.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         settings: The parameters; the TAB authors' by default.
+
+    Raises:
+        InputError: The images hold fewer blocks than are masked.
     """
 
     def __init__(self, class_ids: Tensor, height: int, width: int, settings: GridMaskSettings | None = None) -> None:
@@ -76,31 +78,31 @@ class GridMask:
             )
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> GridMaskParams:
-        """Draws the parameters of samples from (seed, epoch, sample id) alone; see `Synthesis.draw`."""
+        """Draws the blocks of samples; see `Synthesis.draw`."""
         rows, columns = self._grid
         u = uniforms(seed, epoch, sample_ids, rows * columns, stream=STREAM)
-        # Distinct within an attempt, and between attempts as far as there are blocks.
+        # Attempts take successive blocks of one random order: distinct within an attempt, and between attempts too
+        # until the blocks run out.
         order = torch.argsort(u, dim=1)
         first = torch.arange(1 + self.settings.retries, device=u.device)[:, None] * self.settings.num_blocks
-        blocks = order[
-            :, (first + torch.arange(self.settings.num_blocks, device=u.device)) % order.shape[1]
-        ]  # [B, A, K]
+        ranks = (first + torch.arange(self.settings.num_blocks, device=u.device)) % order.shape[1]
+        blocks = order[:, ranks]  # [B, A, K]
         corners = torch.stack([blocks // columns, blocks % columns], -1) * self.settings.block
         return GridMaskParams(sample_ids % self._num_images, corners)
 
     def apply(self, normal: Tensor, source: Tensor, params: GridMaskParams) -> Synthetic:
-        """Makes the anomalies; nothing is drawn, and `source` is not read; see `Synthesis.apply`."""
+        """Masks the blocks; `source` is not read; see `Synthesis.apply`."""
         check_images(normal, source, self._sides)
-        return first_that_shows(self._make, dense(normal), source, params, attempts=1 + self.settings.retries)
+        return first_visible(self._make, dense(normal), source, params, attempts=1 + self.settings.retries)
 
     def _make(self, normal: Tensor, source: Tensor, params: GridMaskParams, attempt: int) -> Synthetic:
         s, abnormal = self.settings, normal.clone()
         mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
         for corner in params.corners[:, attempt].unbind(1):
-            spot = spots(abnormal, torch.cat([corner, torch.full_like(corner, s.block)], 1), s.block)
-            at = places(abnormal, spot)
-            before = read(abnormal, at)  # [B, block, 3, block]
+            pixels = pixel_indices(abnormal, torch.cat([corner, torch.full_like(corner, s.block)], 1), s.block)
+            offsets = memory_offsets(abnormal, pixels)
+            before = read_pixels(abnormal, offsets)  # [B, block, 3, block]
             change = (before.short() - s.fill).abs_()
-            write(mask, spot, change.sum(2, keepdim=True) > 3)
-            write(abnormal, at, torch.full_like(before, s.fill))
+            write_pixels(mask, pixels, change.sum(2, keepdim=True) > 3)  # of one channel, pixel indices are offsets
+            write_pixels(abnormal, offsets, torch.full_like(before, s.fill))
         return Synthetic(abnormal, mask)

@@ -1,20 +1,21 @@
-"""A mixture: each sample's anomaly is made by one of several methods, drawn with given weights."""
+"""A mix: each sample's anomaly is made by one of several methods, drawn with given weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tabzoo.errors import InputError
-from tabzoo.synthesis.cutpaste import CutPaste
+from tabzoo.errors import InputError, did_you_mean
+from tabzoo.synthesis.cutpaste import CutPaste, CutPasteSettings
 from tabzoo.synthesis.draws import uniforms
 from tabzoo.synthesis.interface import Params, Synthesis, Synthetic, check_images
-from tabzoo.synthesis.mask import GridMask
-from tabzoo.synthesis.nsa import Nsa
-from tabzoo.synthesis.perlin import Perlin
+from tabzoo.synthesis.mask import GridMask, GridMaskSettings
+from tabzoo.synthesis.nsa import Nsa, NsaSettings
+from tabzoo.synthesis.perlin import Perlin, PerlinSettings
 
-__all__ = ["METHODS", "Mix", "MixParams", "MixSettings"]
+__all__ = ["METHODS", "MethodSettings", "Mix", "MixParams", "MixSettings", "check_weights"]
 
 STREAM = 5
 METHODS: dict[str, type[Nsa | CutPaste | Perlin | GridMask]] = {
@@ -23,33 +24,47 @@ METHODS: dict[str, type[Nsa | CutPaste | Perlin | GridMask]] = {
     "perlin": Perlin,
     "mask": GridMask,
 }
+MethodSettings = NsaSettings | CutPasteSettings | PerlinSettings | GridMaskSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixSettings:
-    """Which methods are mixed, and how often each."""
+    """How often each method is used, and its settings; the defaults, also of the weights, are the TAB authors'."""
 
     weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(METHODS, 1.0))
-    """Relative weight by method name; a method without one isn't used."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Settings by method name; a method without them uses its defaults."""
+    """Name of a method -> its relative weight; a method without a weight is not used."""
+    nsa: NsaSettings = field(default_factory=NsaSettings)
+    cutpaste: CutPasteSettings = field(default_factory=CutPasteSettings)
+    perlin: PerlinSettings = field(default_factory=PerlinSettings)
+    mask: GridMaskSettings = field(default_factory=GridMaskSettings)
 
     def __post_init__(self) -> None:
-        for name in (*self.weights, *self.settings):
-            if name not in METHODS:
-                raise InputError(f"mix: there is no method {name!r}; accepted are {', '.join(METHODS)}")
-        if not all(weight >= 0 for weight in self.weights.values()) or not sum(self.weights.values()) > 0:
-            raise InputError(f"mix: weights must not be negative, and one must be above 0; got {self.weights}")
+        check_weights(self.weights)
+
+    def of_methods(self) -> dict[str, MethodSettings]:
+        """The settings by the method's name."""
+        return {"nsa": self.nsa, "cutpaste": self.cutpaste, "perlin": self.perlin, "mask": self.mask}
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Raises an InputError if a method is unknown, a weight is negative or not finite, or none is above 0."""
+    for name in weights:
+        if name not in METHODS:
+            raise InputError(
+                f"mix_weights: {name!r} given, expected {', '.join(METHODS)}.{did_you_mean(name, METHODS)}"
+            )
+    if not weights or not min(weights.values()) >= 0 < sum(weights.values()) < float("inf"):
+        raise InputError(f"mix_weights: {dict(weights)} given, expected numbers of at least 0, one above 0")
 
 
 @dataclass(frozen=True)
 class MixParams(Params):
-    """What is drawn for each sample: the method, and the parameters of all of them."""
+    """What is drawn for each sample: the method, and the parameters of every method."""
 
     choice: Tensor
-    """int64 [B]: place of the method in the order of the weights."""
+    """int64 [B]: index of the method among those whose weight is above 0."""
     methods: tuple[Params, ...]
-    """Parameters for every sample by every method."""
+    """The parameters of all samples, by method."""
 
     def __getitem__(self, samples: Tensor | slice) -> "MixParams":
         return MixParams(self.source[samples], self.choice[samples], tuple(m[samples] for m in self.methods))
@@ -60,27 +75,26 @@ class MixParams(Params):
 
 
 class Mix:
-    """Draws a method for each sample, and draws and applies it.
+    """Draws a method for each sample, and draws and applies that method.
 
     Args:
-        class_ids: The class of each image, integers [N].
+        class_ids: Class of each image, integers [N].
         height: Height of the images in pixels.
         width: Width of the images in pixels.
-        settings: Weights and settings of the methods; all four equally often, as the TAB authors set them, by default.
+        settings: Weights and settings of the methods; by default all four equally often, with the TAB authors' settings.
     """
 
     def __init__(self, class_ids: Tensor, height: int, width: int, settings: MixSettings | None = None) -> None:
         self.settings = settings or MixSettings()
         self._sides = (height, width)
         names = [name for name, weight in self.settings.weights.items() if weight > 0]
-        self._methods: list[Synthesis[Any]] = [
-            METHODS[name](class_ids, height, width, self.settings.settings.get(name)) for name in names
-        ]
+        given: dict[str, Any] = {**self.settings.of_methods()}
+        self._methods: list[Synthesis[Any]] = [METHODS[name](class_ids, height, width, given[name]) for name in names]
         weights = torch.tensor([self.settings.weights[name] for name in names], dtype=torch.float64)
         self._limits = torch.cumsum(weights / weights.sum(), 0)[:-1]
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> MixParams:
-        """Draws the parameters of samples from (seed, epoch, sample id) alone; see `Synthesis.draw`."""
+        """Draws the method of each sample, and the parameters of all methods; see `Synthesis.draw`."""
         u = uniforms(seed, epoch, sample_ids, 1, stream=STREAM)
         choice = (u >= self._limits.to(u.device)).sum(1)
         methods = tuple(method.draw(seed, epoch, sample_ids) for method in self._methods)
@@ -88,7 +102,7 @@ class Mix:
         return MixParams(sources.gather(1, choice[:, None])[:, 0], choice, methods)
 
     def apply(self, normal: Tensor, source: Tensor, params: MixParams) -> Synthetic:
-        """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        """Makes each sample's anomaly by its method; see `Synthesis.apply`."""
         check_images(normal, source, self._sides)
         abnormal = normal.clone()
         mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
@@ -98,7 +112,7 @@ class Mix:
                 few = torch.nonzero(chosen)[:, 0]
                 if len(few) > 0:
                     abnormal[few], mask[few] = method.apply(normal[few], source[few], drawn[few])
-            else:  # finding out which ones would wait for the device
+            else:  # listing the chosen samples would wait for the device, so the method is applied to all
                 made = method.apply(normal, source, drawn)
                 abnormal = torch.where(chosen[:, None, None, None], made.abnormal, abnormal)
                 mask |= made.mask & chosen[:, None, None, None]

@@ -1,4 +1,4 @@
-"""From images to what the backbone sees: pairs of a normal image and a synthetic anomaly of it."""
+"""Pairs of a normal image and a synthetic anomaly made from it, as the backbone takes them."""
 
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -7,26 +7,26 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from tabzoo.synthesis.ahead import one_ahead
 from tabzoo.synthesis.interface import Synthesis
+from tabzoo.synthesis.perlin import Perlin
+from tabzoo.synthesis.prefetch import prefetch
 
 __all__ = ["ImageSource", "PairMaker", "Pairs", "RawPairs"]
 
-# On a CPU: few enough images that their pixels stay in its cache, from decoding store to floats.
-_AT_A_TIME = 32
+_CPU_CHUNK = 32  # images: few enough that their pixels stay in the CPU's cache from the image cache to the floats
 
 
 class ImageSource(Protocol):
-    """Decoded images that can be asked for by index."""
+    """Decoded images, read by index."""
 
     def batch(self, indices: Tensor) -> Tensor:
-        """uint8 [B, S, S, 3] on the run's device, for int64 [B]."""
+        """Returns the images of the indices, int64 [B]: uint8 [B, S, S, 3] on the run's device."""
 
 
 class RawPairs(NamedTuple):
     """Pairs as pixels: `normal` and `abnormal` uint8 [B, 3, H, W], `mask` of the change [B, 1, H, W], `classes` [B].
 
-    The pixels are interleaved in memory and may be views.
+    The pixels are interleaved in memory (channels_last) and may be views.
     """
 
     normal: Tensor
@@ -49,18 +49,18 @@ class Pairs(NamedTuple):
 
 
 class PairMaker:
-    """Makes the pairs of some of the images.
+    """Makes pairs from some of the images.
 
     Args:
         images: All images.
-        members: Which of them this maker is about, [N]; sources of anomalies are taken from them alone.
-        class_ids: Class of each of the members, [N].
-        synthesis: Makes the anomalies, for the same members.
+        members: Indices of the images to use, [N]. Source images of anomalies are taken only from these, too.
+        class_ids: Class of each member, [N].
+        synthesis: Makes the anomalies of the members.
         crop: Side of the centre crop, in pixels.
         device: Where the pairs are made.
-        mean: Of the normalisation, RGB in [0, 1].
-        std: The same.
-        channels_last: Keep the pixels of the pairs interleaved in memory.
+        mean: Mean of the normalisation, RGB in [0, 1].
+        std: Standard deviation of the normalisation, RGB in [0, 1].
+        channels_last: Leave the pixels of the pairs interleaved in memory.
     """
 
     def __init__(
@@ -78,26 +78,27 @@ class PairMaker:
     ) -> None:
         self.images, self.members, self.class_ids, self.synthesis = images, members, class_ids, synthesis
         self.crop, self.device, self.channels_last = crop, device, channels_last
-        # x / (255 std) - mean / std, for a row of interleaved pixels: contiguous rows are five times faster than planes.
+        # x / (255 std) - mean / std, repeated for one row of interleaved pixels: working on contiguous rows is five times
+        # faster than on planes.
         means, stds = (torch.tensor(values, device=device).repeat(crop) for values in (mean, std))
         self._scale, self._offset = 1 / (255 * stds), -means / stds  # [3 W]
         self._buffers: dict[str, Tensor] = {}
 
     @property
     def textures(self) -> Tensor | None:
-        """What anomalies are made of beside the images, uint8 [T, 3, crop, crop], if a set of textures was given."""
-        return getattr(self.synthesis, "textures", None)
+        """The set of textures that anomalies are made from, uint8 [T, 3, crop, crop], if one was given."""
+        return self.synthesis.textures if isinstance(self.synthesis, Perlin) else None
 
     def __len__(self) -> int:
         return len(self.members)
 
     def raw(self, seed: int, epoch: int, sample_ids: Tensor) -> RawPairs:
-        """The pairs of some samples, as pixels; they depend on (seed, epoch, sample id) alone.
+        """Makes pairs as pixels; each depends on (seed, epoch, sample id) alone.
 
         Args:
-            seed: The run's seed.
-            epoch: The epoch they are drawn for.
-            sample_ids: int64 [B], see `sampling.epoch_samples`.
+            seed: Seed of the run.
+            epoch: The epoch.
+            sample_ids: int64 [B]: member + N * repeat.
         """
         members = sample_ids % len(self)
         drawn = self.synthesis.draw(seed, epoch, sample_ids)
@@ -106,30 +107,30 @@ class PairMaker:
         return RawPairs(normal, abnormal, mask, self.class_ids[members].to(self.device))
 
     def stream(
-        self, seed: int, batches: Iterable[tuple[int, Tensor]], *, ahead: bool | None = None
+        self, seed: int, batches: Iterable[tuple[int, Tensor]], *, prefetched: bool | None = None
     ) -> Generator[Pairs, None, None]:
-        """The pairs of one batch after another; the next one may write over them.
+        """Yields the pairs of one batch after another. The next batch may overwrite them.
 
         Args:
-            seed: The run's seed.
-            batches: Epoch and sample ids of each.
-            ahead: Make the next batch while one is in use; by default on a GPU, for a CPU has no idle cores to do it with.
+            seed: Seed of the run.
+            batches: Epoch and sample ids of each batch.
+            prefetched: Make the next batch while one is in use. By default only on a GPU: a CPU has no idle cores for it.
         """
-        if not (self.device.type != "cpu" if ahead is None else ahead):
+        if not (self.device.type != "cpu" if prefetched is None else prefetched):
             return (self(seed, epoch, ids) for epoch, ids in batches)
 
         def make(numbered: tuple[int, tuple[int, Tensor]]) -> Pairs:
             number, (epoch, ids) = numbered
-            return self(seed, epoch, ids, buffers=number % 2)
+            return self(seed, epoch, ids, buffers=number % 2)  # the caller still uses the other set
 
-        return one_ahead(make, enumerate(batches), self.device)
+        return prefetch(make, enumerate(batches), self.device)
 
     def __call__(self, seed: int, epoch: int, sample_ids: Tensor, *, buffers: int = 0) -> Pairs:
-        """The same pairs, normalised; the next call with the same number of `buffers` writes over them."""
+        """Makes the pairs of `raw`, normalised. The next call with the same number of `buffers` overwrites them."""
         size = len(sample_ids)
         normal, abnormal = (self._buffer(f"{name} {buffers}", size) for name in ("normal", "abnormal"))
         masks, classes = [], []
-        for rows in torch.arange(size).split(_AT_A_TIME if self.device.type == "cpu" else size):
+        for rows in torch.arange(size).split(_CPU_CHUNK if self.device.type == "cpu" else size):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             raw = self.raw(seed, epoch, sample_ids[part])
             self.normalise(raw.normal, normal[part])
@@ -139,12 +140,12 @@ class PairMaker:
         return Pairs(self._as_images(normal), self._as_images(abnormal), torch.cat(masks), torch.cat(classes))
 
     def normalise(self, pixels: Tensor, out: Tensor) -> None:
-        """uint8 [B, 3, H, W], interleaved -> float32 [B, H, 3 W], (x / 255 - mean) / std."""
+        """Normalises interleaved pixels, uint8 [B, 3, H, W] -> float32 [B, H, 3 W]: (x / 255 - mean) / std."""
         out.copy_(pixels.permute(0, 2, 3, 1).flatten(2))
         torch.addcmul(self._offset, out, self._scale, out=out)
 
     def _buffer(self, name: str, size: int) -> Tensor:
-        """Float32 [B, H, 3 W], kept under this name: fresh memory costs as much as filling it."""
+        """A float32 buffer [B, H, 3 W], kept under this name: allocating memory costs as much as filling it."""
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < size:
             buffer = self._buffers[name] = torch.empty(size, self.crop, 3 * self.crop, device=self.device)
@@ -155,7 +156,7 @@ class PairMaker:
         return images if self.channels_last else images.contiguous()
 
     def _pixels(self, members: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W], centre crops, a view of pixels that are interleaved in memory."""
+        """Centre crops, uint8 [B, 3, H, W]: a view of pixels that are interleaved in memory."""
         squares = self.images.batch(self.members[members])  # [B, S, S, 3]
         start = (squares.shape[1] - self.crop) // 2
         return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)

@@ -1,13 +1,16 @@
-"""Patches: one rectangle of its own size and place in each image of a batch, read, resized and written all at once.
+"""Patches: in each image of a batch one rectangle of its own size and place, all read, resized and written at once.
 
-A patch lies in the top left corner of a square canvas of `N` x `N` pixels, laid out [B, N, C, N] (row, channel,
-column); what the canvas holds outside the patch means nothing. Boxes are int64 [B, 4]: top, left, height, width.
+Boxes are int64 [B, 4]: top, left, height, width. A patch is held in the top left corner of a square canvas of N x N
+pixels, laid out [B, N, C, N] (row, channel, column). Values of the canvas outside the patch have no meaning.
 
-Images may be planar (NCHW) or interleaved (channels_last); neither is ever converted to the other.
+Images may be planar (NCHW) or interleaved (channels_last); neither is converted to the other. Two kinds of indices say
+where pixels are: *pixel indices* count pixels through the batch row by row, without channels; *memory offsets* count
+elements of the images' memory up to a pixel's first channel, and so depend on the memory format.
 
-The 8-bit arithmetic of resizing, found by comparing with `cv2.resize` of OpenCV 5.0 (INTER_LINEAR): weights are rounded
-to 11 bits; columns are interpolated first, and 4 bits dropped; then rows, each product dropping 16 bits, and the sum is
-rounded to a level. At the first and last column one pixel is read alone, at the first and last row twice the same.
+`crop_and_resize` repeats the 8-bit arithmetic of `cv2.resize` of OpenCV 5.0 (INTER_LINEAR), found by comparing results:
+weights are rounded to 11 bits. Columns are interpolated first, and 4 bits are dropped. Then rows: each product drops 16
+bits, and the sum is rounded to a level. In the first and last column only one pixel is read; in the first and last row
+the same pixel is read twice.
 """
 
 import torch
@@ -15,23 +18,23 @@ from torch import Tensor
 
 from tabzoo.synthesis.poisson import product_dtype
 
-__all__ = ["dense", "places", "read", "resized", "spots", "write"]
+__all__ = ["crop_and_resize", "dense", "memory_offsets", "pixel_indices", "read_pixels", "write_pixels"]
 
-_ONE = 1 << 11
+_ONE = 1 << 11  # a weight of 1 in OpenCV's integers
 
 
 def dense(images: Tensor) -> Tensor:
-    """Returns the images without gaps between rows, [B, C, H, W] in the memory format they have."""
+    """Returns the images without gaps between rows, [B, C, H, W], in their own memory format."""
     if images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last):
         return images
     interleaved = images.stride(1) == 1
     return images.contiguous(memory_format=torch.channels_last if interleaved else torch.contiguous_format)
 
 
-def spots(images: Tensor, box: Tensor, size: int) -> Tensor:
-    """Returns the pixels of boxes, counted through a batch of images row by row, int64 [B, size, 1, size].
+def pixel_indices(images: Tensor, box: Tensor, size: int) -> Tensor:
+    """Returns the pixels of boxes, counted through the batch row by row, int64 [B, size, 1, size].
 
-    Beyond a box its last row and column are repeated, so that every index is a valid one.
+    Beyond a box its last row and column are repeated, so that every index is valid.
     """
     B, _, H, W = images.shape
     i = torch.arange(size, device=box.device)
@@ -40,89 +43,89 @@ def spots(images: Tensor, box: Tensor, size: int) -> Tensor:
     return (y * W).add_(first)[:, :, None, None] + x[:, None, None, :]
 
 
-def places(images: Tensor, spots: Tensor) -> Tensor:
-    """Returns where the first channel of spots lies in the memory of dense images, of the shape of the spots."""
+def memory_offsets(images: Tensor, pixels: Tensor) -> Tensor:
+    """Returns where the first channel of each pixel is in the memory of dense images, in the shape of `pixels`."""
     B, C, H, W = images.shape
     if images.stride(3) == C:
-        return spots * C
-    b = torch.arange(B, device=spots.device).view(-1, 1, 1, 1)
-    return spots + b * ((C - 1) * H * W)
+        return pixels * C
+    b = torch.arange(B, device=pixels.device).view(-1, 1, 1, 1)
+    return pixels + b * ((C - 1) * H * W)
 
 
-def read(images: Tensor, at: Tensor) -> Tensor:
-    """Returns the pixels at places, [B, N, 1, M] -> [B, N, C, M]."""
-    index = at.view(-1)
-    channels = [flat.index_select(0, index).view(at.shape) for flat in _channels(images)]
+def read_pixels(images: Tensor, offsets: Tensor) -> Tensor:
+    """Returns all channels of the pixels at memory offsets, [B, N, 1, M] -> [B, N, C, M]."""
+    index = offsets.view(-1)
+    channels = [flat.index_select(0, index).view(offsets.shape) for flat in _channels(images)]
     return torch.cat(channels, 2) if len(channels) > 1 else channels[0]
 
 
-def write(images: Tensor, at: Tensor, values: Tensor) -> None:
-    """Writes pixels [B, N, C, M] at places [B, N, 1, M]; where a place is repeated, the values must be too."""
-    index = at.view(-1)
+def write_pixels(images: Tensor, offsets: Tensor, values: Tensor) -> None:
+    """Writes pixels [B, N, C, M] at memory offsets [B, N, 1, M], in place.
+
+    Where an offset is repeated, its values must be equal: which of them is written last is undefined.
+    """
+    index = offsets.view(-1)
     for c, flat in enumerate(_channels(images)):
         flat.scatter_(0, index, values[:, :, c].reshape(-1))
 
 
-def resized(images: Tensor, box: Tensor, shape: Tensor, *, margin: int, size: int, largest: int, exact: bool) -> Tensor:
-    """Cuts boxes out of dense images and resizes them bilinearly, pixel centres aligned.
+def crop_and_resize(images: Tensor, box: Tensor, shape: Tensor, *, margin: int, size: int, largest: int) -> Tensor:
+    """Cuts boxes out of dense images and resizes them bilinearly, with pixel centres aligned, as OpenCV does.
 
     Args:
         images: uint8 [B, C, H, W].
         box: What to cut, int64 [B, 4].
-        shape: Height and width to give it, int64 [B, 2], at most `size` + 2 `margin`.
-        margin: The outermost rows and columns of the resized patch to leave out.
+        shape: New height and width, int64 [B, 2], at most `size` + 2 `margin`.
+        margin: How many outermost rows and columns of the resized patch to leave out.
         size: Side N of the canvas.
-        largest: No box is wider than this; at most W.
-        exact: OpenCV's 8-bit arithmetic, rather than floating point that is rounded once.
+        largest: Width of the widest box possible; at most W.
 
     Returns:
         int16 [B, N, C, N], levels 0 ... 255.
     """
-    rows, columns, shares = _taps(box, shape, margin, size, _ONE if exact else None)
-    # Interpolating columns is a product with a matrix of two numbers a column; whole numbers this small stay exact.
+    rows, columns, weights = _taps(box, shape, margin, size)
+    # Interpolating columns is a product with a matrix of two numbers per column. It is done in floating point, where
+    # integers this small stay exact, because products of integer matrices are slow.
     start = box[:, 1:2].clamp(max=images.shape[3] - largest)
     dtype = product_dtype(box.device)
     across = torch.zeros(len(box), largest, size, dtype=dtype, device=box.device)
-    across.scatter_add_(1, columns - start[..., None], shares[:, 1].to(dtype))
-    stretches = _stretches(images, rows, start, largest).to(dtype)  # [B, 2, N, C, largest]
-    lines = torch.bmm(stretches.flatten(1, 3), across).view(*stretches.shape[:4], size)
-    down = shares[:, 0, ..., None, None]  # [B, 2, N, 1, 1]
-    if exact:
-        lines = lines.int().bitwise_right_shift_(4).mul_(down.int()).bitwise_right_shift_(16)
-        return lines[:, 0].add_(lines[:, 1]).add_(2).bitwise_right_shift_(2).short()
-    lines.mul_(down)
-    return lines[:, 0].add_(lines[:, 1]).add_(0.5).short()
+    across.scatter_add_(1, columns - start[..., None], weights[:, 1].to(dtype))
+    segments = _row_segments(images, rows, start, largest).to(dtype)  # [B, 2, N, C, largest]
+    lines = torch.bmm(segments.flatten(1, 3), across).view(*segments.shape[:4], size)
+    down = weights[:, 0, ..., None, None].int()  # [B, 2, N, 1, 1]
+    lines = lines.int().bitwise_right_shift_(4).mul_(down).bitwise_right_shift_(16)
+    return lines[:, 0].add_(lines[:, 1]).add_(2).bitwise_right_shift_(2).short()
 
 
-def _taps(box: Tensor, shape: Tensor, margin: int, size: int, unit: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Where resizing reads: rows and columns [B, 2, N] of the near and the far neighbour, their weights [B, 2, 2, N].
+def _taps(box: Tensor, shape: Tensor, margin: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What bilinear resizing reads: rows and columns of the near and the far neighbour, and their weights.
 
-    The weights, along y and x, are rounded to parts of a `unit` and counted in them, if it is given.
+    Returns:
+        Rows and columns in the image, int64 [B, 2, N] each; weights along y and x in units of 1 / `_ONE`, [B, 2, 2, N].
     """
     length = box[:, 2:, None]  # [B, 2, 1]
+    # In OpenCV's order of operations: another one rounds differently.
     scale = 1.0 / (shape[..., None].double() / length)
-    at = (torch.arange(margin + 0.5, margin + size, device=box.device) * scale).sub_(0.5).float()  # [B, 2, N]
-    near = torch.floor(at)
-    share = at.sub_(near)
-    shares = torch.stack([1 - share, share], 2)
-    if unit is not None:
-        shares.mul_(unit).round_()
+    position = (torch.arange(margin + 0.5, margin + size, device=box.device) * scale).sub_(0.5).float()  # [B, 2, N]
+    near = torch.floor(position)
+    far_weight = position.sub_(near)
+    weights = torch.stack([1 - far_weight, far_weight], 2).mul_(_ONE).round_()
     taps = torch.stack([near, near + 1], 2).clamp_(min=0).minimum(length[..., None] - 1).long()
     rows, columns = taps.add_(box[:, :2, None, None]).unbind(1)
-    return rows, columns, shares
+    return rows, columns, weights
 
 
-def _stretches(images: Tensor, y: Tensor, x: Tensor, length: int) -> Tensor:
-    """Copies stretches of lines, rows [B, K, N] from columns [B, 1] on: [B, K, N, C, length]."""
-    C, pitch = images.shape[1], images.stride(3)
-    starts = _lines(images, y.flatten(1)).view(*y.shape, C) + (x * pitch)[..., None, None]
-    if pitch == 1:
+def _row_segments(images: Tensor, y: Tensor, x: Tensor, length: int) -> Tensor:
+    """Copies parts of rows, from columns x [B, 1] on in rows y [B, K, N]: [B, K, N, C, length]."""
+    C, pixel_stride = images.shape[1], images.stride(3)
+    starts = _row_offsets(images, y.flatten(1)).view(*y.shape, C) + (x * pixel_stride)[..., None, None]
+    if pixel_stride == 1:
         return _flat(images).unfold(0, length, 1).index_select(0, starts.view(-1)).view(*starts.shape, length)
     interleaved = _flat(images).unfold(0, length * C, 1).index_select(0, starts[..., 0].reshape(-1))
     return interleaved.view(*y.shape, length, C).transpose(3, 4).contiguous()
 
 
-def _lines(images: Tensor, y: Tensor) -> Tensor:
+def _row_offsets(images: Tensor, y: Tensor) -> Tensor:
     """Where rows start in memory, [B, N] -> [B, N, C]."""
     b = torch.arange(0, images.numel(), images[0].numel(), device=y.device)[:, None]
     c = torch.arange(images.shape[1], device=y.device).mul_(images.stride(1))
@@ -130,7 +133,7 @@ def _lines(images: Tensor, y: Tensor) -> Tensor:
 
 
 def _channels(images: Tensor) -> list[Tensor]:
-    """The memory of dense images from each channel's first pixel on, so that one index serves all channels."""
+    """One flat view per channel, from its first pixel on, so that one memory offset serves all channels."""
     starts = range(0, images.shape[1] * images.stride(1), images.stride(1))
     return [images.as_strided((images.numel() - c,), (1,), images.storage_offset() + c) for c in starts]
 

@@ -1,15 +1,15 @@
-"""Perlin-shaped patches of a foreign texture, blended over the image.
+"""Perlin anomalies: a foreign texture blended over the region where Perlin noise is high.
 
 Paper: Zavrtanik, Kristan and Skočaj 2021, "DRAEM - A discriminatively trained reconstruction embedding for surface
-anomaly detection" (ICCV, arXiv 2108.07610). Facts of the TAB authors' setting: public repository Howeng98/TAB @
-aa8c4dc: Perlin noise with 1, 2, 4 ... 32 cells along each axis, turned by up to 90 degrees either way, is cut off at
-0.65; there the image is replaced by (1 - beta) texture + beta image with beta uniform in 0 ... 0.8; the texture is a
-photo of a texture collection changed by 5 of 11 random operations.
+anomaly detection" (ICCV, arXiv 2108.07610), "Simulated anomaly generation". The defaults are the TAB authors' setting
+in their public repository, Howeng98/TAB @ aa8c4dc. Perlin noise with 1, 2, 4 ... 32 cells along each axis is rotated by
+up to 90 degrees in either direction and thresholded at 0.65. There the image becomes (1 - beta) texture + beta image,
+with beta uniform in 0 ... 0.8. The texture is a photo of a texture collection after 5 of 11 random operations.
 
-It differs from it in: textures are images of the other classes, or a given set of textures; each operation happens with
-probability 5/11 on its own; sharpening, automatic contrast and equalising, which need the whole texture, are left out,
-and hue and saturation are one matrix (see `colour.py`); where the noise stays below the threshold everywhere, the
-threshold is lowered to nine tenths of the way from its minimum to its maximum, so that no region is empty.
+It differs from the public code in: textures are images of the other classes, or a given set of textures; each operation
+happens independently with probability 5/11; sharpening, automatic contrast and equalising, which need the full texture,
+are left out, and hue and saturation are one matrix (see `colour.py`); where the noise is nowhere above the threshold, the
+threshold is lowered to nine tenths of the way from the noise's minimum to its maximum, so that no region is empty.
 """
 
 import functools
@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.synthesis.colour import colour_matrix, spread
+from tabzoo.synthesis.colour import colour_matrix, jitter_factor
 from tabzoo.synthesis.draws import ClassPool, integers, uniforms
 from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
-from tabzoo.synthesis.patches import dense, read, write
+from tabzoo.synthesis.patches import dense, read_pixels, write_pixels
 from tabzoo.synthesis.poisson import product_dtype
 
 __all__ = ["Perlin", "PerlinParams", "PerlinSettings", "perlin_noise"]
@@ -35,59 +35,62 @@ CHUNK = 8
 
 @dataclass(frozen=True, kw_only=True)
 class PerlinSettings:
-    """The parameters of the Perlin patches; the defaults are the TAB authors'."""
+    """The parameters of Perlin anomalies; the defaults are the TAB authors'."""
 
     scales: int = 6
-    """Cells along each axis are 2 to the power of 0 ... scales - 1."""
-    turn: float = 90.0
-    """Largest angle, in degrees, that the noise is turned by, either way."""
+    """The numbers of cells along each axis are 2 to the power of 0 ... scales - 1."""
+    max_angle: float = 90.0
+    """Largest rotation of the noise, in degrees, in either direction."""
     threshold: float = 0.65
-    """Noise above it is anomaly."""
+    """Where the noise is above it, the image becomes abnormal."""
     beta_max: float = 0.8
-    """Largest share of the image that shines through."""
-    change: float = 5 / 11
-    """Probability of each of the texture's changes."""
+    """Largest weight of the image in the blend."""
+    change_probability: float = 5 / 11
+    """Probability of each operation on the texture."""
 
     def __post_init__(self) -> None:
         checks = (
             ("scales", 1 <= self.scales <= 8, "1 to 8"),
-            ("turn", 0 <= self.turn <= 180, "0 to 180"),
+            ("max_angle", 0 <= self.max_angle <= 180, "0 to 180"),
             ("threshold", 0 < self.threshold < 1, "above 0 and below 1"),
             ("beta_max", 0 <= self.beta_max < 1, "0 to below 1"),
-            ("change", 0 <= self.change <= 1, "0 to 1"),
+            ("change_probability", 0 <= self.change_probability <= 1, "0 to 1"),
         )
         check_settings("perlin", self, checks)
 
 
 @dataclass(frozen=True)
 class PerlinParams(Params):
-    """What is drawn for each sample: noise, texture and its changes."""
+    """What is drawn for each sample: noise, texture and the operations on it."""
 
     texture: Tensor
-    """int64 [B]: which of the given textures; unused without any."""
+    """int64 [B]: index into the given textures; unused without any."""
     scales: Tensor
-    """int64 [B, 2]: the noise's cells along y and x are 2 to the power of these."""
+    """int64 [B, 2]: the numbers of noise cells along y and x are 2 to the power of these."""
     angles: Tensor
-    """float32 [B, n, n]: directions of the noise's gradients."""
-    turns: Tensor
-    """float32 [B, 2]: angles in radians that the noise and the texture are turned by."""
+    """float32 [B, n, n]: directions of the noise's gradients at the nodes."""
+    rotations: Tensor
+    """float32 [B, 2]: rotations of the noise and of the texture, in radians."""
     beta: Tensor
-    """float32 [B]: share of the image that shines through."""
-    levels: Tensor
-    """uint8 [B, 3, 256]: what becomes of the texture's levels in each channel."""
+    """float32 [B]: weight of the image in the blend."""
+    tone_curves: Tensor
+    """uint8 [B, 3, 256]: new level of each level of the texture, in each channel."""
     colours: Tensor
-    """float32 [B, 3, 3]: the matrix that its colours are multiplied with."""
+    """float32 [B, 3, 3]: the matrix that the texture's colours are multiplied by."""
 
 
 class Perlin:
-    """Draws and applies Perlin-shaped patches of a foreign texture.
+    """Draws and applies Perlin anomalies.
 
     Args:
-        class_ids: The class of each image, integers [N].
+        class_ids: Class of each image, integers [N].
         height: Height of the images in pixels.
         width: Width of the images in pixels.
         settings: The parameters; the TAB authors' by default.
-        textures: uint8 [T, 3, height, width]: textures to use; without them, images of other classes. Also an attribute.
+        textures: Textures to use, uint8 [T, 3, height, width], also an attribute; images of other classes by default.
+
+    Raises:
+        InputError: The textures have another shape, or there are none.
     """
 
     def __init__(
@@ -105,102 +108,111 @@ class Perlin:
             raise InputError(f"perlin: textures must be [T, 3, {height}, {width}]; got {list(textures.shape)}")
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> PerlinParams:
-        """Draws the parameters of samples from (seed, epoch, sample id) alone; see `Synthesis.draw`."""
+        """Draws noise, textures and the operations on them; see `Synthesis.draw`."""
         s = self.settings
+        # 6 for texture, scales, rotations and beta; 8 for which operations happen; 10 for their amounts.
         u = uniforms(seed, epoch, sample_ids, 6 + 8 + 10, stream=STREAM)
         images = sample_ids % len(self._pool)
         texture = integers(u[:, 0], 0, 1 if self.textures is None else len(self.textures))
         nodes = 2 ** (s.scales - 1) + 1
         angles = 2 * math.pi * uniforms(seed, epoch, sample_ids, nodes * nodes, stream=STREAM + 100)
-        changed, amounts = u[:, 6:14] < s.change, u[:, 14:]  # [B, 8], [B, 10]
-        turns = torch.stack([(2 * u[:, 3] - 1) * math.radians(s.turn), (2 * u[:, 4] - 1) * (math.pi / 4)], 1)
-        turns[:, 1] *= changed[:, 0]
-        saturation = torch.where(changed[:, 1], spread(amounts[:, 0], 0.5), 1.0)
+        changed, amounts = u[:, 6:14] < s.change_probability, u[:, 14:]  # [B, 8], [B, 10]
+        noise_angle = (2 * u[:, 3] - 1) * math.radians(s.max_angle)
+        rotations = torch.stack([noise_angle, (2 * u[:, 4] - 1) * (math.pi / 4)], 1)
+        rotations[:, 1] *= changed[:, 0]
+        saturation = torch.where(changed[:, 1], jitter_factor(amounts[:, 0], 0.5), 1.0)
         hue = torch.where(changed[:, 2], 0.2 * (2 * amounts[:, 1] - 1), 0.0)
         return PerlinParams(
             source=self._pool.pick_other(u[:, 0], images) if self.textures is None else images,
             texture=texture,
             scales=integers(u[:, 1:3], 0, s.scales),
             angles=angles.view(-1, nodes, nodes).float(),
-            turns=turns.float(),
+            rotations=rotations.float(),
             beta=(s.beta_max * u[:, 5]).float(),
-            levels=_levels(changed[:, 3:], amounts[:, 2:]),
+            tone_curves=_tone_curves(changed[:, 3:], amounts[:, 2:]),
             colours=colour_matrix(saturation, hue).float(),
         )
 
     def apply(self, normal: Tensor, source: Tensor, params: PerlinParams) -> Synthetic:
-        """Makes the anomalies; nothing is drawn; see `Synthesis.apply`."""
+        """Blends the textures over the images; see `Synthesis.apply`."""
         check_images(normal, source, self._sides)
         if self.textures is not None:
             self.textures = self.textures.to(normal.device)
         texture = dense(source) if self.textures is None else self.textures[params.texture]
         abnormal = dense(normal).clone()
-        # On a CPU a chunk's noise should fit into the cache; on a GPU each chunk would cost its launches again.
+        # On a CPU a chunk's noise should fit into the cache; on a GPU every chunk repeats all kernel launches.
         chunk = CHUNK if normal.device.type == "cpu" else len(normal)
         with torch.autocast(normal.device.type, enabled=False):
             parts = [slice(i, i + chunk) for i in range(0, len(normal), chunk)]
-            masks = [self._overlaid(abnormal[part], texture[part], params[part]) for part in parts]
+            masks = [self._overlay(abnormal[part], texture[part], params[part]) for part in parts]
         return Synthetic(abnormal, torch.cat(masks))
 
-    def _overlaid(self, image: Tensor, texture: Tensor, params: PerlinParams) -> Tensor:
+    def _overlay(self, image: Tensor, texture: Tensor, params: PerlinParams) -> Tensor:
         """Blends the texture over the images in place; returns the mask."""
         noise = perlin_noise(params.angles, params.scales, *self._sides)
-        if self.settings.turn > 0:
-            noise = _turned(noise, params.turns[:, 0])
+        if self.settings.max_angle > 0:
+            noise = _rotate(noise, params.rotations[:, 0])
         highest, lowest = noise.amax((1, 2), keepdim=True), noise.amin((1, 2), keepdim=True)
-        top = 0.9 * highest + 0.1 * lowest
-        threshold = torch.where(highest > self.settings.threshold, self.settings.threshold, top)
-        return _overlay(image, texture, noise > threshold, params)
+        lowered = 0.9 * highest + 0.1 * lowest
+        threshold = torch.where(highest > self.settings.threshold, self.settings.threshold, lowered)
+        return _blend_region(image, texture, noise > threshold, params)
 
 
 def perlin_noise(angles: Tensor, scales: Tensor, height: int, width: int) -> Tensor:
-    """Returns Perlin noise, about -1 ... 1, [B, height, width].
+    """Returns Perlin noise, within -1 ... 1, [B, height, width].
 
-    At each pixel the four nodes around it give the product of their gradient with the way to the pixel, faded into each
-    other by 6 t^5 - 15 t^4 + 10 t^3. As the fade and the way are made of one factor for each axis, the sum is two pairs
-    of matrix products.
+    At each of the four nodes around a pixel, the product of the node's gradient with the offset from node to pixel counts
+    with a weight that fades with the distance along y and x, 6 t^5 - 15 t^4 + 10 t^3. Weights and offsets are products
+    or sums of one term per axis, so the noise is two pairs of matrix products. With gradients of length 1 its range is
+    1 / sqrt(2) either way; the factor sqrt(2) normalises it.
 
     Args:
         angles: Directions of the gradients at the nodes, [B, n, n]; of a sample only its first nodes count.
-        scales: Cells along y and x are 2 to the power of these, int64 [B, 2], at most n - 1 cells.
-        height: Rows.
-        width: Columns.
+        scales: The numbers of cells along y and x are 2 to the power of these, int64 [B, 2], at most n - 1 cells.
+        height: Number of rows.
+        width: Number of columns.
     """
     n, dtype, device = angles.shape[1], product_dtype(angles.device), angles.device
-    fade_y, way_y = (t[scales[:, 0]] for t in _ramps(height, n, dtype, device))  # [B, height, n]
-    fade_x, way_x = (t[scales[:, 1]] for t in _ramps(width, n, dtype, device))
+    fade_y, offset_y = (t[scales[:, 0]] for t in _ramps(height, n, dtype, device))  # [B, height, n]
+    fade_x, offset_x = (t[scales[:, 1]] for t in _ramps(width, n, dtype, device))
     along_y = torch.bmm(torch.cos(angles).to(dtype), fade_x.transpose(1, 2))  # [B, n, width]
-    along_x = torch.bmm(torch.sin(angles).to(dtype), way_x.transpose(1, 2))
-    noise = torch.bmm(torch.cat([way_y, fade_y], 2), torch.cat([along_y, along_x], 1))
+    along_x = torch.bmm(torch.sin(angles).to(dtype), offset_x.transpose(1, 2))
+    noise = torch.bmm(torch.cat([offset_y, fade_y], 2), torch.cat([along_y, along_x], 1))
     return noise.mul_(math.sqrt(2)).float()
 
 
 @functools.lru_cache(maxsize=16)
 def _ramps(side: int, n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each power of two: what a node contributes at a pixel, faded, and that times the way, [log n, side, n]."""
+    """For each number of cells, 1, 2, 4 ...: weight of each node at each pixel, and weight times offset, [log n, side, n]."""
     nodes = torch.arange(n, dtype=torch.float64)
     cells = 2 ** torch.arange((n - 1).bit_length(), dtype=torch.float64)[:, None, None]
-    way = torch.arange(side, dtype=torch.float64)[:, None] * cells / side - nodes  # [log n, side, n]
-    t = (1 - way.abs()).clamp(min=0)
+    offset = torch.arange(side, dtype=torch.float64)[:, None] * cells / side - nodes  # [log n, side, n]
+    t = (1 - offset.abs()).clamp(min=0)
     fade = t**3 * (t * (6 * t - 15) + 10)
-    return fade.to(device, dtype), (fade * way).to(device, dtype)
+    return fade.to(device, dtype), (fade * offset).to(device, dtype)
 
 
-def _turned(noise: Tensor, angle: Tensor) -> Tensor:
-    """Turns noise [B, H, W] around the centre by bilinear interpolation, zero where nothing was."""
+def _rotate(noise: Tensor, angle: Tensor) -> Tensor:
+    """Rotates noise [B, H, W] around its centre by bilinear interpolation, with zeros from outside."""
     H, W = noise.shape[1:]
     y = torch.arange(0.5, H, device=noise.device) - H / 2
     x = torch.arange(0.5, W, device=noise.device) - W / 2
     cosine, sine = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
-    # In the units of grid_sample: -1 and 1 are the image's edges.
+    # In the units of grid_sample, where -1 and 1 are the edges of the image.
     grid = noise.new_empty(2, *noise.shape)
     torch.sub((cosine * x * (2 / W))[:, None, :], (sine * y * (2 / W))[:, :, None], out=grid[0])
     torch.add((sine * x * (2 / H))[:, None, :], (cosine * y * (2 / H))[:, :, None], out=grid[1])
     return F.grid_sample(noise[:, None], grid.permute(1, 2, 3, 0), align_corners=False)[:, 0]
 
 
-def _levels(changed: Tensor, amounts: Tensor) -> Tensor:
-    """The texture's tone curves [B, 3, 256]: gamma, brightness, solarising, posterising and inverting, as drawn."""
+def _tone_curves(changed: Tensor, amounts: Tensor) -> Tensor:
+    """The texture's tone curves, uint8 [B, 3, 256]: gamma, brightness, solarise, posterise and invert, where drawn.
+
+    Args:
+        changed: Which of the five operations happen, bool [B, 5].
+        amounts: Uniform numbers, float64 [B, 8]: three gammas, factor and summand of the brightness, level from which to
+            solarise, coin for solarising (half of the time it does nothing), bits to posterise.
+    """
     level = torch.arange(256, dtype=torch.float64, device=amounts.device).expand(len(amounts), 3, 256)
     gamma = torch.exp((2 * amounts[:, 0:3] - 1) * math.log(2.0))[..., None]  # [B, 3, 1]: 0.5 ... 2
     factor, summand, limit, coin, bits = amounts[:, 3:8, None, None].unbind(1)
@@ -213,36 +225,40 @@ def _levels(changed: Tensor, amounts: Tensor) -> Tensor:
     return torch.where(invert, 255 - level, level).round().to(torch.uint8)
 
 
-def _overlay(image: Tensor, texture: Tensor, region: Tensor, params: PerlinParams) -> Tensor:
+def _blend_region(image: Tensor, texture: Tensor, region: Tensor, params: PerlinParams) -> Tensor:
     """Blends the changed texture over the image's region, bool [B, H, W], in place; returns the mask of the change."""
     B, _, H, W = image.shape
     if region.device.type == "cpu":  # the region is small: work on a list of its pixels
-        spot = torch.nonzero(region.view(-1))[:, 0]
+        pixels = torch.nonzero(region.view(-1))[:, 0]
     else:  # making the list would wait for the device
-        spot = torch.arange(region.numel(), device=region.device)
-    b, y, x = spot // (H * W), spot // W % H, spot % W
-    levels = _texture(texture, params, b, y, x)  # [3, n]
-    at = (b * image.stride(0) + y * image.stride(2) + x * image.stride(3))[None, None, None]  # [1, 1, 1, n]
-    before = read(image, at)[0, 0].float()  # [3, n]
-    after = torch.lerp(levels, before, params.beta[b]).add_(0.5).floor_().clamp_(0, 255)
-    inside = region.view(-1)[spot]
+        pixels = torch.arange(region.numel(), device=region.device)
+    b, y, x = pixels // (H * W), pixels // W % H, pixels % W
+    after = _changed_texture(texture, params, b, y, x)  # [3, n]
+    # `image` may be a slice of a batch, with its own strides and start: offsets are computed from the strides.
+    offsets = (b * image.stride(0) + y * image.stride(2) + x * image.stride(3))[None, None, None]  # [1, 1, 1, n]
+    before = read_pixels(image, offsets)[0, 0].float()  # [3, n]
+    after = torch.lerp(after, before, params.beta[b]).add_(0.5).floor_().clamp_(0, 255)
+    inside = region.view(-1)[pixels]
     change = (after - before).mul_(inside)
-    write(image, at, (before + change).to(torch.uint8)[None, None])
+    write_pixels(image, offsets, (before + change).to(torch.uint8)[None, None])
     mask = torch.zeros_like(region).view(-1)
-    mask[spot] = change.abs_().sum(0) > 3
+    mask[pixels] = change.abs_().sum(0) > 3
     return mask.view(B, 1, H, W)
 
 
-def _texture(texture: Tensor, params: PerlinParams, b: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """The changed texture at pixels y, x of samples b, [3, n]; turned around its centre and mirrored at its edges."""
+def _changed_texture(texture: Tensor, params: PerlinParams, b: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """The texture after its operations at pixels y, x of samples b, [3, n].
+
+    It is rotated around its centre, mirrored at its edges, and gets new tones and colours.
+    """
     H, W = texture.shape[2:]
-    cosine, sine = torch.cos(params.turns[:, 1])[b], torch.sin(params.turns[:, 1])[b]
+    cosine, sine = torch.cos(params.rotations[:, 1])[b], torch.sin(params.rotations[:, 1])[b]
     v, u = y - (H - 1) / 2, x - (W - 1) / 2
     v, u = _mirrored(cosine * v - sine * u, H), _mirrored(sine * v + cosine * u, W)
-    at = b * texture.stride(0) + v * texture.stride(2) + u * texture.stride(3)
-    levels = read(texture, at[None, None, None])[0, 0]  # [3, n]
-    first = b * 768
-    curves = params.levels.view(-1)
+    offsets = b * texture.stride(0) + v * texture.stride(2) + u * texture.stride(3)
+    levels = read_pixels(texture, offsets[None, None, None])[0, 0]  # [3, n]
+    first = b * 768  # where a sample's three curves of 256 levels start
+    curves = params.tone_curves.view(-1)
     levels = torch.stack([curves[first + 256 * c + levels[c]] for c in range(3)]).float()
     colours = params.colours.flatten(1).t()[:, b]  # [9, n]
     mixed = (colours.view(3, 3, -1) * levels).sum(1)

@@ -1,20 +1,22 @@
-"""Poisson image blending of many small rectangles at once, as `cv2.seamlessClone` does one.
+"""Poisson image blending of many small rectangles at once, with the results of `cv2.seamlessClone`.
 
-Paper: Pérez, Gangnet and Blake 2003, "Poisson Image Editing" (SIGGRAPH). What OpenCV 5.0's `seamlessClone` does beyond
-it was found by comparing results: the equation is solved in the bounding box of the mask, whose outermost pixels keep
-the destination's values; the guidance field is the source's where the mask, eroded by three 3 x 3 squares, is set, and
-the destination's elsewhere; mixed cloning takes, for each channel of a pixel, the source's gradient where
-|gx - gy| is larger than the destination's; the result is clipped to 0 ... 255 and truncated.
+Paper: Pérez, Gangnet and Blake 2003, "Poisson Image Editing" (SIGGRAPH): the Poisson equation with fixed values at the
+boundary (equation 4), where the guidance field is the source's gradient (normal cloning, equation 9) or the stronger
+gradient of source and destination (mixed cloning, equation 12). What `seamlessClone` of OpenCV 5.0 does in detail was
+found by comparing results: it solves the equation in the bounding box of the mask, whose outermost pixels keep the
+destination's values; the guidance field is the source's gradient where the mask, eroded by three 3 x 3 squares, is set,
+and the destination's elsewhere; mixed cloning decides for each channel of each pixel, and takes the source's gradient
+where its |gx - gy| (not its length) is larger than the destination's; the result is clipped to 0 ... 255 and truncated.
 
-It differs from it in: the correction u = f - D is solved for rather than f (the boundary becomes zero and numbers stay
-small), by a sine transform written as matrix products, for a whole batch, in plain torch on any device. So rounding
-moves one pixel in 100,000 by a level; OpenCV's own rounding moves one in 2,000 to 500, growing with the patch, and drops
-a level wherever the correction is exactly zero, as in a mixed clone that no gradient of the source wins.
+It differs from OpenCV in: the unknown is the correction u = f - D of the destination D, not the result f, so that the
+boundary values are zero and the numbers stay small; and the equation is solved by a sine transform, written as matrix
+products, for the whole batch, in plain torch on any device. As a result, rounding changes one pixel in 100,000 by a
+level. OpenCV's own rounding changes one in 2,000 to 500, more for larger patches, and lowers a pixel by a level wherever
+the correction is exactly zero, as in a mixed clone where no gradient of the source is stronger.
 
-Rectangles of different sizes share one canvas of `N` x `N` pixels. A rectangle lies in its top left corner; whatever
-the canvas holds outside it has no influence.
-
-Shapes: canvases are [B, N, C, N] (row, channel, column), so that both transforms are plain batched products.
+Rectangles of different sizes share a canvas of N x N pixels. Each one is in the top left corner of its canvas; values
+outside it have no influence. Canvases are laid out [B, N, C, N] (row, channel, column), so that the transforms along
+both axes are plain batched matrix products.
 """
 
 import functools
@@ -25,52 +27,56 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["SineTables", "blend", "clone_mask", "eroded", "product_dtype", "sine_tables", "solve"]
+__all__ = ["SineTables", "blend", "clone_mask", "product_dtype", "sine_tables", "solve"]
 
-ERODED = 3
+_EROSION = 3  # px: three erosions by a 3 x 3 square
 
 
 class SineTables(NamedTuple):
-    """The sine transforms of rectangles of all sizes up to N, zero outside each one's unknown pixels."""
+    """The sine transforms of rectangles of all sizes up to N; the first index is the size."""
 
     basis: Tensor
-    """[N + 1, N, N]: orthonormal, symmetric DST-I matrices."""
+    """[N + 1, N, N]: orthonormal, symmetric DST-I matrices; zero outside the unknown pixels."""
     eigenvalues: Tensor
-    """[N + 1, N]: of the second difference with zero ends; -1 outside."""
+    """[N + 1, N]: eigenvalues of the second difference with zero ends; -1 outside, so that dividing by them is safe."""
     core: Tensor
-    """int16 [N + 1, N]: 1 on what is left of a side after the mask's erosion."""
+    """int16 [N + 1, N]: 1 on the part of a side that the mask's erosion leaves."""
 
 
 @functools.lru_cache(maxsize=32)
 def sine_tables(size: int, dtype: torch.dtype, device: torch.device) -> SineTables:
-    """Returns the tables for rectangles of up to `size` pixels a side, fixed ends included; computed once and kept."""
-    with torch.inference_mode(False):  # they outlive the mode that they are first asked for in
+    """Recycles the tables for rectangles of up to `size` pixels a side, fixed ends included; computed once and kept."""
+    # Callers may be in inference mode; the tables outlive it, and must be ordinary tensors.
+    with torch.inference_mode(False):
         n = (torch.arange(size + 1, dtype=torch.float64) - 2).clamp(min=0)[:, None]  # unknown pixels
         i = torch.arange(size, dtype=torch.float64)
         inside = (i >= 1) & (i <= n)  # [N + 1, N]
-        # Reducing the product modulo the period first keeps the sine's argument small and the table exact.
-        turns = torch.remainder(i[:, None] * i, 2 * (n[..., None] + 1)) / (n[..., None] + 1)
-        basis = torch.sqrt(2 / (n[..., None] + 1)) * torch.sin(math.pi * turns)
+        # sin(pi i j / (n + 1)). Reducing i j modulo the period first keeps the argument small and the table exact.
+        cycles = torch.remainder(i[:, None] * i, 2 * (n[..., None] + 1)) / (n[..., None] + 1)
+        basis = torch.sqrt(2 / (n[..., None] + 1)) * torch.sin(math.pi * cycles)
         basis = basis * (inside[:, :, None] & inside[:, None, :])
         eigenvalues = torch.where(inside, -4 * torch.sin(0.5 * math.pi * i / (n + 1)) ** 2, -1.0)
-        core = (i >= ERODED) & (i < n + 2 - ERODED)
+        core = (i >= _EROSION) & (i < n + 2 - _EROSION)
         return SineTables(basis.to(device, dtype), eigenvalues.to(device, dtype), core.to(device, torch.int16))
 
 
 def product_dtype(device: torch.device) -> torch.dtype:
-    """Which dtype matrix products on a device keep float32's precision in, whatever the process has switched on."""
+    """Returns the dtype in which matrix products keep float32's precision, even if the process allows TF32."""
     return torch.float64 if device.type == "cuda" else torch.float32
 
 
 def solve(rhs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Solves the discrete Poisson equation, each sample in a rectangle of its own size whose outermost pixels are 0.
 
+    The sine transform diagonalises the five-point Laplacian: transform, divide by the eigenvalues, transform back. The
+    matrices are symmetric and orthonormal, so each one is its own inverse.
+
     Args:
-        rhs: The right side, floating point [B, N, C, N]; the Laplacian is the five-point one.
-        rows: Rows of each rectangle with the zero ones, int64 [B], 3 ... N.
+        rhs: The right-hand side, floating point [B, N, C, N].
+        rows: Rows of each rectangle, its outermost ones included, int64 [B], 3 ... N.
         columns: Columns, likewise.
 
-    Returns:
+    Recycles:
         The solution, [B, N, C, N], zero outside the rectangles.
     """
     B, N, C, _ = rhs.shape
@@ -84,19 +90,9 @@ def solve(rhs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def clone_mask(rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """Returns where a full rectangle takes the source's gradient: 1 on all but a frame of 3 px, int16 [B, N, N]."""
+    """Recycles where a full rectangle takes the source's gradient: 1 on all but a frame of 3 px, int16 [B, N, N]."""
     core = sine_tables(size, torch.float32, rows.device).core
     return core[rows][:, :, None] * core[columns][:, None, :]
-
-
-def eroded(mask: Tensor) -> Tensor:
-    """Returns where a mask of any form takes the source's gradient, int16 [B, N, N].
-
-    Args:
-        mask: bool [B, N, N], its bounding box in the canvas's top left corner.
-    """
-    outside = F.pad((~mask).float()[:, None], (ERODED,) * 4, value=1.0)
-    return 1 - F.max_pool2d(outside, 2 * ERODED + 1, stride=1)[:, 0].short()
 
 
 def blend(source: Tensor, destination: Tensor, guided: Tensor, rows: Tensor, columns: Tensor, mixed: Tensor) -> Tensor:
@@ -110,18 +106,22 @@ def blend(source: Tensor, destination: Tensor, guided: Tensor, rows: Tensor, col
         columns: Columns, likewise.
         mixed: Whether the stronger gradient wins (mixed cloning) rather than the source's, bool [B].
 
-    Returns:
+    Recycles:
         Levels 0 ... 255, uint8 [B, N, C, N]; the destination where nothing is solved.
     """
     B, N, C, _ = destination.shape
     s, d = source.reshape(-1), destination.reshape(-1)
-    # All differences are taken along memory, over the ends of lines and canvases too: `guided` is zero there.
+    # Differences are taken in flat memory: a step to the right is 1 element, a step down is a line. They also cross the
+    # ends of lines and canvases, where `guided` is zero.
     line, end = C * N, s.numel() - C * N
-    # Of |gx - gy| one pixel cancels out. The source's gradient is taken (1) or not (0).
+    # |gx - gy| compares a pixel's right and lower neighbour: the pixel itself cancels out.
+    # `taken` is 1 where the source's gradient is taken, else 0; without mixed cloning, 512 makes the source always win.
     taken = (s[1 : end + 1] - s[line:]).abs_().sub_((d[1 : end + 1] - d[line:]).abs_())
     taken = F.pad(taken, (0, line)).view(B, N, C, N)
     taken.add_((~mixed).short().mul_(512)[:, None, None, None]).clamp_(0, 1).mul_(guided[:, :, None])
     taken = taken.view(-1)[:end]
+    # The correction's guidance field is the gradient of source - destination where taken, and zero elsewhere. The
+    # right-hand side is its divergence: forward differences for the gradient, backward differences for the divergence.
     e = s - d
     gx = (e[1 : end + 1] - e[:end]).mul_(taken)
     gy = (e[line:] - e[:end]).mul_(taken)

@@ -1,6 +1,5 @@
-"""A recipe's synthetic anomalies: the settings of its method, its textures, and the pairs made with them."""
+"""A recipe's synthetic anomalies: the settings of its method, its textures, and the maker of its pairs."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -9,7 +8,17 @@ from torch import Tensor
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.errors import InputError
-from tabzoo.synthesis import SETTINGS, SYNTHESES, MixSettings, Perlin, Synthesis
+from tabzoo.synthesis import (
+    METHODS,
+    SYNTHESES,
+    CutPasteSettings,
+    GridMaskSettings,
+    MixSettings,
+    NsaSettings,
+    Perlin,
+    PerlinSettings,
+    Synthesis,
+)
 from tabzoo.synthesis.pairs import ImageSource, PairMaker
 from tabzoo.training.recipe import Recipe
 
@@ -25,15 +34,15 @@ def pair_maker(
     *,
     textures: Tensor | None = None,
 ) -> PairMaker:
-    """Makes pairs as a recipe says.
+    """Returns a maker of pairs with a recipe's crop, normalisation and synthesis.
 
     Args:
         images: All images.
-        members: Which of them the pairs are made of, [N].
-        class_ids: Class of each of the members, [N].
-        recipe: Crop, normalisation and synthesis.
+        members: Indices of the images to make pairs from, [N].
+        class_ids: Class of each member, [N].
+        recipe: The recipe.
         device: Where the pairs are made.
-        textures: As `open_textures` gives them; opened here if the recipe names some and none are given.
+        textures: What `open_textures` returns; opened here if the recipe names a folder and none are given.
     """
     textures = open_textures(recipe) if textures is None else textures
     return PairMaker(
@@ -57,7 +66,7 @@ def _synthesis(recipe: Recipe, class_ids: Tensor, textures: Tensor | None) -> Sy
 
 
 def open_textures(recipe: Recipe) -> Tensor | None:
-    """All images of the texture folder, uint8 [T, 3, crop, crop], if the recipe names one."""
+    """Reads all images of the texture folder, uint8 [T, 3, crop, crop], if the recipe names one."""
     if recipe.perlin_textures is None:
         return None
     samples = find_samples(recipe.perlin_textures)
@@ -72,10 +81,12 @@ def open_textures(recipe: Recipe) -> Tensor | None:
 
 
 def synthesis_settings(recipe: Recipe) -> Any:
-    """The settings of a recipe's way to make anomalies.
+    """Returns the settings of a recipe's synthesis, of the type that its class takes.
+
+    The settings of all methods are built, so that a wrong value is an error whichever method the recipe uses.
 
     Raises:
-        InputError: One is out of range, or is another way's; the text names the flag.
+        InputError: A setting is out of range, or belongs to another synthesis; the text names the flag.
     """
     if recipe.mix_weights and recipe.synthesis != "mix":
         raise InputError(f"--mix-weights: only --synthesis mix uses weights; got --synthesis {recipe.synthesis}")
@@ -83,19 +94,35 @@ def synthesis_settings(recipe: Recipe) -> Any:
         raise InputError(
             f"--perlin-textures: only --synthesis perlin uses textures; got --synthesis {recipe.synthesis}"
         )
-    of_each = {name: _settings(recipe, name) for name in SETTINGS}  # all, so that no wrong value goes unseen
-    if recipe.synthesis != "mix":
-        return of_each[recipe.synthesis]
-    return MixSettings(weights=recipe.mix_weights or dict.fromkeys(SETTINGS, 1.0), settings=of_each)
+    settings = _all_settings(recipe)
+    return settings if recipe.synthesis == "mix" else settings.of_methods()[recipe.synthesis]
 
 
-def _settings(recipe: Recipe, name: str) -> Any:
-    """A method's settings: the recipe's fields that begin with its name, and its own defaults for the rest."""
-    kind = SETTINGS[name]
-    given = {entry.name: f"{name}_{entry.name}" for entry in dataclasses.fields(kind)}
-    return kind(**{key: getattr(recipe, value) for key, value in given.items() if hasattr(recipe, value)})
+def _all_settings(recipe: Recipe) -> MixSettings:
+    """The one mapping from the recipe's flat fields to settings. Settings without a field keep their defaults."""
+    return MixSettings(
+        weights=recipe.mix_weights or dict.fromkeys(METHODS, 1.0),
+        nsa=NsaSettings(
+            gamma_shape=recipe.nsa_gamma_shape,
+            gamma_scale=recipe.nsa_gamma_scale,
+            gamma_lower=recipe.nsa_gamma_lower,
+            width_min=recipe.nsa_width_min,
+            width_max=recipe.nsa_width_max,
+            resize=recipe.nsa_resize,
+            resize_min=recipe.nsa_resize_min,
+            resize_max=recipe.nsa_resize_max,
+            resize_std=recipe.nsa_resize_std,
+            shift=recipe.nsa_shift,
+            num_patches=recipe.nsa_num_patches,
+            blend=recipe.nsa_blend,
+            same_source=recipe.nsa_same_source,
+        ),
+        cutpaste=CutPasteSettings(variant=recipe.cutpaste_variant),
+        perlin=PerlinSettings(threshold=recipe.perlin_threshold, beta_max=recipe.perlin_beta_max),
+        mask=GridMaskSettings(block=recipe.mask_block, num_blocks=recipe.mask_num_blocks),
+    )
 
 
 def syntheses(recipe: Recipe) -> list[str]:
     """Names of the methods that make a recipe's anomalies; several in a mix."""
-    return list(recipe.mix_weights or SETTINGS) if recipe.synthesis == "mix" else [recipe.synthesis]
+    return list(recipe.mix_weights or METHODS) if recipe.synthesis == "mix" else [recipe.synthesis]

@@ -7,6 +7,7 @@ defaults below hold) but may not name an unknown one.
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 import reprlib
 import typing
@@ -19,14 +20,17 @@ import yaml
 
 from tabzoo.compute import Amp
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.synthesis import CutPasteSettings, GridMaskSettings, NsaSettings, PerlinSettings, SynthesisName
+from tabzoo.synthesis.cutpaste import Variant
+from tabzoo.synthesis.mix import check_weights
+from tabzoo.synthesis.nsa import Blend
 from tabzoo.training.strict_yaml import read_yaml
 
-__all__ = ["SYNTHESES", "Recipe", "list_recipes", "load_recipe"]
+__all__ = ["Recipe", "list_recipes", "load_recipe"]
+
+_log = logging.getLogger(__name__)
 
 BatchNorm = Literal["local", "sync", "frozen"]
-SynthesisName = Literal["nsa", "cutpaste", "perlin", "mask", "mix"]
-SYNTHESES: tuple[SynthesisName, ...] = typing.get_args(SynthesisName)
-"""Ways to make anomalies, by the names a recipe uses."""
 
 # Fields that say where things lie or how fast they go, not what is computed: no part of a recipe's hash.
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
@@ -34,6 +38,14 @@ _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every
 # hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
 _LATER: dict[str, Any] = {"white_level": None}
 _GONE: dict[str, Any] = {}
+# Fields without effect, accepted for one release, with the value that every recipe now has, and what to say of others.
+_UNSUPPORTED: dict[str, tuple[Any, str]] = {
+    "nsa_mode": ("exact", "exact is used"),
+    "nsa_background": (None, "patches are taken from anywhere in an image"),
+    "nsa_background_threshold": (30.0, "it is ignored"),
+    "nsa_min_object": (0.25, "it is ignored"),
+    "nsa_min_overlap": (0.25, "it is ignored"),
+}
 # Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
 _LOCAL = ("data", "cache_dir", "perlin_textures")
 # Fields that may name a file, which the hash takes by its content and an output folder by its name alone.
@@ -88,57 +100,59 @@ class Recipe:
     """Head between embedding and text space, thrown away at the end: one linear map, or the authors' two MLPs."""
 
     synthesis: SynthesisName = "nsa"
-    """How a normal image is turned into an anomaly; mix draws one of the others for each."""
+    """How a normal image becomes abnormal; mix draws one of the other methods for each image."""
     mix_weights: dict[str, float] = field(default_factory=dict)
-    """mix: how often each, relative to the others, e.g. --mix-weights nsa 2 perlin 1; all equally often if not given."""
-    nsa_gamma_shape: float = 2.0
+    """mix: relative weights of the methods, e.g. --mix-weights nsa 2 perlin 1; equal for all if not given."""
+    nsa_gamma_shape: float = NsaSettings.gamma_shape
     """NSA: shape of the gamma distribution of a patch's half-width."""
-    nsa_gamma_scale: float = 0.07
-    """NSA: its scale, as a share of the image side."""
-    nsa_gamma_lower: float = 0.05
-    """NSA: added to it, as a share of the image side."""
-    nsa_width_min: float = 0.05
-    """NSA: smallest half-width, as a share of the image side."""
-    nsa_width_max: float = 0.2
-    """NSA: largest half-width, as a share of the image side."""
-    nsa_resize: bool = True
+    nsa_gamma_scale: float = NsaSettings.gamma_scale
+    """NSA: scale of that distribution, as a fraction of the image side."""
+    nsa_gamma_lower: float = NsaSettings.gamma_lower
+    """NSA: offset of that distribution, as a fraction of the image side."""
+    nsa_width_min: float = NsaSettings.width_min
+    """NSA: smallest half-width, as a fraction of the image side."""
+    nsa_width_max: float = NsaSettings.width_max
+    """NSA: largest half-width, as a fraction of the image side."""
+    nsa_resize: bool = NsaSettings.resize
     """NSA: resize the patch before it is blended in."""
-    nsa_resize_min: float = 0.7
-    """NSA: smallest factor of that."""
-    nsa_resize_max: float = 1.3
-    """NSA: largest factor of that."""
-    nsa_resize_std: float = 0.5
-    """NSA: standard deviation of the factor, which is normal around 1."""
-    nsa_shift: bool = True
-    """NSA: blend the patch in elsewhere than where it was taken."""
-    nsa_same_source: bool = False
-    """NSA: take the patch from the image itself."""
-    nsa_num_patches: int = 1
-    """NSA: most patches an image; each after the first comes with probability 1/2."""
-    nsa_blend: Literal["mix", "normal", "mixed"] = "mix"
-    """NSA: Poisson blending with the patch's gradients, with the stronger ones, or one of both at random."""
-    nsa_mode: Literal["exact", "fast"] = "exact"
-    """NSA: resize in OpenCV's integer arithmetic, or in floating point."""
-    nsa_background: float | None = None
-    """NSA: grey level of the background, 0 to 255; patches then go from object to object."""
-    nsa_background_threshold: float = 30.0
-    """NSA: levels by which an object differs from the background."""
-    nsa_min_object: float = 0.25
-    """NSA: least share of object in a patch, with a background."""
-    nsa_min_overlap: float = 0.25
-    """NSA: least share of that object that lands on object, with a background."""
-    cutpaste_variant: Literal["patch", "scar", "union"] = "patch"
-    """CutPaste: a rectangle, a thin turned strip, or one of both at random."""
+    nsa_resize_min: float = NsaSettings.resize_min
+    """NSA: smallest resize factor."""
+    nsa_resize_max: float = NsaSettings.resize_max
+    """NSA: largest resize factor."""
+    nsa_resize_std: float = NsaSettings.resize_std
+    """NSA: standard deviation of the resize factor, whose distribution is normal around 1."""
+    nsa_shift: bool = NsaSettings.shift
+    """NSA: paste the patch at a random place, not where it was cut."""
+    nsa_same_source: bool = NsaSettings.same_source
+    """NSA: cut the patch from the image itself."""
+    nsa_num_patches: int = NsaSettings.num_patches
+    """NSA: largest number of patches in an image; each after the first is used with probability 1/2."""
+    nsa_blend: Blend = NsaSettings.blend
+    """NSA: Poisson blending with the patch's gradients (normal), the stronger ones (mixed), or either at random (mix)."""
+    cutpaste_variant: Variant = CutPasteSettings.variant
+    """CutPaste: a rectangle (patch), a thin rotated strip (scar), or one of the two at random (union)."""
     perlin_textures: str | None = None
     """Perlin: folder of texture images, CLASS/* or plain; images of other classes if not given."""
-    perlin_threshold: float = 0.65
-    """Perlin: noise above it is anomaly."""
-    perlin_beta_max: float = 0.8
-    """Perlin: largest share of the image that shines through."""
-    mask_block: int = 16
-    """Mask: side of a dropped block, in px."""
-    mask_num_blocks: int = 4
-    """Mask: blocks dropped."""
+    perlin_threshold: float = PerlinSettings.threshold
+    """Perlin: the image becomes abnormal where the noise is above this value."""
+    perlin_beta_max: float = PerlinSettings.beta_max
+    """Perlin: largest weight of the image under the texture."""
+    mask_block: int = GridMaskSettings.block
+    """Mask: side of a masked block, in px."""
+    mask_num_blocks: int = GridMaskSettings.num_blocks
+    """Mask: number of masked blocks."""
+
+    # No longer supported: accepted with a warning for one release, then to move to _GONE.
+    nsa_mode: Literal["exact", "fast"] = "exact"
+    """No longer supported: exact is used."""
+    nsa_background: float | None = None
+    """No longer supported, ignored."""
+    nsa_background_threshold: float = 30.0
+    """No longer supported, ignored."""
+    nsa_min_object: float = 0.25
+    """No longer supported, ignored."""
+    nsa_min_overlap: float = 0.25
+    """No longer supported, ignored."""
 
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Every image equally often, or every class."""
@@ -191,6 +205,7 @@ class Recipe:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_values(self)
+        _reset_unsupported(self)
 
     def replace(self, **changes: Any) -> "Recipe":
         """A copy with some fields changed."""
@@ -336,13 +351,20 @@ def _kind_name(kind: Any) -> str:
     return names.get(kind, "a text")
 
 
+def _reset_unsupported(recipe: Recipe) -> None:
+    for name, (value, instead) in _UNSUPPORTED.items():
+        if (given := getattr(recipe, name)) != value:
+            _log.warning("%s: %s is no longer supported; %s.", name, given, instead)
+            object.__setattr__(recipe, name, value)
+
+
 # Least and most of each number; the most of some only tells a slip of the keyboard from a setting.
 _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("epochs", "save_every", "log_every"), (1, 10**9)),
     **dict.fromkeys(("resize", "crop"), (1, 16_384)),
     **{"repeats": (1, 10_000), "batch_size": (2, 10**9), "micro_batch": (0, 10**9)},
     **dict.fromkeys(("lr", "weight_decay"), (0, 10_000)),
-    **{"momentum": (0, 1), "warmup_epochs": (0, 10**9), "workers": (0, 4096), "nsa_num_patches": (1, 64)},
+    **{"momentum": (0, 1), "warmup_epochs": (0, 10**9), "workers": (0, 4096)},
     # torch's generator takes 64 bits of seed times step times processes.
     "seed": (0, 2**32 - 1),
 }
@@ -364,16 +386,8 @@ def _check_values(recipe: Recipe) -> None:
         raise InputError(
             f"license: {recipe.license!r} given, expected an SPDX identifier, such as apache-2.0, or LicenseRef-NAME"
         )
-    methods = [name for name in SYNTHESES if name != "mix"]
-    for name in recipe.mix_weights:
-        if name not in methods:
-            raise InputError(
-                f"mix_weights: {name!r} given, expected {', '.join(methods)}.{did_you_mean(name, methods)}"
-            )
-    if recipe.mix_weights and not (
-        min(recipe.mix_weights.values()) >= 0 < sum(recipe.mix_weights.values()) < float("inf")
-    ):
-        raise InputError(f"mix_weights: {recipe.mix_weights} given, expected numbers of at least 0, one above 0")
+    if recipe.mix_weights:
+        check_weights(recipe.mix_weights)
     if recipe.crop > recipe.resize:
         raise InputError(
             f"crop: {recipe.crop} given, but images are resized to {recipe.resize}; lower crop or raise resize"

@@ -1,4 +1,4 @@
-"""Images that look natural enough to blend: random fields whose spectrum falls off as that of photos does."""
+"""Images that look natural enough for blending: random fields whose spectrum falls off like that of photos."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Anomalies under other conditions: sizes of images, precision settings, the wrong images, no waiting for a device."""
+"""Anomalies with other image sizes, precision settings and settings at their limits; what may never change."""
 
 import dataclasses
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_autocast_and_lower_precision_change_nothing(name: str, images: Tensor, 
 
 
 @pytest.mark.parametrize("name", SYNTHESES)
-def test_images_are_left_alone_and_results_are_ordinary(name: str, images: Tensor, class_ids: Tensor) -> None:
+def test_inputs_are_not_changed_and_results_can_be_trained_on(name: str, images: Tensor, class_ids: Tensor) -> None:
     images, class_ids = images[::4], class_ids[::4]
     method: Any = SYNTHESES[name](class_ids, 224, 224)
     params = method.draw(0, 0, torch.arange(8))
@@ -72,7 +72,7 @@ def test_images_are_left_alone_and_results_are_ordinary(name: str, images: Tenso
 
 
 @pytest.mark.parametrize("name", SYNTHESES)
-def test_the_wrong_images(name: str, images: Tensor, class_ids: Tensor) -> None:
+def test_images_of_another_type_or_shape_are_refused(name: str, images: Tensor, class_ids: Tensor) -> None:
     method: Any = SYNTHESES[name](class_ids, 224, 224)
     params = method.draw(0, 0, torch.arange(4))
     few = images[:4]
@@ -85,8 +85,8 @@ def test_the_wrong_images(name: str, images: Tensor, class_ids: Tensor) -> None:
             method.apply(normal, source, params)
 
 
-def test_draws_stay_as_they_are() -> None:
-    """These decide every published run: they may not change."""
+def test_draws_never_change() -> None:
+    """They decide every published run."""
     classes, ids = torch.arange(30) % 4, torch.arange(3)
     nsa = Nsa(classes, 224, 224).draw(1, 2, ids)
     assert nsa.source.tolist() == [8, 13, 14]
@@ -96,15 +96,17 @@ def test_draws_stay_as_they_are() -> None:
     cutpaste = CutPaste(classes, 224, 224, CutPasteSettings(variant="union")).draw(1, 2, ids)
     assert cutpaste.cut[:, 0].tolist() == [[10, 170, 99, 37], [36, 181, 14, 7], [0, 14, 19, 12]]
     assert cutpaste.paste[:, 0].tolist() == [[120, 70, 99, 37], [14, 32, 16, 15], [136, 190, 21, 15]]
-    assert cutpaste.turn[:, 1].tolist() == pytest.approx([0, -0.679822, 0.131206], rel=1e-5)
+    assert cutpaste.rotation[:, 1].tolist() == pytest.approx([0, -0.679822, 0.131206], rel=1e-5)
     assert cutpaste.lift.tolist() == pytest.approx([-0.0179945, 0.0503510, 0.0837539], rel=1e-5)
     perlin = Perlin(classes, 224, 224).draw(1, 2, ids)
     assert perlin.source.tolist() == [19, 11, 28]
     assert perlin.scales.tolist() == [[3, 3], [2, 2], [0, 2]]
     assert perlin.angles[:, 0, 0].tolist() == pytest.approx([0.911165, 0.681115, 5.884909], rel=1e-5)
-    assert perlin.turns.flatten().tolist() == pytest.approx([-0.705678, 0, -0.251277, 0, 1.178039, 0.669275], rel=1e-5)
+    assert perlin.rotations.flatten().tolist() == pytest.approx(
+        [-0.705678, 0, -0.251277, 0, 1.178039, 0.669275], rel=1e-5
+    )
     assert perlin.beta.tolist() == pytest.approx([0.503505, 0.631407, 0.0487091], rel=1e-5)
-    assert perlin.levels[:, 0, 100].tolist() == [128, 65, 64]
+    assert perlin.tone_curves[:, 0, 100].tolist() == [128, 65, 64]
     mask = GridMask(classes, 224, 224).draw(1, 2, ids)
     assert mask.corners[0, 0].tolist() == [[208, 32], [208, 16], [128, 192], [160, 192]]
     assert Mix(classes, 224, 224).draw(1, 2, torch.arange(8)).choice.tolist() == [3, 3, 0, 0, 1, 2, 1, 3]
@@ -118,25 +120,33 @@ def test_draws_stay_as_they_are() -> None:
             {
                 **{"gamma_shape": 2.0, "gamma_scale": 0.07, "gamma_lower": 0.05, "width_min": 0.05, "width_max": 0.2},
                 **{"resize": True, "resize_min": 0.7, "resize_max": 1.3, "resize_std": 0.5, "shift": True},
-                **{"num_patches": 1, "blend": "mix", "same_source": False, "mode": "exact", "retries": 2},
-                **{"background": None, "background_threshold": 30.0, "min_object": 0.25, "min_overlap": 0.25},
-                **{"attempts": 20},
+                **{"num_patches": 1, "blend": "mix", "same_source": False, "retries": 2},
             },
         ),
         (
             CutPasteSettings(),
             {
                 **{"variant": "patch", "area_min": 0.02, "area_max": 0.09, "aspect_min": 0.2, "scar_width": (2, 16)},
-                **{"scar_height": (10, 25), "scar_turn": 45.0, "jitter": 0.1, "retries": 4},
+                **{"scar_height": (10, 25), "scar_angle": 45.0, "jitter": 0.1, "retries": 4},
             },
         ),
-        (PerlinSettings(), {"scales": 6, "turn": 90.0, "threshold": 0.65, "beta_max": 0.8, "change": 5 / 11}),
+        (
+            PerlinSettings(),
+            {"scales": 6, "max_angle": 90.0, "threshold": 0.65, "beta_max": 0.8, "change_probability": 5 / 11},
+        ),
         (GridMaskSettings(), {"block": 16, "num_blocks": 4, "fill": 0, "retries": 4}),
-        (MixSettings(), {"weights": {"nsa": 1.0, "cutpaste": 1.0, "perlin": 1.0, "mask": 1.0}, "settings": {}}),
+        (
+            MixSettings(),
+            {
+                "weights": {"nsa": 1.0, "cutpaste": 1.0, "perlin": 1.0, "mask": 1.0},
+                **{"nsa": dataclasses.asdict(NsaSettings()), "cutpaste": dataclasses.asdict(CutPasteSettings())},
+                **{"perlin": dataclasses.asdict(PerlinSettings()), "mask": dataclasses.asdict(GridMaskSettings())},
+            },
+        ),
     ],
 )
-def test_defaults_stay_as_they_are(settings: Any, expected: dict[str, object]) -> None:
-    """The TAB authors' values, which every published run rests on."""
+def test_defaults_never_change(settings: Any, expected: dict[str, object]) -> None:
+    """They are the TAB authors' values, used by every published run."""
     assert dataclasses.asdict(settings) == expected
 
 
@@ -157,8 +167,8 @@ def test_every_attempt_has_places_of_its_own(method: Any, images: Tensor) -> Non
     assert torch.equal(second.abnormal, first.abnormal)
 
 
-def test_black_images_get_other_blocks() -> None:
-    """Half of the image is black already: dropping blocks there changes nothing."""
+def test_other_blocks_are_masked_where_the_first_were_black() -> None:
+    """Half of the image is black already: masking blocks there changes nothing."""
     images = torch.zeros(200, 3, 64, 64, dtype=torch.uint8)
     images[:, :, 32:] = 200
     method = GridMask(torch.zeros(200, dtype=torch.int64), 64, 64, GridMaskSettings(num_blocks=1, retries=6))

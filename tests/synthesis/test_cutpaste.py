@@ -1,4 +1,4 @@
-"""CutPaste: what is pasted where, in which colours, one by one and all at once."""
+"""CutPaste: the pieces, their places and their colours, pasted one by one and all at once."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ def test_without_jitter_the_piece_is_a_copy(images: Tensor, class_ids: Tensor) -
 
 @pytest.mark.parametrize("variant", ["patch", "scar", "union"])
 def test_one_by_one_equals_all_at_once(images: Tensor, class_ids: Tensor, variant: str) -> None:
-    """The CPU's way and the GPU's way, both on the CPU."""
+    """The code for CPUs and the code for GPUs, both on the CPU."""
     method = CutPaste(class_ids, 224, 224, CutPasteSettings(variant=variant))  # type: ignore[arg-type]
     for epoch in range(4):
         params = method.draw(1, epoch, torch.arange(32))
@@ -50,7 +50,7 @@ def test_one_by_one_equals_all_at_once(images: Tensor, class_ids: Tensor, varian
 
 
 @pytest.mark.parametrize(("level", "shows"), [(101, False), (102, True)])
-def test_a_mean_change_of_one_level_is_no_anomaly(class_ids: Tensor, level: int, shows: bool) -> None:
+def test_a_mean_change_of_one_level_is_not_in_the_mask(class_ids: Tensor, level: int, shows: bool) -> None:
     params = CutPaste(class_ids, 64, 64, CutPasteSettings(jitter=0.0)).draw(0, 0, torch.arange(4))
     for paste in (_paste_each, lambda *arguments: _paste_all(*arguments, 64 * 64)):
         images, mask = torch.full((4, 3, 64, 64), 100, dtype=torch.uint8), torch.zeros(4, 1, 64, 64, dtype=torch.bool)
@@ -58,8 +58,8 @@ def test_a_mean_change_of_one_level_is_no_anomaly(class_ids: Tensor, level: int,
         assert torch.equal(mask, (images > 100).all(1, keepdim=True) & shows)
 
 
-def test_a_scar_is_a_turned_piece(class_ids: Tensor) -> None:
-    """A white image with a black piece pasted: as many pixels as the piece has, turned as drawn."""
+def test_a_scar_is_a_rotated_piece(class_ids: Tensor) -> None:
+    """A black piece in a white image: it covers as many pixels as the piece has, at the drawn angle."""
     settings = CutPasteSettings(variant="scar", jitter=0.0, scar_width=(8, 8), scar_height=(30, 30))
     method = CutPaste(class_ids, 224, 224, settings)
     params = method.draw(0, 0, torch.arange(300))
@@ -69,7 +69,7 @@ def test_a_scar_is_a_turned_piece(class_ids: Tensor) -> None:
     for i in range(0, 300, 10):
         y, x = (c - c.double().mean() for c in torch.nonzero(mask[i]).unbind(1))
         slope = 0.5 * math.atan2(2 * float((x * y).mean()), float((y * y).mean() - (x * x).mean()))
-        drawn = math.atan2(float(params.turn[i, 1]), float(params.turn[i, 0]))
+        drawn = math.atan2(float(params.rotation[i, 1]), float(params.rotation[i, 0]))
         assert abs(slope) == pytest.approx(abs(drawn), abs=0.1)
 
 
@@ -90,22 +90,22 @@ def test_sizes_and_places_are_distributed_as_documented(class_ids: Tensor) -> No
 
 def test_scars_and_patches_are_equally_often(class_ids: Tensor) -> None:
     params = CutPaste(class_ids, 224, 224, CutPasteSettings(variant="union")).draw(0, 0, torch.arange(COUNT))
-    scars = params.turn[:, 1] != 0
+    scars = params.rotation[:, 1] != 0
     assert scipy.stats.binomtest(int(scars.sum()), COUNT, 0.5).pvalue > 1e-3
     sizes = params.cut[scars, 0, 2:]
     assert (sizes.amin(0).tolist(), sizes.amax(0).tolist()) == ([10, 2], [25, 16])
-    angle = torch.rad2deg(torch.atan2(params.turn[scars, 1], params.turn[scars, 0]))
+    angle = torch.rad2deg(torch.atan2(params.rotation[scars, 1], params.rotation[scars, 0]))
     assert scipy.stats.kstest(angle.numpy() / 90 + 0.5, "uniform").pvalue > 1e-3
 
 
 def test_colours_and_all_else_are_drawn_as_documented(class_ids: Tensor) -> None:
-    """Each of the four factors, found again in matrix and lift, and independent of all else that is drawn."""
+    """The four factors, recovered from matrix and lift, have their distribution and are independent of all other draws."""
     params = CutPaste(class_ids, 224, 224, CutPasteSettings(variant="scar")).draw(0, 0, torch.arange(COUNT))
     colours, lift = params.colours.double(), params.lift.double()
     gain = colours.sum(2)[:, 0]  # brightness times contrast
     colours /= gain[:, None, None]
     brightness = gain + lift
-    saturation = torch.linalg.det(colours).sqrt()  # hue is a rotation; of three axes all but the grey one shrink
+    saturation = torch.linalg.det(colours).sqrt()  # hue is a rotation, and saturation scales two of three axes
     grey = torch.tensor(GREY, dtype=torch.float64).expand(3, 3)
     rotation = colours @ torch.linalg.inv(torch.lerp(grey, torch.eye(3).double(), saturation[:, None, None]))
     assert torch.allclose(rotation @ rotation.mT, torch.eye(3).double(), atol=1e-4)  # so saturation comes first
@@ -114,13 +114,13 @@ def test_colours_and_all_else_are_drawn_as_documented(class_ids: Tensor) -> None
     for factor in factors:
         assert scipy.stats.kstest((factor.numpy() - 0.9) / 0.2, "uniform").pvalue > 1e-3
     places = [box[:, 0, :2] / (224 - box[:, 0, 2:]) for box in (params.cut, params.paste)]
-    others = [torch.atan2(*params.turn.t().flip(0))[:, None], params.cut[:, 0, 2:], *places]
+    others = [torch.atan2(*params.rotation.t().flip(0))[:, None], params.cut[:, 0, 2:], *places]
     series = torch.cat([factors, *(other.t().double() for other in others)])
     assert (torch.corrcoef(series) - torch.eye(11)).abs().max() < 5 / COUNT**0.5
 
 
 def test_colours_are_torchvisions(images: Tensor) -> None:
-    """Brightness, contrast and saturation in this order; hue has no matrix there."""
+    """Brightness, contrast and saturation, in this order; torchvision's hue is not a matrix."""
     images = (images[:8] * 0.6 + 50).to(torch.uint8)  # away from the ends, where torchvision clips in between
     method = CutPaste(torch.zeros(8, dtype=torch.int64), 224, 224)
     factors = np.random.default_rng(0).uniform(0.9, 1.1, (8, 3))
@@ -138,7 +138,7 @@ def test_colours_are_torchvisions(images: Tensor) -> None:
         assert (made[i, :, top : top + h, left : left + w] - 255 * expected).abs().max() < 1
 
 
-def test_hue_turns_around_the_grey_axis() -> None:
+def test_hue_rotates_around_the_grey_axis() -> None:
     third = colour_matrix(torch.ones(1), torch.full((1,), 1 / 3))[0]
     assert torch.allclose(third @ torch.eye(3), torch.eye(3).roll(1, 0), atol=1e-6)  # red -> green -> blue -> red
     any_ = colour_matrix(torch.tensor([0.7]), torch.tensor([0.08]))[0]

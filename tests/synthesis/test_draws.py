@@ -1,4 +1,4 @@
-"""Keyed random numbers: what they depend on, and how random they look."""
+"""Keyed random numbers: what they depend on, and whether they look random."""
 
 import itertools
 
@@ -43,7 +43,7 @@ def test_equals_plain_integers(seed: int, epoch: int, ids: list[int], stream: in
     assert u.tolist() == [[plain_uniform(seed, epoch, i, c, stream) for c in range(3)] for i in ids]
 
 
-def test_numbers_stay_as_they_are() -> None:
+def test_numbers_never_change() -> None:
     # A change of these changes every run of every recipe.
     assert uniforms(0, 0, torch.tensor([0, 1]), 2, stream=1).tolist() == [
         [0.07816230943838132, 0.38240028902044065],
@@ -78,7 +78,7 @@ def test_neighbours_are_independent() -> None:
     series += [uniforms(0, 0, ids, 1, stream=2)[:, 0], uniforms(0, 0, ids + 1, 1, stream=1)[:, 0]]
     correlation = torch.corrcoef(torch.stack(series)) - torch.eye(len(series))
     assert correlation.abs().max() < 5 / n**0.5
-    for a, b in itertools.pairwise(series):  # also where correlation sees nothing: 16 x 16 cells equally often
+    for a, b in itertools.pairwise(series):  # dependence without correlation: 16 x 16 cells must be equally frequent
         counts = np.histogram2d(a, b, bins=16, range=[[0, 1], [0, 1]])[0]
         assert stats.chisquare(counts.ravel()).pvalue > 1e-4
 
@@ -93,8 +93,8 @@ def test_one_bit_changes_half_of_the_bits() -> None:
             uniforms(3, 4 ^ (1 << bit), ids, 1, stream=1),
         ):
             flipped = (other[:, 0] * 2**52).long() ^ base
-            share = sum(((flipped >> b) & 1).double().mean().item() for b in range(52)) / 52
-            assert abs(share - 0.5) < 0.01
+            fraction = sum(((flipped >> b) & 1).double().mean().item() for b in range(52)) / 52
+            assert abs(fraction - 0.5) < 0.01
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 1000])
@@ -122,7 +122,7 @@ def test_integers_stay_inside(u: float, low: int, span: int) -> None:
 class TestClassPool:
     CLASSES = torch.tensor([7, 3, 7, 7, -1, 3, 9])  # unsorted, with gaps; -1 and 9 have one image
 
-    def test_another_of_the_class_and_each_equally_often(self) -> None:
+    def test_same_class_and_each_image_equally_often(self) -> None:
         pool = ClassPool(self.CLASSES)
         u = uniforms(0, 0, torch.arange(3000), 1, stream=1)[:, 0]
         for image, others in {0: {2, 3}, 2: {0, 3}, 1: {5}, 4: {4}, 6: {6}}.items():
@@ -130,7 +130,7 @@ class TestClassPool:
             assert set(picked.tolist()) == others
             assert len(others) == 1 or stats.chisquare(counts.numpy()).pvalue > 1e-3
 
-    def test_of_another_class(self) -> None:
+    def test_another_class_and_each_image_equally_often(self) -> None:
         pool = ClassPool(self.CLASSES)
         u = uniforms(0, 0, torch.arange(6000), 1, stream=1)[:, 0]
         for image in range(7):

@@ -1,4 +1,4 @@
-"""NSA: pixels against OpenCV, and draws against their distributions."""
+"""NSA: pixels compared with OpenCV, and draws with their distributions."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def photographs() -> tuple[Tensor, Tensor]:
 
 
 def with_opencv(normal: Pixels, source: Pixels, params: NsaParams, i: int, resize: bool) -> Pixels:
-    """The patches of one sample by cv2.resize and cv2.seamlessClone on the boxes that were drawn."""
+    """Blends the patches of one sample by cv2.resize and cv2.seamlessClone, with the boxes that were drawn."""
     image = normal.copy()
     for p in range(params.cut.shape[1]):
         if not params.active[i, p]:
@@ -104,7 +104,7 @@ def test_nothing_changes_outside_the_patch(photographs: tuple[Tensor, Tensor]) -
         assert not (made.abnormal[i] != images[i])[:, outside].any()
         assert not made.mask[i, 0][outside].any()
     change = (made.abnormal.int() - images.int()).abs().sum(dim=1, keepdim=True)
-    assert made.mask[change > 6].all()  # more than two patches can change without showing: either one's mask counts
+    assert made.mask[change > 6].all()  # two patches can each change 3 levels in sum without entering the mask
 
 
 def test_the_mask_is_where_a_level_or_more_changed(photographs: tuple[Tensor, Tensor]) -> None:
@@ -124,7 +124,7 @@ def test_layout_batch_and_threads_do_not_matter(photographs: tuple[Tensor, Tenso
     interleaved = images.contiguous(memory_format=torch.channels_last)
     again = nsa.apply(interleaved, interleaved[params.source], params)
     assert torch.equal(whole.abnormal, again.abnormal)
-    view = torch.nn.functional.pad(images, (16, 16, 16, 16))[:, :, 16:-16, 16:-16]  # a crop, as the loop hands over
+    view = torch.nn.functional.pad(images, (16, 16, 16, 16))[:, :, 16:-16, 16:-16]  # a crop, as in training
     assert torch.equal(whole.abnormal, nsa.apply(view, view[params.source], params).abnormal)
     for i in (0, 7, 20):
         few = torch.tensor([i])
@@ -133,21 +133,10 @@ def test_layout_batch_and_threads_do_not_matter(photographs: tuple[Tensor, Tenso
         )
 
 
-def test_fast_mode_stays_close(photographs: tuple[Tensor, Tensor]) -> None:
-    images, classes = photographs
-    made = []
-    for mode in ("exact", "fast"):
-        nsa = Nsa(classes, SIDE, SIDE, NsaSettings(mode=mode, blend="normal", retries=0))  # type: ignore[arg-type]
-        params = nsa.draw(0, 0, torch.arange(len(images)))
-        made.append(nsa.apply(images, images[params.source], params).abnormal.int())
-    assert int((made[0] - made[1]).abs().max()) <= 3
-    assert not torch.equal(made[0], made[1])
-
-
 # --- distributions, 20,000 draws
 
 COUNT = 20_000
-SIDES = (SIDE, 160)  # not square, so that no axis can pass for the other
+SIDES = (SIDE, 160)  # not square, so that swapped axes are noticed
 BOUNDS = ((11, 45), (11, 32))
 
 
@@ -165,21 +154,21 @@ def test_source_boxes_follow_the_gamma_distribution(drawn: NsaParams) -> None:
     for axis, (side, (least, most)) in enumerate(zip(SIDES, BOUNDS, strict=True)):
         half = np.floor(np.clip(shares[axis] * side, least, most))
         length = drawn.cut[:, 0, 0, axis + 2].numpy()
-        # The box is cut off at the image's edge.
+        # The box is cut off at the edge of the image.
         centres = np.random.default_rng(axis).integers(least, side - least, COUNT)
         expected = np.minimum(centres + half, side) - np.maximum(centres - half, 0)
         assert scipy.stats.ks_2samp(length, expected).pvalue > 1e-3
 
 
 def test_pasted_patches_measure_11_to_45_px(drawn: NsaParams) -> None:
-    """The documented consequence of the authors' bounds, which clip the whole sides of the resized patch too."""
+    """The documented consequence of the authors' bounds, which also clip the full sides of the resized patch."""
     for axis, bounds in enumerate(BOUNDS):
         sides = drawn.paste[:, 0, 0, axis + 2]
         assert (int(sides.min()), int(sides.max())) == bounds
 
 
 def test_no_patch_is_below_11_px() -> None:
-    """Of a patch below 9 px the eroded mask would be empty, and 5 % of a small image are less than that."""
+    """Below 9 px the eroded mask of a patch is empty, and 5 % of a small image can be less than that."""
     for axis, bounds in enumerate(((11, 13), (11, 13))):
         sides = draw(NsaSettings(), sides=(64, 64)).paste[..., axis + 2]
         assert (int(sides.min()), int(sides.max())) == bounds
@@ -209,11 +198,11 @@ def test_places_are_uniform(drawn: NsaParams) -> None:
         free = side - 2 * (length // 2) - 2  # starts 1 ... side - 2 (length // 2) - 2
         assert start.min() == 1
         assert (start + 2 * (length // 2)).max() == side - 2
-        jitter = np.random.default_rng(3).random(COUNT)  # of whole numbers a continuous share
+        jitter = np.random.default_rng(3).random(COUNT)  # makes whole numbers continuous
         assert scipy.stats.kstest((start - 1 + jitter) / free, "uniform").pvalue > 1e-3
 
 
-def test_shares_of_modes_and_further_patches(drawn: NsaParams) -> None:
+def test_frequencies_of_modes_and_further_patches(drawn: NsaParams) -> None:
     assert bool(drawn.active[:, 0].all())
     for share in (drawn.mixed, drawn.active[:, 1]):
         assert scipy.stats.binomtest(int(share.sum()), COUNT, 0.5).pvalue > 1e-3
@@ -221,7 +210,7 @@ def test_shares_of_modes_and_further_patches(drawn: NsaParams) -> None:
     assert not draw(NsaSettings(blend="normal")).mixed.any()
 
 
-def test_what_is_drawn_is_independent(drawn: NsaParams) -> None:
+def test_draws_are_independent(drawn: NsaParams) -> None:
     cut, paste = drawn.cut[:, 0, 0].double(), drawn.paste[:, 0, 0].double()
     middle, free = cut[:, :2] + cut[:, 2:] / 2, torch.tensor(SIDES) - 2 * (paste[:, 2:] // 2) - 2
     image = torch.arange(COUNT) % 100
@@ -259,11 +248,11 @@ def test_without_shift_a_resized_patch_keeps_its_centre() -> None:
         assert (start + length // 2 - (new_start + new_length // 2))[inside].abs().max() == 0
 
 
-# --- anomalies that would not show
+# --- changes that are not visible
 
 
 def test_flat_images_get_another_place() -> None:
-    """Half of each image is flat: a patch from flat onto flat leaves no trace."""
+    """Half of each image is flat: a flat patch on a flat region changes nothing."""
     generator = np.random.default_rng(0)
     images = torch.full((64, 3, 96, 96), 128, dtype=torch.uint8)
     images[:, :, :48] = torch.from_numpy(generator.integers(0, 256, (64, 3, 48, 96), dtype=np.uint8))
@@ -276,8 +265,8 @@ def test_flat_images_get_another_place() -> None:
     assert hidden[1] < hidden[0] / 3
 
 
-def test_a_mixed_clone_that_does_not_show_becomes_a_normal_one_if_it_may() -> None:
-    """A flat patch onto noise: no gradient of its own is stronger, but its own gradients alone would smooth the noise."""
+def test_an_invisible_mixed_clone_becomes_a_normal_one_if_allowed() -> None:
+    """A flat patch on noise: mixed cloning keeps the noise, whose gradients are stronger; normal cloning smooths it."""
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3, 64, 64), dtype=np.uint8))
     for blend, retries in (("mix", 0), ("mix", 1), ("mixed", 1)):
         nsa = Nsa(torch.zeros(16, dtype=torch.long), 64, 64, NsaSettings(blend=blend, retries=retries))  # type: ignore[arg-type]
@@ -291,19 +280,11 @@ def test_a_mixed_clone_that_does_not_show_becomes_a_normal_one_if_it_may() -> No
     [
         *(("gamma_shape", 0), ("gamma_scale", 0), ("gamma_lower", -0.1), ("gamma_lower", 0.5)),
         *(("width_min", 0), ("width_min", 0.5), ("width_max", 0.04), ("width_max", 0.5)),
-        *(
-            ("resize_min", 0),
-            ("resize_max", 0.6),
-            ("resize_std", -1),
-            ("num_patches", 0),
-            ("blend", "x"),
-            ("mode", "x"),
-        ),
-        *(("retries", -1), ("background", -1), ("background", 256), ("background_threshold", -1)),
-        *(("min_object", -0.1), ("min_object", 1), ("min_overlap", -0.1), ("min_overlap", 1), ("attempts", 0)),
+        *(("resize_min", 0), ("resize_max", 0.6), ("resize_std", -1)),
+        *(("num_patches", 0), ("num_patches", 65), ("blend", "x"), ("retries", -1)),
     ],
 )
-def test_settings_that_do_not_fit(name: str, value: object) -> None:
+def test_settings_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"^--nsa-{name.replace('_', '-')} .*: expected "):
         NsaSettings(**{name: value})  # type: ignore[arg-type]
 

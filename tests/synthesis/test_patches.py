@@ -1,4 +1,4 @@
-"""Reading, resizing and writing many rectangles at once, against one at a time."""
+"""Reading, resizing and writing many rectangles at once, compared with one by one."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.synthesis.patches import dense, places, read, resized, spots, write
+from tabzoo.synthesis.patches import crop_and_resize, dense, memory_offsets, pixel_indices, read_pixels, write_pixels
 
 
 def random_boxes(generator: np.random.Generator, count: int, largest: int, side: int) -> Tensor:
@@ -18,38 +18,27 @@ def random_boxes(generator: np.random.Generator, count: int, largest: int, side:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_exact_resizing_is_opencvs(images: Tensor, layout: torch.memory_format) -> None:
+def test_resizing_is_opencvs(images: Tensor, layout: torch.memory_format) -> None:
     generator = np.random.default_rng(0)
     held = images.contiguous(memory_format=layout)
     for round_ in range(10):
         box = random_boxes(generator, len(images), 100, 224)
         shape = random_boxes(generator, len(images), 100, 224)[:, 2:]
-        if round_ % 5 == 0:  # exact halves, and nothing to do
+        if round_ % 5 == 0:  # exactly half the size, and the same size
             shape = torch.where(
                 torch.arange(len(images))[:, None] % 2 == 0, box[:, 2:].div(2).ceil().long(), box[:, 2:]
             )
-        made = resized(held, box, shape, margin=0, size=100, largest=100, exact=True)
+        made = crop_and_resize(held, box, shape, margin=0, size=100, largest=100)
         for i, ((top, left, height, width), (h, w)) in enumerate(zip(box.tolist(), shape.tolist(), strict=True)):
             patch = images[i, :, top : top + height, left : left + width].permute(1, 2, 0).contiguous().numpy()
             assert np.array_equal(made[i, :h, :, :w].permute(0, 2, 1).numpy(), cv2.resize(patch, (w, h)))
 
 
-def test_fast_resizing_is_within_a_level(images: Tensor) -> None:
-    generator = np.random.default_rng(1)
-    box, shape = (random_boxes(generator, len(images), 90, 224) for _ in range(2))
-    exact, fast = (
-        resized(images, box, shape[:, 2:], margin=0, size=90, largest=90, exact=exact) for exact in (True, False)
-    )
-    i = torch.arange(90)
-    inside = ((i < shape[:, 2:3])[:, :, None] & (i < shape[:, 3:4])[:, None])[:, :, None].expand_as(exact)
-    assert (exact - fast)[inside].abs().max() <= 1
-
-
-def test_margin_leaves_the_edge_out(images: Tensor) -> None:
+def test_margin_leaves_out_the_edge(images: Tensor) -> None:
     box = random_boxes(np.random.default_rng(2), len(images), 60, 224)
     shape = torch.full((len(images), 2), 40)
-    whole = resized(images, box, shape, margin=0, size=40, largest=60, exact=True)
-    inner = resized(images, box, shape, margin=1, size=38, largest=60, exact=True)
+    whole = crop_and_resize(images, box, shape, margin=0, size=40, largest=60)
+    inner = crop_and_resize(images, box, shape, margin=1, size=38, largest=60)
     assert torch.equal(inner, whole[:, 1:-1, :, 1:-1])
 
 
@@ -57,9 +46,9 @@ def test_margin_leaves_the_edge_out(images: Tensor) -> None:
 def test_read_and_write(images: Tensor, layout: torch.memory_format) -> None:
     box = random_boxes(np.random.default_rng(3), len(images), 30, 224)
     held = dense(images.contiguous(memory_format=layout)).clone()
-    at = places(held, spots(held, box, 30))
-    patch = read(held, at)  # [B, 30, 3, 30]
-    write(held, at, 255 - patch)
+    offsets = memory_offsets(held, pixel_indices(held, box, 30))
+    patch = read_pixels(held, offsets)  # [B, 30, 3, 30]
+    write_pixels(held, offsets, 255 - patch)
     for i, (top, left, height, width) in enumerate(box.tolist()):
         expected = images[i].clone()
         region = expected[:, top : top + height, left : left + width]
@@ -68,7 +57,7 @@ def test_read_and_write(images: Tensor, layout: torch.memory_format) -> None:
         assert torch.equal(held[i], expected)
 
 
-def test_dense_keeps_the_layout(images: Tensor) -> None:
+def test_dense_keeps_the_memory_format(images: Tensor) -> None:
     interleaved = images.contiguous(memory_format=torch.channels_last)
     assert dense(images) is images
     assert dense(interleaved) is interleaved

@@ -1,4 +1,4 @@
-"""Perlin patches: the noise, the region it leaves, the texture in it and how that is changed."""
+"""Perlin anomalies: the noise, its region, and the texture with its operations."""
 
 import dataclasses
 import math
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.synthesis import Perlin, PerlinParams, PerlinSettings
-from tabzoo.synthesis.perlin import _levels, _mirrored, _turned, perlin_noise
+from tabzoo.synthesis.perlin import _mirrored, _rotate, _tone_curves, perlin_noise
 
 COUNT = 5000
-PLAIN = PerlinSettings(turn=0.0, beta_max=0.0, change=0.0)
+PLAIN = PerlinSettings(max_angle=0.0, beta_max=0.0, change_probability=0.0)
 
 
 # --- noise
@@ -32,16 +32,16 @@ def test_noise_against_a_plain_one() -> None:
             total = 0.0
             for i in (int(v), int(v) + 1):
                 for j in (int(u), int(u) + 1):
-                    way_y, way_x = v - i, u - j
-                    gradient = torch.cos(angles[0, i, j]) * way_y + torch.sin(angles[0, i, j]) * way_x
-                    total += float(gradient) * fade(1 - abs(way_y)) * fade(1 - abs(way_x))
+                    offset_y, offset_x = v - i, u - j
+                    gradient = torch.cos(angles[0, i, j]) * offset_y + torch.sin(angles[0, i, j]) * offset_x
+                    total += float(gradient) * fade(1 - abs(offset_y)) * fade(1 - abs(offset_x))
             assert float(noise[y, x]) == pytest.approx(2**0.5 * total, abs=1e-5)
 
 
-def test_noise_is_turned_around_its_centre() -> None:
+def test_noise_is_rotated_around_its_centre() -> None:
     noise = torch.rand(1, 20, 20)
-    assert torch.allclose(_turned(noise, torch.zeros(1)), noise, atol=1e-5)
-    quarter = _turned(noise, torch.full((1,), torch.pi / 2))
+    assert torch.allclose(_rotate(noise, torch.zeros(1)), noise, atol=1e-5)
+    quarter = _rotate(noise, torch.full((1,), torch.pi / 2))
     assert any(torch.allclose(quarter, noise.rot90(k, (1, 2)), atol=1e-4) for k in (1, 3))
 
 
@@ -58,32 +58,32 @@ def test_draws_are_distributed_as_documented(drawn: PerlinParams) -> None:
     assert scipy.stats.chisquare(scales).pvalue > 1e-3  # 1, 2, 4 ... 32 cells along each axis, independently
     for values, low, high in (
         (drawn.beta, 0, 0.8),
-        (drawn.turns[:, 0], -math.pi / 2, math.pi / 2),
+        (drawn.rotations[:, 0], -math.pi / 2, math.pi / 2),
         (drawn.angles[:, 3, 7], 0, 2 * math.pi),
-        (drawn.turns[drawn.turns[:, 1] != 0, 1], -math.pi / 4, math.pi / 4),
+        (drawn.rotations[drawn.rotations[:, 1] != 0, 1], -math.pi / 4, math.pi / 4),
     ):
         assert scipy.stats.kstest((values.double().numpy() - low) / (high - low), "uniform").pvalue > 1e-3
-    changed = drawn.turns[:, 1] != 0, (drawn.levels[:, 0] != torch.arange(256)).any(1)
+    changed = drawn.rotations[:, 1] != 0, (drawn.tone_curves[:, 0] != torch.arange(256)).any(1)
     # Gamma, brightness and inverting always change levels; half of the time solarising, an eighth posterising does not.
     for share, expected in zip(changed, (5 / 11, 1 - (6 / 11) ** 3 * (1 - 5 / 22) * (1 - 35 / 88)), strict=True):
         assert scipy.stats.binomtest(int(share.sum()), COUNT, expected).pvalue > 1e-3
-    series = torch.stack([drawn.beta, *drawn.turns.unbind(1), *drawn.scales.unbind(1), drawn.angles[:, 0, 0]])
+    series = torch.stack([drawn.beta, *drawn.rotations.unbind(1), *drawn.scales.unbind(1), drawn.angles[:, 0, 0]])
     assert (torch.corrcoef(series.double()) - torch.eye(6)).abs().max() < 5 / COUNT**0.5
 
 
 def test_colours_are_changed_as_documented(drawn: PerlinParams) -> None:
     colours = drawn.colours.double()
-    saturation = torch.linalg.det(colours).sqrt()  # the hue is a rotation; greys stay, two other axes shrink
+    saturation = torch.linalg.det(colours).sqrt()  # hue is a rotation, and saturation scales two of three axes
     same = (saturation - 1).abs() < 1e-5
     assert scipy.stats.binomtest(int(same.sum()), COUNT, 6 / 11).pvalue > 1e-3
     assert scipy.stats.kstest(saturation[~same].numpy() - 0.5, "uniform").pvalue > 1e-3
     turned = torch.rad2deg(torch.acos(((colours[same].diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
     hues = turned[turned > 0.1]
     assert scipy.stats.binomtest(len(hues), len(turned), 5 / 11).pvalue > 1e-3
-    assert scipy.stats.kstest(hues.numpy() / 72, "uniform").pvalue > 1e-3  # a fifth of a circle, either way
+    assert scipy.stats.kstest(hues.numpy() / 72, "uniform").pvalue > 1e-3  # a fifth of a circle in either direction
 
 
-def test_textures_come_from_another_class_or_are_given_ones(images: Tensor, class_ids: Tensor) -> None:
+def test_textures_are_images_of_another_class_or_given_ones(images: Tensor, class_ids: Tensor) -> None:
     params = Perlin(class_ids, 224, 224).draw(7, 0, torch.arange(len(images)))
     assert bool((class_ids[params.source] != class_ids).all())
     levels = torch.tensor([60, 120, 240], dtype=torch.uint8)
@@ -101,13 +101,13 @@ def test_textures_come_from_another_class_or_are_given_ones(images: Tensor, clas
 # --- pixels
 
 
-def test_white_over_black_shows_region_and_share() -> None:
+def test_white_over_black_shows_region_and_beta() -> None:
     black = torch.zeros(64, 3, 64, 64, dtype=torch.uint8)
-    method = Perlin(torch.arange(64) % 2, 64, 64, PerlinSettings(turn=0.0, change=0.0))
+    method = Perlin(torch.arange(64) % 2, 64, 64, PerlinSettings(max_angle=0.0, change_probability=0.0))
     params = method.draw(0, 0, torch.arange(64))
     noise = perlin_noise(params.angles, params.scales, 64, 64)
     highest, lowest = noise.amax((1, 2), keepdim=True), noise.amin((1, 2), keepdim=True)
-    assert 5 < (highest > 0.65).sum() < 59  # both kinds are there
+    assert 5 < (highest > 0.65).sum() < 59  # both cases occur
     region = noise > torch.where(highest > 0.65, 0.65, 0.9 * highest + 0.1 * lowest)
     expected = torch.floor(255 * (1 - params.beta[:, None, None]) + 0.5) * region
     abnormal, mask = method.apply(black, 255 - black, params)
@@ -116,26 +116,26 @@ def test_white_over_black_shows_region_and_share() -> None:
 
 
 def test_regions_are_never_empty(images: Tensor, class_ids: Tensor) -> None:
-    """Noise of one cell seldom reaches the threshold: the lowered one takes its peak."""
-    method = Perlin(class_ids, 224, 224, PerlinSettings(scales=1, change=0.0))
+    """Noise of one cell seldom reaches the threshold; the lowered threshold takes its peak."""
+    method = Perlin(class_ids, 224, 224, PerlinSettings(scales=1, change_probability=0.0))
     params = method.draw(0, 0, torch.arange(32))
     made = method.apply(images, 255 - images, params)
     assert made.mask.flatten(1).any(1).all()
 
 
-def test_the_texture_is_turned_and_coloured(images: Tensor, class_ids: Tensor) -> None:
-    """On square images a quarter turn is exact; channels swap places, and each has levels of its own."""
+def test_the_texture_is_rotated_and_coloured(images: Tensor, class_ids: Tensor) -> None:
+    """On square images a rotation by 90 degrees is exact; channels change places, and each has its own tone curve."""
     method = Perlin(class_ids, 224, 224, PLAIN)
     params = method.draw(0, 0, torch.arange(len(images)))
     source = images[params.source]
-    for turn, quarters in ((0.0, 0), (math.pi / 2, 1), (-math.pi / 2, -1)):
-        turns = torch.tensor([0.0, turn]).expand(len(images), 2)
-        made = method.apply(images, source, dataclasses.replace(params, turns=turns))
+    for angle, quarters in ((0.0, 0), (math.pi / 2, 1), (-math.pi / 2, -1)):
+        rotations = torch.tensor([0.0, angle]).expand(len(images), 2)
+        made = method.apply(images, source, dataclasses.replace(params, rotations=rotations))
         expected = source.rot90(-quarters, (2, 3))
         assert torch.equal(made.abnormal[made.mask.expand_as(source)], expected[made.mask.expand_as(source)])
-    levels = (torch.arange(256) // torch.tensor([[1], [2], [4]])).to(torch.uint8).repeat(len(images), 1, 1)
-    colours = torch.eye(3).roll(1, 0).expand(len(images), 3, 3)  # the first channel takes the last one's place
-    made = method.apply(images, source, dataclasses.replace(params, levels=levels, colours=colours))
+    tone_curves = (torch.arange(256) // torch.tensor([[1], [2], [4]])).to(torch.uint8).repeat(len(images), 1, 1)
+    colours = torch.eye(3).roll(1, 0).expand(len(images), 3, 3)  # each channel moves to the next one's place
+    made = method.apply(images, source, dataclasses.replace(params, tone_curves=tone_curves, colours=colours))
     expected = (source // torch.tensor([1, 2, 4], dtype=torch.uint8)[:, None, None]).roll(1, 1)
     assert torch.equal(made.abnormal[made.mask.expand_as(source)], expected[made.mask.expand_as(source)])
 
@@ -146,8 +146,8 @@ def test_the_texture_is_mirrored_at_its_edges() -> None:
         assert _mirrored(offsets, side).tolist() == np.pad(np.arange(side), side, mode="symmetric").tolist()
 
 
-def test_levels_against_plain_ones() -> None:
-    """Each change alone, then all of them; amounts are the gammas, factor, summand, limit, coin and bits."""
+def test_tone_curves_against_plain_ones() -> None:
+    """Each operation alone, then all of them."""
     level = np.arange(256.0)
     powers = np.stack([255 * (level / 255) ** gamma for gamma in (0.5, 1.0, 2.0)])
     bright = np.clip(1.2 * level - 18, 0, 255)
@@ -166,7 +166,9 @@ def test_levels_against_plain_ones() -> None:
         ("i", 255 - level),
         ("gbspi", all_of_them),
     ):
-        made = _levels(torch.tensor([[change in changes for change in "gbspi"]]), amounts)
+        made = _tone_curves(torch.tensor([[change in changes for change in "gbspi"]]), amounts)
         assert np.array_equal(made[0].numpy(), np.broadcast_to(np.rint(expected), (3, 256)))
     amounts[0, 6] = 0.6  # the coin: half of the time solarising does nothing
-    assert np.array_equal(_levels(torch.tensor([[False, False, True, False, False]]), amounts)[0, 0].numpy(), level)
+    assert np.array_equal(
+        _tone_curves(torch.tensor([[False, False, True, False, False]]), amounts)[0, 0].numpy(), level
+    )

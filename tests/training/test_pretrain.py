@@ -674,5 +674,5 @@ def test_a_step_on_cuda_never_waits(small: Arguments, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(loop, "optimise", optimise)
     # Making pairs may wait, in its own thread and stream, and the mode holds for all threads.
-    monkeypatch.setattr(PairMaker, "stream", functools.partialmethod(stream, ahead=False))
+    monkeypatch.setattr(PairMaker, "stream", functools.partialmethod(stream, prefetched=False))
     assert pretrain.main(small("--device", "cuda", "--amp", "bf16", "--channels-last", "--cache", "device")) == 0

@@ -1,4 +1,4 @@
-"""On a GPU nothing waits for the device: checked without one, by running on tensors that have no values."""
+"""No synthesis makes the host wait for a GPU: checked without one, on fake tensors that have no values."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from tabzoo.synthesis import SYNTHESES, Mix
 
 
 def in_a_child(check: Callable[[], None]) -> None:
-    """Checks in a forked process: this one would keep the GPU that is not there, and tables without values."""
+    """Checks in a forked process, so that this one keeps no fake GPU and no tables without values."""
     process = os.fork()
     if process == 0:
         code = 1
@@ -26,11 +26,11 @@ def in_a_child(check: Callable[[], None]) -> None:
             traceback.print_exc()
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, "what went wrong is on stderr"
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, "see stderr for the reason"
 
 
 def valueless(params: Any) -> Any:
-    """The same parameters on a GPU that need not be there."""
+    """The same parameters on a fake GPU."""
     if isinstance(params, torch.Tensor):
         return torch.empty(params.shape, dtype=params.dtype, device="cuda")
     if isinstance(params, tuple):
@@ -38,7 +38,7 @@ def valueless(params: Any) -> Any:
     return type(params)(**{f.name: valueless(getattr(params, f.name)) for f in dataclasses.fields(params)})
 
 
-def test_applying_a_synthesis_asks_for_no_value() -> None:
+def test_apply_reads_no_value_of_a_tensor() -> None:
     """The mixture applies every method to the whole batch."""
     method = Mix(torch.tensor([0, 0, 1, 1]), 64, 64)
     drawn = method.draw(0, 0, torch.arange(4))
@@ -54,7 +54,7 @@ def test_applying_a_synthesis_asks_for_no_value() -> None:
     in_a_child(check)
 
 
-def test_asking_for_a_value_would_be_seen() -> None:
+def test_reading_a_value_is_detected() -> None:
     def check() -> None:
         with FakeTensorMode():
             tensor = torch.ones(3, device="cuda")

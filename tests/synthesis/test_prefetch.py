@@ -1,16 +1,16 @@
-"""Items made one ahead."""
+"""Prefetched items: their order, their errors, their thread."""
 
 import threading
 
 import pytest
 import torch
 
-from tabzoo.synthesis.ahead import one_ahead
+from tabzoo.synthesis.prefetch import prefetch
 
 CPU = torch.device("cpu")
 
 
-def test_order_and_how_far_ahead() -> None:
+def test_order_and_that_one_item_is_prefetched() -> None:
     made: list[int] = []
     second = threading.Event()
 
@@ -20,39 +20,39 @@ def test_order_and_how_far_ahead() -> None:
             second.set()
         return 10 * key
 
-    items = one_ahead(make, range(5), CPU)
+    items = prefetch(make, range(5), CPU)
     assert next(items) == 0
-    assert second.wait(10)  # the next one is made without being asked for
+    assert second.wait(10)  # nobody has asked for it
     assert made == [0, 1]
     assert list(items) == [10, 20, 30, 40]
-    assert list(one_ahead(make, [], CPU)) == []
+    assert list(prefetch(make, [], CPU)) == []
 
 
-def test_an_error_comes_where_its_item_would() -> None:
+def test_an_error_is_raised_in_place_of_its_item() -> None:
     def make(key: int) -> int:
         if key == 2:
             raise ValueError("no third one")
         return key
 
-    items = one_ahead(make, range(5), CPU)
+    items = prefetch(make, range(5), CPU)
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(ValueError, match="no third one"):
         next(items)
 
 
-def test_items_are_made_one_at_a_time_by_a_thread_that_closing_ends() -> None:
+def test_one_thread_makes_items_one_by_one_and_ends_on_close() -> None:
     threads = set()
     began = threading.Event()
 
     def make(key: int) -> int:
         threads.add(threading.current_thread())
         if key == 0:
-            assert not began.wait(0.1)  # the second item's turn comes after this one's
+            assert not began.wait(0.1)  # the second item waits for this one
         else:
             began.set()
         return key
 
-    items = one_ahead(make, range(5), CPU)
+    items = prefetch(make, range(5), CPU)
     assert [next(items), next(items)] == [0, 1]
     (thread,) = threads
     assert thread is not threading.current_thread()

@@ -1,0 +1,62 @@
+"""Makes the next item while the current one is in use: in a thread, and on a GPU in a CUDA stream of its own.
+
+Reading pixels, copying them to the device and the many small kernels of a synthesis then run in the gaps of the
+training step. Neither side waits for the device: CUDA events order the two streams.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+__all__ = ["prefetch"]
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+Event = torch.cuda.Event
+
+
+def prefetch(make: Callable[[K], T], keys: Iterable[K], device: torch.device) -> Generator[T, None, None]:
+    """Yields `make(key)` for each key, in order, and makes the next item while the caller uses this one.
+
+    `make` may reuse an item's buffers for the second item after it: two sets of buffers, used alternately, are enough.
+
+    Args:
+        make: Makes an item on the current stream of the device. One other thread calls it, for one key at a time.
+        keys: What to make.
+        device: Device of the items.
+    """
+    side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    with ThreadPoolExecutor(1) as thread:
+        coming: Future[tuple[T, Event | None]] | None = None
+        for key in keys:
+            # The caller has asked for the next item, so it has queued all its work on the item before the one that is
+            # coming. Once the device reaches this event, that item's buffers are free for the item submitted here.
+            buffers_free = torch.cuda.current_stream(device).record_event() if side_stream else None
+            following = thread.submit(_make, make, key, side_stream, buffers_free)
+            if coming is not None:
+                yield _ready(coming, device)
+            coming = following
+        if coming is not None:
+            yield _ready(coming, device)
+
+
+def _make(
+    make: Callable[[K], T], key: K, side_stream: torch.cuda.Stream | None, buffers_free: Event | None
+) -> tuple[T, Event | None]:
+    """An item, and on a GPU the event that says when the device has made it."""
+    if side_stream is None or buffers_free is None:
+        return make(key), None
+    with torch.cuda.stream(side_stream):
+        side_stream.wait_event(buffers_free)
+        return make(key), side_stream.record_event()
+
+
+def _ready(coming: "Future[tuple[T, Event | None]]", device: torch.device) -> T:
+    """Waits for the thread, not for the device: the caller's stream waits for the item on the device instead."""
+    item, done = coming.result()
+    if done is not None:
+        torch.cuda.current_stream(device).wait_event(done)
+    return item
