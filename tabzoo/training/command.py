@@ -1,28 +1,34 @@
 """The command line of pre-training: run options and every recipe field as flags."""
 
 import argparse
+import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, fields, make_dataclass
+from typing import Any, Literal
 
 import tyro
 
 from tabzoo.command import parse as parse_arguments
 from tabzoo.errors import InputError
 from tabzoo.training.ranks import launcher
-from tabzoo.training.recipe import Recipe, list_recipes, load_recipe
+from tabzoo.training.recipe import GROUPS, Recipe, list_recipes, load_recipe
 
 __all__ = ["Command", "again", "parse"]
 
 _MODULE = "tabzoo.training.pretrain"
 
 
+def _title(group: type) -> str:
+    """MostUsed -> most_used."""
+    return re.sub("(?<!^)(?=[A-Z])", "_", group.__name__).lower()
+
+
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class RunOptions:
     """Pre-train a backbone by TAB: a folder of good images in, a folder that timm loads out.
 
-    Flags of the recipe override what the recipe says. Examples:
+    Flags override the recipe's values. Examples:
       python -m tabzoo.training.pretrain --recipe quickstart --output runs/quickstart
       python -m tabzoo.training.pretrain --recipe resnet18.tab_mvtec --data DIR --output runs/mine
     """
@@ -43,15 +49,24 @@ class Command:
     """Where to train; auto takes the GPU if there is one."""
     benchmark: bool = True
     """Quickstart: at the end, test random and trained weights on the toy factory's defects."""
-    settings: Annotated[tyro.conf.OmitArgPrefixes[Recipe], tyro.conf.arg(name="recipe fields")]
-    """The resolved recipe."""
 
 
-class _Unchecked(Recipe):
-    """A recipe as tyro builds it. Its values are checked later, so that our one-line errors are shown."""
+@dataclass(frozen=True, kw_only=True)
+class Command(RunOptions):
+    """A command line as it is meant: the options, and the recipe with all flags in it."""
 
-    def __post_init__(self) -> None:
-        pass
+    settings: Recipe
+
+
+# What tyro reads: the options, then the recipe's fields group by group. Field names are the groups' titles.
+_Flags: Any = make_dataclass(
+    "_Flags",
+    [(_title(group), group) for group in GROUPS],
+    bases=(RunOptions,),
+    frozen=True,
+    kw_only=True,
+)
+_Flags.__doc__ = RunOptions.__doc__
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -73,14 +88,25 @@ def parse(arguments: Sequence[str]) -> Command:
     recipe = load_recipe(name)
     # tyro would make a flag of each entry of a non-empty table: the recipe's entries are added afterwards.
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
-    default = Command(recipe=name, settings=_Unchecked(**{**vars(recipe), **{key: {} for key in tables}}))
-    command: Command = parse_arguments(Command, arguments, default=default, prog=f"python -m {_MODULE}")
-    merged = {key: {**table, **getattr(command.settings, key)} for key, table in tables.items()}
+    defaults = {**vars(recipe), **{key: {} for key in tables}}
+    groups = {_title(group): group(**{of.name: defaults[of.name] for of in fields(group)}) for group in GROUPS}
+    flags = parse_arguments(
+        _Flags,
+        arguments,
+        default=_Flags(recipe=name, **groups),
+        prog=f"python -m {_MODULE}",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    given = vars(flags)
+    values: dict[str, Any] = {}
+    for title in groups:
+        values |= vars(given.pop(title))
     try:
-        command = replace(command, settings=Recipe(**{**vars(command.settings), **merged}))
+        settings = Recipe(**values | {key: {**table, **values[key]} for key, table in tables.items()})
     except InputError as error:  # begins with the field's name
         field, _, problem = str(error).partition(":")
         raise InputError(f"--{field.replace('_', '-')}:{problem}") from error
+    command = Command(**given, settings=settings)
     if command.resume and command.overwrite:
         raise InputError("--resume and --overwrite exclude each other: continue the run, or replace it")
     return command

@@ -1,7 +1,7 @@
 """The recipe: every setting of a pre-training run, as one typed dataclass, read from and written to YAML.
 
-Recipes that ship with tabzoo lie in `recipes/`, each value with its source. A recipe file may leave fields out (the
-defaults below hold) but may not name an unknown one.
+Recipes that ship with tabzoo are in `recipes/`, each value with its source. A recipe file may leave fields out, which then
+have the defaults below; an unknown field is an error.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from tabzoo.synthesis.mix import check_weights
 from tabzoo.synthesis.nsa import Blend
 from tabzoo.training.strict_yaml import read_yaml
 
-__all__ = ["Recipe", "list_recipes", "load_recipe"]
+__all__ = ["GROUPS", "Recipe", "list_recipes", "load_recipe"]
 
 _log = logging.getLogger(__name__)
 
 BatchNorm = Literal["local", "sync", "frozen"]
 
-# Fields that say where things lie or how fast they go, not what is computed: no part of a recipe's hash.
+# Fields that say where things are or how fast they go, not what is computed: not part of a recipe's hash.
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
 # Fields that came after recipes were published, with the value at which they change nothing: there they are left out of the
 # hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
@@ -46,29 +46,46 @@ _UNSUPPORTED: dict[str, tuple[Any, str]] = {
     "nsa_min_object": (0.25, "it is ignored"),
     "nsa_min_overlap": (0.25, "it is ignored"),
 }
-# Fields that say where things lie on one machine: left out of the recipe that an output folder keeps.
+# Fields that say where things are on one machine: left out of the recipe in an output folder.
 _LOCAL = ("data", "cache_dir", "perlin_textures")
 # Fields that may name a file, which the hash takes by its content and an output folder by its name alone.
 FILE_FIELDS = ("init", "text_pretrained", "prompts")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Settings of one pre-training run. Docstrings below the fields are the command line's help."""
+class MostUsed:
+    """The fields that most runs set."""
 
     data: str | None = None
     """Folder of good images: CLASS/train/good/* (MVTec AD), CLASS/*, or any layout that --layout names."""
-    layout: str = "auto"
-    """Folder layout; auto finds it."""
-    class_names: dict[str, str] = field(default_factory=dict)
-    """Folder name and the words for it in prompts, e.g. --class-names 01 "casting plate"."""
-    license: str = "unspecified"
-    """Licence that the weights get, an SPDX identifier; what the training images allow decides it."""
-
     backbone: str = "resnet18.tv_in1k"
     """Any timm CNN, with its tag."""
     init: str = "pretrained"
     """Initial weights: pretrained (timm's), random, or FILE (.safetensors, or a state dict by torch.save)."""
+    objective: Literal["tab", "joint"] = "tab"
+    """tab: Algorithm 1, classes against classes; joint: normal and abnormal texts of all classes in one softmax."""
+    synthesis: SynthesisName = "nsa"
+    """How a normal image becomes abnormal; mix draws one of the other methods for each image."""
+    epochs: int = 200
+    """Passes over the images."""
+    batch_size: int = 512
+    """Normal images a step; as many synthetic anomalies come with them."""
+    lr: float = 1e-4
+    """Highest learning rate."""
+    seed: int = 0
+    """Seed of everything random."""
+    license: str = "unspecified"
+    """Licence of the weights, an SPDX identifier; the licence of the training images decides it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Which images, and what the backbone sees of them."""
+
+    layout: str = "auto"
+    """Folder layout; auto detects it."""
+    class_names: dict[str, str] = field(default_factory=dict)
+    """Folder name and the words for it in prompts, e.g. --class-names 01 "casting plate"."""
     resize: int = 256
     """Images are squashed to this square, in px."""
     crop: int = 224
@@ -80,6 +97,17 @@ class Recipe:
     """Mean of the normalisation, RGB in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Standard deviation of the normalisation, RGB in [0, 1]."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """Every image equally often, or every class."""
+    repeats: int = 1
+    """Times that an image is used in an epoch, each time with another anomaly."""
+    val_share: float = 0.0
+    """Fraction of every class's normal images held out; loss and accuracies on them are written each epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """Texts and the text tower."""
 
     text_model: str = "ViT-B-16"
     """open_clip model whose text tower is used, frozen."""
@@ -88,19 +116,25 @@ class Recipe:
     prompts: str = "tab"
     """Prompt set: tab (the paper's), authors (their code's), or FILE.yaml."""
 
-    objective: Literal["tab", "joint"] = "tab"
-    """tab: Algorithm 1, classes against classes; joint: normal and abnormal texts of all classes in one softmax."""
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Similarities and loss."""
+
     reduction: Literal["mean", "sum"] = "mean"
-    """How the normal and the abnormal loss are put together."""
+    """Mean (Algorithm 1) or sum (the authors' code) of the normal and the abnormal loss."""
     temperature: float = 1 / 0.07
     """Factor on the cosine similarities."""
     learn_temperature: bool = False
     """Train the factor too."""
     projection: Literal["none", "linear", "residual"] = "none"
-    """Head between embedding and text space, thrown away at the end: one linear map, or the authors' two MLPs."""
+    """Head between embedding and text space, discarded at the end: one linear map, or the authors' two MLPs."""
 
-    synthesis: SynthesisName = "nsa"
-    """How a normal image becomes abnormal; mix draws one of the other methods for each image."""
+
+@dataclass(frozen=True, kw_only=True)
+class Anomalies:
+    """How normal images become abnormal."""
+
     mix_weights: dict[str, float] = field(default_factory=dict)
     """mix: relative weights of the methods, e.g. --mix-weights nsa 2 perlin 1; equal for all if not given."""
     nsa_gamma_shape: float = NsaSettings.gamma_shape
@@ -141,7 +175,6 @@ class Recipe:
     """Mask: side of a masked block, in px."""
     mask_num_blocks: int = GridMaskSettings.num_blocks
     """Mask: number of masked blocks."""
-
     # No longer supported: accepted with a warning for one release, then to move to _GONE.
     nsa_mode: Literal["exact", "fast"] = "exact"
     """No longer supported: exact is used."""
@@ -154,26 +187,18 @@ class Recipe:
     nsa_min_overlap: float = 0.25
     """No longer supported, ignored."""
 
-    sampling: Literal["uniform", "balanced"] = "uniform"
-    """Every image equally often, or every class."""
-    repeats: int = 1
-    """How often an image comes in an epoch, each time with another anomaly."""
-    val_share: float = 0.0
-    """Share of every class's normals held out; loss and accuracies on them are written each epoch."""
 
-    epochs: int = 200
-    """Passes over the images."""
-    batch_size: int = 512
-    """Normal images a step; as many synthetic anomalies come with them."""
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """Steps of the weights."""
+
     micro_batch: int = 0
-    """Images at a time on the device, gradients added up (batch-norm then sees this many); 0: the whole batch."""
+    """Images at a time on the device; their gradients are added up, and batch-norm sees this many. 0: the whole batch."""
     batch_norm: BatchNorm = "local"
     """Statistics of batch-norm in training: local, of the images at once on a device; sync, over all GPUs; frozen, the
     initial weights'."""
     optimizer: str = "sgd"
     """sgd, or any optimizer of timm by its name."""
-    lr: float = 1e-4
-    """Learning rate at its highest."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
@@ -182,6 +207,11 @@ class Recipe:
     """cosine falls to 0 over the run; cosine_authors steps once an epoch with steps per epoch as its period."""
     warmup_epochs: float = 0.0
     """Linear warm-up of the learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Speed, caches and logs; of these, only amp changes the result."""
 
     amp: Amp = "off"
     """Automatic mixed precision; auto is bf16 where the device computes it natively, else off."""
@@ -192,15 +222,20 @@ class Recipe:
     workers: int = 2
     """Processes that decode images."""
     cache: Literal["disk", "ram", "device", "off"] = "disk"
-    """Where decoded images are kept; off decodes them anew each time."""
+    """Where decoded images are kept; off decodes them each time."""
     cache_dir: str | None = None
     """Folder of the disk cache; the user cache folder if not given."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
     save_every: int = 500
     """Steps between checkpoints."""
     log_every: int = 10
     """Steps between rows of metrics.jsonl."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(
+    Machine, Optimisation, Anomalies, Loss, Texts, Images, MostUsed
+):  # a dataclass takes fields from the last first
+    """Settings of one pre-training run: the fields of all groups. Their docstrings are the command line's help."""
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -228,7 +263,7 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
     def to_yaml(self) -> str:
-        """The whole recipe as YAML, without paths: files by their name, data and cache folder left out.
+        """The recipe as YAML, without paths: files by their name, data and cache folder left out.
 
         Fields of `_LATER` are left out while they change nothing, so that older versions can read it.
         """
@@ -244,6 +279,10 @@ class Recipe:
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+GROUPS: tuple[type, ...] = Recipe.__bases__[::-1]
+"""The groups of a recipe's fields, the most used first."""
+
+
 def list_recipes() -> list[str]:
     """Names of the recipes that ship with tabzoo."""
     folder = resources.files("tabzoo.training").joinpath("recipes")
@@ -251,10 +290,10 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe by name, or from a YAML file; files that it names are looked for beside it.
+    """A recipe by name, or from a YAML file; files that it names are relative to its folder.
 
     Raises:
-        InputError: No such recipe, not valid YAML, an unknown field or a value that does not fit.
+        InputError: No such recipe, not valid YAML, an unknown field or an invalid value.
     """
     if name in list_recipes():
         text = resources.files("tabzoo.training").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
@@ -342,13 +381,13 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 def _kind_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     if typing.get_origin(kind) is tuple:
         return "three numbers"
     if typing.get_origin(kind) is dict:
-        of = "words, both texts (quote numbers: '01')" if typing.get_args(kind)[1] is str else "number"
-        return f"a table of name to {of}"
-    return names.get(kind, "a text")
+        of = "words, both strings (quote numbers: '01')" if typing.get_args(kind)[1] is str else "number"
+        return f"a table from name to {of}"
+    return names.get(kind, "a string")
 
 
 def _reset_unsupported(recipe: Recipe) -> None:
@@ -358,7 +397,7 @@ def _reset_unsupported(recipe: Recipe) -> None:
             object.__setattr__(recipe, name, value)
 
 
-# Least and most of each number; the most of some only tells a slip of the keyboard from a setting.
+# Least and largest value of each number; some of the largest only catch typing errors.
 _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("epochs", "save_every", "log_every"), (1, 10**9)),
     **dict.fromkeys(("resize", "crop"), (1, 16_384)),
@@ -380,7 +419,7 @@ def _check_values(recipe: Recipe) -> None:
         if isinstance(value, str) and "\0" in value:
             raise InputError(f"{name}: {value!r} given, expected a string without the character NUL")
     for name in ("data", "cache_dir", "perlin_textures"):
-        if getattr(recipe, name) == "":  # would be the folder that one happens to be in
+        if getattr(recipe, name) == "":  # would mean the current folder
             raise InputError(f"{name}: '' given, expected a folder")
     if re.fullmatch(r"[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*", recipe.license) is None:
         raise InputError(
@@ -393,7 +432,7 @@ def _check_values(recipe: Recipe) -> None:
             f"crop: {recipe.crop} given, but images are resized to {recipe.resize}; lower crop or raise resize"
         )
     if not 0 <= recipe.val_share < 1:
-        raise InputError(f"val_share: {recipe.val_share} given, expected a share from 0 to below 1")
+        raise InputError(f"val_share: {recipe.val_share} given, expected a fraction from 0 to below 1")
     if not 0 < recipe.temperature <= 10_000:
         raise InputError(f"temperature: {recipe.temperature} given, expected a factor above 0, at most 10000")
     if not all(0 <= value <= 1 for value in recipe.mean):

@@ -76,7 +76,7 @@ REFUSED = [
     ("--warmup-epochs nan", "--warmup-epochs: nan given"),
     ("--warmup-epochs 3", "--warmup-epochs: 3.0 given, more than epochs (2)"),
     ("--temperature 1e39", "--temperature: 1e+39 given, expected a factor above 0, at most 10000"),
-    ("--val-share 1", "--val-share: 1.0 given, expected a share from 0 to below 1"),
+    ("--val-share 1", "--val-share: 1.0 given, expected a fraction from 0 to below 1"),
     ("--save-every 0", "--save-every: 0 given, expected at least 1"),
     ("--log-every -5", "--log-every: -5 given, expected at least 1"),
     ("--nsa-gamma-shape inf", "--nsa-gamma-shape inf: expected above 0, at most 1000"),

@@ -81,7 +81,7 @@ def test_files_are_found_beside_the_recipe_and_go_by_content(tmp_path: Path) -> 
     ("text", "reason"),
     [
         ("epoch: 3", "unknown field 'epoch'. Did you mean 'epochs'?"),
-        ("zzz: 3", "Known fields: data, layout"),
+        ("zzz: 3", "Known fields: data, backbone"),
         ("lr: fast", "lr: 'fast' given, expected a number"),
         ("lr: true", "lr: True given, expected a number"),
         ("epochs: 1.5", "epochs: 1.5 given, expected a whole number"),
