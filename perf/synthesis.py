@@ -148,9 +148,8 @@ def main() -> None:
             print(f"  {sum(event.count for event in profile.key_averages())} launches a batch")
         if name == "nsa" and device.type == "cpu":
             step = step_seconds(options.batch)
-            print(
-                f"  a bf16 channels_last step takes {1e3 * step:.1f} ms a pair; NSA's share {taken / options.batch / step:.2%}"
-            )
+            part = taken / options.batch / step
+            print(f"  a bf16 channels_last step takes {1e3 * step:.1f} ms a pair; NSA takes {part:.2%} of it")
 
 
 if __name__ == "__main__":

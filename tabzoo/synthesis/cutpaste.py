@@ -133,7 +133,8 @@ class CutPaste:
         cut, paste = self._placed(corners[..., :2], size), self._placed(corners[..., 2:], box)
         jitter = self.settings.jitter
         # With brightness b, contrast c and mean grey level m, a colour x becomes c b x + (1 - c) b m: contrast scales
-        # the distance from the mean grey. The first factor goes into the matrix, (1 - c) b into `lift`.
+        # the distance from the mean grey. c b goes into the matrix, (1 - c) b into `lift`; saturation and hue, which come
+        # after, change only the matrix, because they leave greys as they are.
         brightness, contrast, saturation = jitter_factor(u[:, 4:7], jitter).unbind(1)
         colours = colour_matrix(saturation, jitter * (2 * u[:, 7] - 1)) * (brightness * contrast)[:, None, None]
         lift = brightness * (1 - contrast)

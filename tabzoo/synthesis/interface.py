@@ -115,7 +115,7 @@ def first_visible(
             if len(few) == 0:
                 break
             made.abnormal[few], made.mask[few] = make(normal[few], source[few], params[few], attempt)
-        else:  # a GPU tries every attempt for the whole batch: counting the samples left would wait for the device
+        else:  # a GPU tries every attempt for the full batch: counting the samples left would wait for the device
             again, unchanged = make(normal, source, params, attempt), unchanged[:, None, None, None]
             made = Synthetic(
                 torch.where(unchanged, again.abnormal, made.abnormal), made.mask | (again.mask & unchanged)

@@ -10,7 +10,7 @@ where its |gx - gy| (not its length) is larger than the destination's; the resul
 
 It differs from OpenCV in: the unknown is the correction u = f - D of the destination D, not the result f, so that the
 boundary values are zero and the numbers stay small; and the equation is solved by a sine transform, written as matrix
-products, for the whole batch, in plain torch on any device. As a result, rounding changes one pixel in 100,000 by a
+products, for the full batch, in plain torch on any device. As a result, rounding changes one pixel in 100,000 by a
 level. OpenCV's own rounding changes one in 2,000 to 500, more for larger patches, and lowers a pixel by a level wherever
 the correction is exactly zero, as in a mixed clone where no gradient of the source is stronger.
 

@@ -49,13 +49,13 @@ def test_one_by_one_equals_all_at_once(images: Tensor, class_ids: Tensor, varian
         assert (made[0][1] != made[1][1]).float().mean() < 1e-5
 
 
-@pytest.mark.parametrize(("level", "shows"), [(101, False), (102, True)])
-def test_a_mean_change_of_one_level_is_not_in_the_mask(class_ids: Tensor, level: int, shows: bool) -> None:
+@pytest.mark.parametrize(("level", "visible"), [(101, False), (102, True)])
+def test_a_mean_change_of_one_level_is_not_in_the_mask(class_ids: Tensor, level: int, visible: bool) -> None:
     params = CutPaste(class_ids, 64, 64, CutPasteSettings(jitter=0.0)).draw(0, 0, torch.arange(4))
     for paste in (_paste_each, lambda *arguments: _paste_all(*arguments, 64 * 64)):
         images, mask = torch.full((4, 3, 64, 64), 100, dtype=torch.uint8), torch.zeros(4, 1, 64, 64, dtype=torch.bool)
         paste(images, mask, torch.full_like(images, level), params.cut[:, 0], params.paste[:, 0], params)
-        assert torch.equal(mask, (images > 100).all(1, keepdim=True) & shows)
+        assert torch.equal(mask, (images > 100).all(1, keepdim=True) & visible)
 
 
 def test_a_scar_is_a_rotated_piece(class_ids: Tensor) -> None:
@@ -84,8 +84,8 @@ def test_sizes_and_places_are_distributed_as_documented(class_ids: Tensor) -> No
     jitter = generator.random((2, COUNT))
     for k, boxes in enumerate((params.cut, params.paste)):
         assert int((boxes[:, 0, :2] + boxes[:, 0, 2:]).max()) == 224
-        share = (boxes[:, 0, 0].numpy() + jitter[k]) / (225 - height)
-        assert scipy.stats.kstest(share, "uniform").pvalue > 1e-3
+        fraction = (boxes[:, 0, 0].numpy() + jitter[k]) / (225 - height)
+        assert scipy.stats.kstest(fraction, "uniform").pvalue > 1e-3
 
 
 def test_scars_and_patches_are_equally_often(class_ids: Tensor) -> None:

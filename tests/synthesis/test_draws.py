@@ -54,11 +54,11 @@ def test_numbers_never_change() -> None:
 
 def test_depends_on_the_sample_alone() -> None:
     ids = torch.randperm(1000)
-    whole = uniforms(5, 2, ids, 7, stream=3)
+    together = uniforms(5, 2, ids, 7, stream=3)
     parts = torch.cat([uniforms(5, 2, part, 7, stream=3) for part in ids.split(37)])
-    assert torch.equal(whole, parts)
-    assert torch.equal(whole[:, :4], uniforms(5, 2, ids, 4, stream=3))
-    assert torch.equal(whole[ids.argsort()], uniforms(5, 2, torch.arange(1000), 7, stream=3))
+    assert torch.equal(together, parts)
+    assert torch.equal(together[:, :4], uniforms(5, 2, ids, 4, stream=3))
+    assert torch.equal(together[ids.argsort()], uniforms(5, 2, torch.arange(1000), 7, stream=3))
 
 
 def test_numbers_are_uniform_and_distinct() -> None:

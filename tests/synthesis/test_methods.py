@@ -43,9 +43,9 @@ def test_anomalies_are_local_visible_and_in_the_mask(name: str, images: Tensor, 
     assert (abnormal.shape, mask.shape) == (images.shape, (len(images), 1, *images.shape[2:]))
     change = (abnormal.int() - images.int()).abs().sum(dim=1, keepdim=True)
     assert torch.equal(mask, change > 3)
-    shares = mask.flatten(1).float().mean(dim=1)
-    assert bool((shares > 0).all())
-    assert float(shares.mean()) < 0.25
+    fractions = mask.flatten(1).float().mean(dim=1)
+    assert bool((fractions > 0).all())
+    assert float(fractions.mean()) < 0.25
 
 
 @pytest.mark.parametrize("name", SYNTHESES)

@@ -39,7 +39,7 @@ def valueless(params: Any) -> Any:
 
 
 def test_apply_reads_no_value_of_a_tensor() -> None:
-    """The mixture applies every method to the whole batch."""
+    """A mix applies every method to the whole batch."""
     method = Mix(torch.tensor([0, 0, 1, 1]), 64, 64)
     drawn = method.draw(0, 0, torch.arange(4))
     assert len(drawn.methods) == len(SYNTHESES) - 1

@@ -120,16 +120,16 @@ def test_layout_batch_and_threads_do_not_matter(photographs: tuple[Tensor, Tenso
     images, classes = photographs
     nsa = Nsa(classes, SIDE, SIDE)
     params = nsa.draw(0, 1, torch.arange(len(images)))
-    whole = nsa.apply(images, images[params.source], params)
+    together = nsa.apply(images, images[params.source], params)
     interleaved = images.contiguous(memory_format=torch.channels_last)
     again = nsa.apply(interleaved, interleaved[params.source], params)
-    assert torch.equal(whole.abnormal, again.abnormal)
+    assert torch.equal(together.abnormal, again.abnormal)
     view = torch.nn.functional.pad(images, (16, 16, 16, 16))[:, :, 16:-16, 16:-16]  # a crop, as in training
-    assert torch.equal(whole.abnormal, nsa.apply(view, view[params.source], params).abnormal)
+    assert torch.equal(together.abnormal, nsa.apply(view, view[params.source], params).abnormal)
     for i in (0, 7, 20):
         few = torch.tensor([i])
         assert torch.equal(
-            nsa.apply(images[few], images[params.source[few]], params[few]).abnormal[0], whole.abnormal[i]
+            nsa.apply(images[few], images[params.source[few]], params[few]).abnormal[0], together.abnormal[i]
         )
 
 
@@ -150,9 +150,9 @@ def drawn() -> NsaParams:
 
 
 def test_source_boxes_follow_the_gamma_distribution(drawn: NsaParams) -> None:
-    shares = 0.05 + 0.07 * scipy.stats.gamma(2).rvs((2, COUNT), random_state=1)
+    fractions = 0.05 + 0.07 * scipy.stats.gamma(2).rvs((2, COUNT), random_state=1)
     for axis, (side, (least, most)) in enumerate(zip(SIDES, BOUNDS, strict=True)):
-        half = np.floor(np.clip(shares[axis] * side, least, most))
+        half = np.floor(np.clip(fractions[axis] * side, least, most))
         length = drawn.cut[:, 0, 0, axis + 2].numpy()
         # The box is cut off at the edge of the image.
         centres = np.random.default_rng(axis).integers(least, side - least, COUNT)
@@ -176,9 +176,9 @@ def test_no_patch_is_below_11_px() -> None:
 
 def test_resize_factor_is_a_clipped_normal() -> None:
     params = draw(NsaSettings(gamma_lower=0.1, gamma_scale=1e-9, width_max=0.45, retries=0), sides=(SIDE, SIDE))
-    whole = (params.cut[:, 0, 0, 2] == 44) & (params.cut[:, 0, 0, 3] == 44)
-    ratio = params.paste[whole, 0, 0, 3].numpy() / 44
-    factors = np.clip(scipy.stats.norm(1, 0.5).rvs(int(whole.sum()), random_state=2), 0.7, 1.3)
+    unclipped = (params.cut[:, 0, 0, 2] == 44) & (params.cut[:, 0, 0, 3] == 44)
+    ratio = params.paste[unclipped, 0, 0, 3].numpy() / 44
+    factors = np.clip(scipy.stats.norm(1, 0.5).rvs(int(unclipped.sum()), random_state=2), 0.7, 1.3)
     assert scipy.stats.ks_2samp(ratio, np.floor(factors * 44) / 44).pvalue > 1e-3
 
 
@@ -204,8 +204,8 @@ def test_places_are_uniform(drawn: NsaParams) -> None:
 
 def test_frequencies_of_modes_and_further_patches(drawn: NsaParams) -> None:
     assert bool(drawn.active[:, 0].all())
-    for share in (drawn.mixed, drawn.active[:, 1]):
-        assert scipy.stats.binomtest(int(share.sum()), COUNT, 0.5).pvalue > 1e-3
+    for fraction in (drawn.mixed, drawn.active[:, 1]):
+        assert scipy.stats.binomtest(int(fraction.sum()), COUNT, 0.5).pvalue > 1e-3
     assert draw(NsaSettings(blend="mixed")).mixed.all()
     assert not draw(NsaSettings(blend="normal")).mixed.any()
 
@@ -271,8 +271,10 @@ def test_an_invisible_mixed_clone_becomes_a_normal_one_if_allowed() -> None:
     for blend, retries in (("mix", 0), ("mix", 1), ("mixed", 1)):
         nsa = Nsa(torch.zeros(16, dtype=torch.long), 64, 64, NsaSettings(blend=blend, retries=retries))  # type: ignore[arg-type]
         params = nsa.draw(0, 0, torch.arange(16))
-        shows = nsa.apply(noise, torch.full_like(noise, 128), params).mask.flatten(1).any(1)
-        assert torch.equal(shows, torch.ones(16, dtype=torch.bool) if (blend, retries) == ("mix", 1) else ~params.mixed)
+        visible = nsa.apply(noise, torch.full_like(noise, 128), params).mask.flatten(1).any(1)
+        assert torch.equal(
+            visible, torch.ones(16, dtype=torch.bool) if (blend, retries) == ("mix", 1) else ~params.mixed
+        )
 
 
 @pytest.mark.parametrize(

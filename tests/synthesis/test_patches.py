@@ -37,9 +37,9 @@ def test_resizing_is_opencvs(images: Tensor, layout: torch.memory_format) -> Non
 def test_margin_leaves_out_the_edge(images: Tensor) -> None:
     box = random_boxes(np.random.default_rng(2), len(images), 60, 224)
     shape = torch.full((len(images), 2), 40)
-    whole = crop_and_resize(images, box, shape, margin=0, size=40, largest=60)
+    together = crop_and_resize(images, box, shape, margin=0, size=40, largest=60)
     inner = crop_and_resize(images, box, shape, margin=1, size=38, largest=60)
-    assert torch.equal(inner, whole[:, 1:-1, :, 1:-1])
+    assert torch.equal(inner, together[:, 1:-1, :, 1:-1])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -65,8 +65,8 @@ def test_draws_are_distributed_as_documented(drawn: PerlinParams) -> None:
         assert scipy.stats.kstest((values.double().numpy() - low) / (high - low), "uniform").pvalue > 1e-3
     changed = drawn.rotations[:, 1] != 0, (drawn.tone_curves[:, 0] != torch.arange(256)).any(1)
     # Gamma, brightness and inverting always change levels; half of the time solarising, an eighth posterising does not.
-    for share, expected in zip(changed, (5 / 11, 1 - (6 / 11) ** 3 * (1 - 5 / 22) * (1 - 35 / 88)), strict=True):
-        assert scipy.stats.binomtest(int(share.sum()), COUNT, expected).pvalue > 1e-3
+    for fraction, expected in zip(changed, (5 / 11, 1 - (6 / 11) ** 3 * (1 - 5 / 22) * (1 - 35 / 88)), strict=True):
+        assert scipy.stats.binomtest(int(fraction.sum()), COUNT, expected).pvalue > 1e-3
     series = torch.stack([drawn.beta, *drawn.rotations.unbind(1), *drawn.scales.unbind(1), drawn.angles[:, 0, 0]])
     assert (torch.corrcoef(series.double()) - torch.eye(6)).abs().max() < 5 / COUNT**0.5
 
@@ -77,9 +77,9 @@ def test_colours_are_changed_as_documented(drawn: PerlinParams) -> None:
     same = (saturation - 1).abs() < 1e-5
     assert scipy.stats.binomtest(int(same.sum()), COUNT, 6 / 11).pvalue > 1e-3
     assert scipy.stats.kstest(saturation[~same].numpy() - 0.5, "uniform").pvalue > 1e-3
-    turned = torch.rad2deg(torch.acos(((colours[same].diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
-    hues = turned[turned > 0.1]
-    assert scipy.stats.binomtest(len(hues), len(turned), 5 / 11).pvalue > 1e-3
+    angles = torch.rad2deg(torch.acos(((colours[same].diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
+    hues = angles[angles > 0.1]
+    assert scipy.stats.binomtest(len(hues), len(angles), 5 / 11).pvalue > 1e-3
     assert scipy.stats.kstest(hues.numpy() / 72, "uniform").pvalue > 1e-3  # a fifth of a circle in either direction
 
 

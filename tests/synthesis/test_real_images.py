@@ -27,7 +27,7 @@ def photographs(real_data: Path) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("name", "draws", "invisible", "largest_share"),
+    ("name", "draws", "invisible", "largest_fraction"),
     [
         ("nsa", 2000, 1e-3, 0.05),
         ("cutpaste", 2000, 2e-3, 0.1),
@@ -36,19 +36,19 @@ def photographs(real_data: Path) -> tuple[Tensor, Tensor]:
     ],
 )
 def test_anomalies_are_visible(
-    photographs: tuple[Tensor, Tensor], name: str, draws: int, invisible: float, largest_share: float
+    photographs: tuple[Tensor, Tensor], name: str, draws: int, invisible: float, largest_fraction: float
 ) -> None:
     images, classes = photographs
     method: Any = SYNTHESES[name](classes, 224, 224)
-    shares, same = [], 0
+    fractions, same = [], 0
     for ids in torch.arange(draws).split(50):
         params = method.draw(0, 0, ids)
         normal = images[ids % len(images)]
         abnormal, mask = method.apply(normal, images[params.source], params)
-        shares.append(mask.flatten(1).float().mean(1))
+        fractions.append(mask.flatten(1).float().mean(1))
         same += int((abnormal == normal).flatten(1).all(1).sum())
-    share = torch.cat(shares)
-    print(f"{name}: {same} of {draws} equal the normal image; the mask is empty in {int((share == 0).sum())}")
+    fraction = torch.cat(fractions)
+    print(f"{name}: {same} of {draws} equal the normal image; the mask is empty in {int((fraction == 0).sum())}")
     assert same <= invisible * draws
-    assert (share == 0).float().mean() <= invisible
-    assert share.max() <= largest_share
+    assert (fraction == 0).float().mean() <= invisible
+    assert fraction.max() <= largest_fraction
