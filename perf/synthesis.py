@@ -75,13 +75,18 @@ def photographs() -> tuple[Tensor, Tensor]:
     return pixels.permute(0, 3, 1, 2), torch.from_numpy(samples.class_ids).long()
 
 
+def sample_ids(images: int, batch: int) -> Tensor:
+    """Samples of a batch in random order, as an epoch has them; where images are too few, they come in several repeats."""
+    return torch.randperm(-(-batch // images) * images)[:batch]
+
+
 def against_opencv(name: str, settings: NsaSettings, images: Tensor, classes: Tensor, batch: int, rounds: int) -> None:
     nsa, device = Nsa(classes, SIDE, SIDE, settings), images.device
     ours, opencv, in_torch = [], [], []
     for epoch in range(rounds):
-        ids = torch.randperm(len(images))[:batch]
+        ids = sample_ids(len(images), batch)
         params = nsa.draw(0, epoch, ids)
-        pair = (images[ids], images[params.source])
+        pair = (images[ids % len(images)], images[params.source])
         arrays = [np.ascontiguousarray(tensor.permute(0, 2, 3, 1).cpu().numpy()) for tensor in pair]
         planar = [tensor.cpu().contiguous(memory_format=torch.contiguous_format) for tensor in pair]
         ours.append(partial(nsa.apply, *pair, params.to(device)))
@@ -134,14 +139,18 @@ def main() -> None:
     }
     for name, settings in kinds.items():
         method: Any = SYNTHESES[name.split()[0]](classes, SIDE, SIDE, settings)
-        calls = []
+        draws, calls = [], []
         for epoch in range(options.rounds):
-            ids = torch.randperm(len(images))[: options.batch]
+            ids = sample_ids(len(images), options.batch)
             params = method.draw(0, epoch, ids)
-            pair = (images[ids], images[params.source])
+            pair = (images[ids % len(images)], images[params.source])
+            draws.append(partial(method.draw, 0, epoch, ids))
             calls.append(partial(method.apply, *pair, params.to(device)))
-        taken = seconds(calls, device)
-        print(f"{name}: {1e3 * taken / options.batch:.3f} ms an image, {options.batch / taken:.0f} pairs/s")
+        drawn, taken = seconds(draws, torch.device("cpu")), seconds(calls, device)
+        print(
+            f"{name}: {1e3 * taken / options.batch:.3f} ms an image, {options.batch / taken:.0f} pairs/s; "
+            f"draws {1e3 * drawn:.1f} ms a batch"
+        )
         if device.type == "cuda":
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
                 calls[0]()

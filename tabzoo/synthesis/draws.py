@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 
-__all__ = ["ClassPool", "GammaTable", "hold_out", "integers", "permutation", "uniforms"]
+__all__ = ["ClassPool", "GammaTable", "hold_out", "integers", "permutation", "uniforms", "uniforms_at"]
 
 _HOLD_OUT = 103  # stream of `hold_out`, distinct from all other streams
 
@@ -35,11 +35,24 @@ def uniforms(seed: int, epoch: int, sample_ids: Tensor, count: int, *, stream: i
     Returns:
         float64 [B, count] in the open interval (0, 1), on the device of `sample_ids`, the same bits on every device.
     """
-    state = _hash(seed, epoch, sample_ids, stream)  # [B]
-    columns = torch.arange(1, count + 1, dtype=torch.int64, device=sample_ids.device)
-    bits = _mix(state[:, None] + columns * _signed(_GOLDEN))  # [B, count]
+    columns = torch.arange(count, dtype=torch.int64, device=sample_ids.device)
+    return uniforms_at(seed, epoch, sample_ids[:, None], columns, stream=stream)
+
+
+def uniforms_at(seed: int, epoch: int, sample_ids: Tensor, columns: Tensor, *, stream: int) -> Tensor:
+    """Returns some of the numbers of `uniforms`, those in the given columns.
+
+    Args:
+        seed: Seed of the run; any integer.
+        epoch: The epoch; any integer.
+        sample_ids: The samples, int64.
+        columns: Columns, int64, in a shape that broadcasts with the samples.
+        stream: Number of the purpose.
+    """
+    state = _hash(seed, epoch, sample_ids, stream)
+    bits = _shift(_mix(state + (columns + 1) * _signed(_GOLDEN)), 12)
     # The half keeps the smallest number above 0; with 52 bits the largest is still below 1 in float64.
-    return (_shift(bits, 12).double() + 0.5) * 2.0**-52
+    return bits.double().add_(0.5).mul_(2.0**-52)
 
 
 def permutation(seed: int, epoch: int, n: int, stream: int) -> Tensor:
@@ -167,9 +180,9 @@ def _hash(seed: int, epoch: int, sample_ids: Tensor, stream: int) -> Tensor:
 
 def _mix(x: Tensor) -> Tensor:
     """The finaliser on int64 tensors. Products overflow and keep their low 64 bits, as unsigned ones would."""
-    x = (x ^ _shift(x, 30)) * _signed(_FACTORS[0])
-    x = (x ^ _shift(x, 27)) * _signed(_FACTORS[1])
-    return x ^ _shift(x, 31)
+    x = _shift(x, 30).bitwise_xor_(x).mul_(_signed(_FACTORS[0]))
+    x = _shift(x, 27).bitwise_xor_(x).mul_(_signed(_FACTORS[1]))
+    return _shift(x, 31).bitwise_xor_(x)
 
 
 def _mix_int(x: int) -> int:
@@ -181,7 +194,7 @@ def _mix_int(x: int) -> int:
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical shift to the right: `>>` on int64 copies the sign bit, which is masked out."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(x: int) -> int:

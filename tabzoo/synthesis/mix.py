@@ -59,20 +59,30 @@ def check_weights(weights: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class MixParams(Params):
-    """What is drawn for each sample: the method, and the parameters of every method."""
+    """What is drawn for each sample: the method, and that method's parameters."""
 
     choice: Tensor
     """int64 [B]: index of the method among those whose weight is above 0."""
+    samples: tuple[Tensor, ...]
+    """For each method, the samples that it makes, ascending, int64 [n]."""
     methods: tuple[Params, ...]
-    """The parameters of all samples, by method."""
+    """For each method, the parameters of its samples."""
 
     def __getitem__(self, samples: Tensor | slice) -> "MixParams":
-        return MixParams(self.source[samples], self.choice[samples], tuple(m[samples] for m in self.methods))
+        place = torch.empty_like(self.choice)  # of each sample among those of its method
+        for own in self.samples:
+            place[own] = torch.arange(len(own), device=place.device)
+        choice, place = self.choice[samples], place[samples]
+        kept = tuple(torch.nonzero(choice == k)[:, 0] for k in range(len(self.methods)))
+        methods = tuple(drawn[place[own]] for drawn, own in zip(self.methods, kept, strict=True))
+        return MixParams(self.source[samples], choice, kept, methods)
 
     def to(self, device: torch.device | str) -> "MixParams":
-        """Returns a copy on another device."""
-        source, choice = (to_device(tensor, torch.device(device)) for tensor in (self.source, self.choice))
-        return MixParams(source, choice, tuple(m.to(device) for m in self.methods))
+        """Returns a copy on another device; see `to_device`."""
+        source, choice, *samples = (
+            to_device(t, torch.device(device)) for t in (self.source, self.choice, *self.samples)
+        )
+        return MixParams(source, choice, tuple(samples), tuple(drawn.to(device) for drawn in self.methods))
 
 
 class Mix:
@@ -95,26 +105,24 @@ class Mix:
         self._limits = torch.cumsum(weights / weights.sum(), 0)[:-1]
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> MixParams:
-        """Draws the method of each sample, and the parameters of all methods; see `Synthesis.draw`."""
+        """Draws the method of each sample, and that method's parameters; see `Synthesis.draw`."""
         u = uniforms(seed, epoch, sample_ids, 1, stream=STREAM)
         choice = (u >= self._limits.to(u.device)).sum(1)
-        methods = tuple(method.draw(seed, epoch, sample_ids) for method in self._methods)
-        sources = torch.stack([m.source for m in methods], 1)  # [B, M]
-        return MixParams(sources.gather(1, choice[:, None])[:, 0], choice, methods)
+        samples = tuple(torch.nonzero(choice == k)[:, 0] for k in range(len(self._methods)))
+        methods = tuple(
+            method.draw(seed, epoch, sample_ids[own]) for method, own in zip(self._methods, samples, strict=True)
+        )
+        source = torch.empty_like(sample_ids)
+        for own, drawn in zip(samples, methods, strict=True):
+            source[own] = drawn.source
+        return MixParams(source, choice, samples, methods)
 
     def apply(self, normal: Tensor, source: Tensor, params: MixParams) -> Synthetic:
         """Makes each sample's anomaly by its method; see `Synthesis.apply`."""
         check_images(normal, source, self._sides)
         abnormal = normal.clone()
         mask = torch.zeros_like(normal[:, :1], dtype=torch.bool, memory_format=torch.contiguous_format)
-        for k, (method, drawn) in enumerate(zip(self._methods, params.methods, strict=True)):
-            chosen = params.choice == k
-            if normal.device.type == "cpu":
-                few = torch.nonzero(chosen)[:, 0]
-                if len(few) > 0:
-                    abnormal[few], mask[few] = method.apply(normal[few], source[few], drawn[few])
-            else:  # listing the chosen samples would wait for the device, so the method is applied to all
-                made = method.apply(normal, source, drawn)
-                abnormal = torch.where(chosen[:, None, None, None], made.abnormal, abnormal)
-                mask |= made.mask & chosen[:, None, None, None]
+        for method, own, drawn in zip(self._methods, params.samples, params.methods, strict=True):
+            if len(own) > 0:
+                abnormal[own], mask[own] = method.apply(normal[own], source[own], drawn)
         return Synthetic(abnormal, mask)

@@ -124,9 +124,8 @@ class Nsa:
         self._gamma = GammaTable(self.settings.gamma_shape)
         self._sides = (height, width)
         self._bounds = tuple(self._bound(side) for side in self._sides)
-        # Sides of the canvas (a patch without its outermost pixels) and of the widest source box.
+        # Side of the canvas: a patch without its outermost pixels.
         self._size = max(most if self.settings.resize else 2 * most for _, most in self._bounds) - 2
-        self._largest = 2 * self._bounds[1][1]
         for name, side, (_, most) in zip(("height", "width"), self._sides, self._bounds, strict=True):
             if side < 2 * most + 3:
                 raise InputError(f"nsa: images of {name} {side} are too small for patches of up to {most} px")
@@ -224,7 +223,7 @@ class Nsa:
         # The authors zero the outermost pixels of the patch's mask, so the rectangle to solve is 1 px smaller all around.
         inner, size = torch.cat([paste[:, :2] + 1, paste[:, 2:] - 2], 1), self._size
         rows, columns = inner[:, 2], inner[:, 3]
-        patch = crop_and_resize(source, cut, paste[:, 2:], margin=1, size=size, largest=self._largest)
+        patch = crop_and_resize(source, cut, paste[:, 2:], margin=1, size=size)
         pixels = pixel_indices(abnormal, inner, size)
         offsets = memory_offsets(abnormal, pixels)
         before = read_pixels(abnormal, offsets).short()  # [B, N, 3, N]

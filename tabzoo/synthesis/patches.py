@@ -16,8 +16,6 @@ the same pixel is read twice.
 import torch
 from torch import Tensor
 
-from tabzoo.synthesis.poisson import product_dtype
-
 __all__ = ["crop_and_resize", "dense", "memory_offsets", "pixel_indices", "read_pixels", "write_pixels"]
 
 _ONE = 1 << 11  # a weight of 1 in OpenCV's integers
@@ -36,11 +34,15 @@ def pixel_indices(images: Tensor, box: Tensor, size: int) -> Tensor:
 
     Beyond a box its last row and column are repeated, so that every index is valid.
     """
-    B, _, H, W = images.shape
     i = torch.arange(size, device=box.device)
-    y, x = (torch.minimum(i, box[:, 2:, None] - 1) + box[:, :2, None]).unbind(1)  # [B, size]
-    first = torch.arange(0, B * H * W, H * W, device=box.device)[:, None]
-    return (y * W).add_(first)[:, :, None, None] + x[:, None, None, :]
+    return _indices(images, *(torch.minimum(i, box[:, 2:, None] - 1) + box[:, :2, None]).unbind(1))
+
+
+def _indices(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels where rows [B, N] and columns [B, M] meet, counted through the batch row by row, int64 [B, N, 1, M]."""
+    B, _, H, W = images.shape
+    first = torch.arange(0, B * H * W, H * W, device=rows.device)[:, None]
+    return (rows * W).add_(first)[:, :, None, None] + columns[:, None, None, :]
 
 
 def memory_offsets(images: Tensor, pixels: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ def write_pixels(images: Tensor, offsets: Tensor, values: Tensor) -> None:
         flat.scatter_(0, index, values[:, :, c].reshape(-1))
 
 
-def crop_and_resize(images: Tensor, box: Tensor, shape: Tensor, *, margin: int, size: int, largest: int) -> Tensor:
+def crop_and_resize(images: Tensor, box: Tensor, shape: Tensor, *, margin: int, size: int) -> Tensor:
     """Cuts boxes out of dense images and resizes them bilinearly, with pixel centres aligned, as OpenCV does.
 
     Args:
@@ -78,30 +80,25 @@ def crop_and_resize(images: Tensor, box: Tensor, shape: Tensor, *, margin: int, 
         shape: New height and width, int64 [B, 2], at most `size` + 2 `margin`.
         margin: How many outermost rows and columns of the resized patch to leave out.
         size: Side N of the canvas.
-        largest: Width of the widest box possible; at most W.
 
     Returns:
         int16 [B, N, C, N], levels 0 ... 255.
     """
     rows, columns, weights = _taps(box, shape, margin, size)
-    # Interpolating columns is a product with a matrix of two numbers per column. It is done in floating point, where
-    # integers this small stay exact, because products of integer matrices are slow.
-    start = box[:, 1:2].clamp(max=images.shape[3] - largest)
-    dtype = product_dtype(box.device)
-    across = torch.zeros(len(box), largest, size, dtype=dtype, device=box.device)
-    across.scatter_add_(1, columns - start[..., None], weights[:, 1].to(dtype))
-    segments = _row_segments(images, rows, start, largest).to(dtype)  # [B, 2, N, C, largest]
-    lines = torch.bmm(segments.flatten(1, 3), across).view(*segments.shape[:4], size)
-    down = weights[:, 0, ..., None, None].int()  # [B, 2, N, 1, 1]
-    lines = lines.int().bitwise_right_shift_(4).mul_(down).bitwise_right_shift_(16)
-    return lines[:, 0].add_(lines[:, 1]).add_(2).bitwise_right_shift_(2).short()
+    offsets = memory_offsets(images, _indices(images, rows.flatten(1), columns.flatten(1)))  # [B, 2 N, 1, 2 N]
+    near, far = read_pixels(images, offsets).unflatten(3, (2, size)).int().unbind(3)  # [B, 2 N, C, N]: columns
+    across = weights[:, 1, :, None, None].unbind(1)  # [B, 1, 1, N]
+    lines = near.mul_(across[0]).add_(far.mul_(across[1])).bitwise_right_shift_(4).unflatten(1, (2, size))
+    near, far = lines.mul_(weights[:, 0, ..., None, None]).bitwise_right_shift_(16).unbind(1)  # [B, N, C, N]: rows
+    patch: Tensor = near.add_(far).add_(2).bitwise_right_shift_(2).short()
+    return patch
 
 
 def _taps(box: Tensor, shape: Tensor, margin: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """What bilinear resizing reads: rows and columns of the near and the far neighbour, and their weights.
 
     Returns:
-        Rows and columns in the image, int64 [B, 2, N] each; weights along y and x in units of 1 / `_ONE`, [B, 2, 2, N].
+        Rows and columns in the image, int64 [B, 2, N] each; weights along y and x in units of 1 / `_ONE`, int32 [B, 2, 2, N].
     """
     length = box[:, 2:, None]  # [B, 2, 1]
     # In OpenCV's order of operations: another one rounds differently.
@@ -109,34 +106,13 @@ def _taps(box: Tensor, shape: Tensor, margin: int, size: int) -> tuple[Tensor, T
     position = (torch.arange(margin + 0.5, margin + size, device=box.device) * scale).sub_(0.5).float()  # [B, 2, N]
     near = torch.floor(position)
     far_weight = position.sub_(near)
-    weights = torch.stack([1 - far_weight, far_weight], 2).mul_(_ONE).round_()
+    weights = torch.stack([1 - far_weight, far_weight], 2).mul_(_ONE).round_().int()
     taps = torch.stack([near, near + 1], 2).clamp_(min=0).minimum(length[..., None] - 1).long()
     rows, columns = taps.add_(box[:, :2, None, None]).unbind(1)
     return rows, columns, weights
-
-
-def _row_segments(images: Tensor, y: Tensor, x: Tensor, length: int) -> Tensor:
-    """Copies parts of rows, from columns x [B, 1] on in rows y [B, K, N]: [B, K, N, C, length]."""
-    C, pixel_stride = images.shape[1], images.stride(3)
-    starts = _row_offsets(images, y.flatten(1)).view(*y.shape, C) + (x * pixel_stride)[..., None, None]
-    if pixel_stride == 1:
-        return _flat(images).unfold(0, length, 1).index_select(0, starts.view(-1)).view(*starts.shape, length)
-    interleaved = _flat(images).unfold(0, length * C, 1).index_select(0, starts[..., 0].reshape(-1))
-    return interleaved.view(*y.shape, length, C).transpose(3, 4).contiguous()
-
-
-def _row_offsets(images: Tensor, y: Tensor) -> Tensor:
-    """Where rows start in memory, [B, N] -> [B, N, C]."""
-    b = torch.arange(0, images.numel(), images[0].numel(), device=y.device)[:, None]
-    c = torch.arange(images.shape[1], device=y.device).mul_(images.stride(1))
-    return (y * images.stride(2)).add_(b)[..., None] + c
 
 
 def _channels(images: Tensor) -> list[Tensor]:
     """One flat view per channel, from its first pixel on, so that one memory offset serves all channels."""
     starts = range(0, images.shape[1] * images.stride(1), images.stride(1))
     return [images.as_strided((images.numel() - c,), (1,), images.storage_offset() + c) for c in starts]
-
-
-def _flat(images: Tensor) -> Tensor:
-    return images.as_strided((images.numel(),), (1,))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.synthesis.colour import colour_matrix, jitter_factor
-from tabzoo.synthesis.draws import ClassPool, integers, uniforms
+from tabzoo.synthesis.draws import ClassPool, integers, uniforms, uniforms_at
 from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings
 from tabzoo.synthesis.patches import dense, read_pixels, write_pixels
 from tabzoo.synthesis.poisson import product_dtype
@@ -68,7 +68,7 @@ class PerlinParams(Params):
     scales: Tensor
     """int64 [B, 2]: the numbers of noise cells along y and x are 2 to the power of these."""
     angles: Tensor
-    """float32 [B, n, n]: directions of the noise's gradients at the nodes."""
+    """float32 [B, n, n]: directions of the noise's gradients at the nodes; 0 at nodes that the sample does not use."""
     rotations: Tensor
     """float32 [B, 2]: rotations of the noise and of the texture, in radians."""
     beta: Tensor
@@ -114,8 +114,7 @@ class Perlin:
         u = uniforms(seed, epoch, sample_ids, 6 + 8 + 10, stream=STREAM)
         images = sample_ids % len(self._pool)
         texture = integers(u[:, 0], 0, 1 if self.textures is None else len(self.textures))
-        nodes = 2 ** (s.scales - 1) + 1
-        angles = 2 * math.pi * uniforms(seed, epoch, sample_ids, nodes * nodes, stream=STREAM + 100)
+        scales = integers(u[:, 1:3], 0, s.scales)
         changed, amounts = u[:, 6:14] < s.change_probability, u[:, 14:]  # [B, 8], [B, 10]
         noise_angle = (2 * u[:, 3] - 1) * math.radians(s.max_angle)
         rotations = torch.stack([noise_angle, (2 * u[:, 4] - 1) * (math.pi / 4)], 1)
@@ -125,13 +124,23 @@ class Perlin:
         return PerlinParams(
             source=self._pool.pick_other(u[:, 0], images) if self.textures is None else images,
             texture=texture,
-            scales=integers(u[:, 1:3], 0, s.scales),
-            angles=angles.view(-1, nodes, nodes).float(),
+            scales=scales,
+            angles=self._angles(seed, epoch, sample_ids, scales),
             rotations=rotations.float(),
             beta=(s.beta_max * u[:, 5]).float(),
             tone_curves=_tone_curves(changed[:, 3:], amounts[:, 2:]),
             colours=colour_matrix(saturation, hue).float(),
         )
+
+    def _angles(self, seed: int, epoch: int, sample_ids: Tensor, scales: Tensor) -> Tensor:
+        """The gradients' directions, [B, n, n]; 0 at nodes that a sample's noise does not have, seven eighths of all."""
+        n = 2 ** (self.settings.scales - 1) + 1
+        row, column = (torch.arange(n, device=scales.device) <= 2 ** scales[..., None]).unbind(1)  # [B, n]
+        used = torch.nonzero((row[:, :, None] & column[:, None, :]).view(-1))[:, 0]
+        drawn = uniforms_at(seed, epoch, sample_ids[used // (n * n)], used % (n * n), stream=STREAM + 100)
+        angles = torch.zeros(len(sample_ids), n, n, device=scales.device)
+        angles.view(-1)[used] = drawn.mul_(2 * math.pi).float()
+        return angles
 
     def apply(self, normal: Tensor, source: Tensor, params: PerlinParams) -> Synthetic:
         """Blends the textures over the images; see `Synthesis.apply`."""
@@ -213,16 +222,20 @@ def _tone_curves(changed: Tensor, amounts: Tensor) -> Tensor:
         amounts: Uniform numbers, float64 [B, 8]: three gammas, factor and summand of the brightness, level from which to
             solarise, coin for solarising (half of the time it does nothing), bits to posterise.
     """
-    level = torch.arange(256, dtype=torch.float64, device=amounts.device).expand(len(amounts), 3, 256)
+    level = torch.arange(256, dtype=torch.float64, device=amounts.device)
     gamma = torch.exp((2 * amounts[:, 0:3] - 1) * math.log(2.0))[..., None]  # [B, 3, 1]: 0.5 ... 2
     factor, summand, limit, coin, bits = amounts[:, 3:8, None, None].unbind(1)
     gammas, brightness, solarise, posterise, invert = changed[:, :, None, None].unbind(1)
-    level = torch.where(gammas, 255 * (level / 255) ** gamma, level)
-    level = torch.where(brightness, level * (0.8 + 0.4 * factor) + (60 * summand - 30), level).clamp(0, 255)
-    level = torch.where(solarise & (coin < 0.5) & (level >= 32 + 96 * limit), 255 - level, level)
+    # Most of the work is in passes over [B, 3, 256]: what does not happen is left out in the numbers of a sample.
+    level = torch.where(gammas, ((level / 255) ** gamma).mul_(255), level)
+    level.mul_(torch.where(brightness, 0.8 + 0.4 * factor, 1.0)).add_(torch.where(brightness, 60 * summand - 30, 0.0))
+    level.clamp_(0, 255)
+    limit = torch.where(solarise & (coin < 0.5), 32 + 96 * limit, torch.inf)
+    level = torch.where(level >= limit, 255 - level, level)
     step = 2.0 ** integers(bits, 0, 8)
-    level = torch.where(posterise, torch.floor(level / step) * step, level)
-    return torch.where(invert, 255 - level, level).round().to(torch.uint8)
+    level = torch.where(posterise, (level / step).floor_().mul_(step), level)
+    level.mul_(torch.where(invert, -1.0, 1.0)).add_(torch.where(invert, 255.0, 0.0))
+    return level.round_().to(torch.uint8)
 
 
 def _blend_region(image: Tensor, texture: Tensor, region: Tensor, params: PerlinParams) -> Tensor:

@@ -68,8 +68,9 @@ def test_a_sample_depends_on_its_key_alone(name: str, images: Tensor, class_ids:
 
 
 def tensors(params: Params) -> dict[str, Tensor]:
-    """What was drawn, by name; for a mix also what was drawn for every method."""
+    """What was drawn, by name; for a mix also what was drawn by each method."""
     named = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    named.pop("samples", None)
     for i, inner in enumerate(named.pop("methods", ())):
         named |= {f"{i}.{name}": value for name, value in tensors(inner).items()}
     return named
@@ -156,18 +157,31 @@ def test_mix_follows_its_weights_and_settings(images: Tensor, class_ids: Tensor)
     method = Mix(class_ids, 224, 224, MixSettings(weights=weights, **settings))
     choice = method.draw(0, 0, torch.arange(8000)).choice
     assert scipy.stats.binomtest(int((choice == 0).sum()), 8000, 0.75).pvalue > 1e-3
-    params = method.draw(0, 0, torch.arange(len(images)))
+    ids = 3 * len(images) + torch.arange(len(images))
+    params = method.draw(1, 2, ids)
     mixed = method.apply(images, images[params.source], params)
     for k, name in enumerate(("perlin", "cutpaste")):
         alone: Any = SYNTHESES[name](class_ids, 224, 224, settings[name])
-        drawn = alone.draw(0, 0, torch.arange(len(images)))
+        drawn = alone.draw(1, 2, ids)
         expected = alone.apply(images, images[drawn.source], drawn)
         assert (params.choice == k).any()
+        assert torch.equal(params.source[params.choice == k], drawn.source[params.choice == k])
         assert torch.equal(mixed.abnormal[params.choice == k], expected.abnormal[params.choice == k])
         assert torch.equal(mixed.mask[params.choice == k], expected.mask[params.choice == k])
     for bad in ({"nonsense": 1.0}, {}, {"nsa": 0.0}, {"nsa": -1.0, "mask": 2.0}, {"nsa": float("inf")}):
         with pytest.raises(InputError, match="mix_weights: "):
             MixSettings(weights=bad)
+
+
+@pytest.mark.parametrize("few", [torch.tensor([30, 2, 2, 17, 5]), slice(7, 20)])
+def test_some_of_a_mix(images: Tensor, class_ids: Tensor, few: Tensor | slice) -> None:
+    method = Mix(class_ids, 224, 224)
+    params = method.draw(0, 0, torch.arange(len(images)))
+    made = method.apply(images, images[params.source], params)
+    some = method.apply(images[few], images[params[few].source], params[few])
+    assert len(params[few]) == len(some.mask)
+    assert torch.equal(some.abnormal, made.abnormal[few])
+    assert torch.equal(some.mask, made.mask[few])
 
 
 def test_methods_share_no_random_numbers() -> None:

@@ -28,7 +28,7 @@ def test_resizing_is_opencvs(images: Tensor, layout: torch.memory_format) -> Non
             shape = torch.where(
                 torch.arange(len(images))[:, None] % 2 == 0, box[:, 2:].div(2).ceil().long(), box[:, 2:]
             )
-        made = crop_and_resize(held, box, shape, margin=0, size=100, largest=100)
+        made = crop_and_resize(held, box, shape, margin=0, size=100)
         for i, ((top, left, height, width), (h, w)) in enumerate(zip(box.tolist(), shape.tolist(), strict=True)):
             patch = images[i, :, top : top + height, left : left + width].permute(1, 2, 0).contiguous().numpy()
             assert np.array_equal(made[i, :h, :, :w].permute(0, 2, 1).numpy(), cv2.resize(patch, (w, h)))
@@ -37,8 +37,8 @@ def test_resizing_is_opencvs(images: Tensor, layout: torch.memory_format) -> Non
 def test_margin_leaves_out_the_edge(images: Tensor) -> None:
     box = random_boxes(np.random.default_rng(2), len(images), 60, 224)
     shape = torch.full((len(images), 2), 40)
-    together = crop_and_resize(images, box, shape, margin=0, size=40, largest=60)
-    inner = crop_and_resize(images, box, shape, margin=1, size=38, largest=60)
+    together = crop_and_resize(images, box, shape, margin=0, size=40)
+    inner = crop_and_resize(images, box, shape, margin=1, size=38)
     assert torch.equal(inner, together[:, 1:-1, :, 1:-1])
 
 

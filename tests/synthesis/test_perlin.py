@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 from tabzoo.synthesis import Perlin, PerlinParams, PerlinSettings
-from tabzoo.synthesis.perlin import _mirrored, _rotate, _tone_curves, perlin_noise
+from tabzoo.synthesis.draws import uniforms
+from tabzoo.synthesis.perlin import STREAM, _mirrored, _rotate, _tone_curves, perlin_noise
 
 COUNT = 5000
 PLAIN = PerlinSettings(max_angle=0.0, beta_max=0.0, change_probability=0.0)
@@ -59,7 +60,7 @@ def test_draws_are_distributed_as_documented(drawn: PerlinParams) -> None:
     for values, low, high in (
         (drawn.beta, 0, 0.8),
         (drawn.rotations[:, 0], -math.pi / 2, math.pi / 2),
-        (drawn.angles[:, 3, 7], 0, 2 * math.pi),
+        (drawn.angles[(drawn.scales[:, 0] >= 2) & (drawn.scales[:, 1] >= 3), 3, 7], 0, 2 * math.pi),
         (drawn.rotations[drawn.rotations[:, 1] != 0, 1], -math.pi / 4, math.pi / 4),
     ):
         assert scipy.stats.kstest((values.double().numpy() - low) / (high - low), "uniform").pvalue > 1e-3
@@ -69,6 +70,13 @@ def test_draws_are_distributed_as_documented(drawn: PerlinParams) -> None:
         assert scipy.stats.binomtest(int(fraction.sum()), COUNT, expected).pvalue > 1e-3
     series = torch.stack([drawn.beta, *drawn.rotations.unbind(1), *drawn.scales.unbind(1), drawn.angles[:, 0, 0]])
     assert (torch.corrcoef(series.double()) - torch.eye(6)).abs().max() < 5 / COUNT**0.5
+
+
+def test_angles_are_drawn_where_a_sample_has_nodes(drawn: PerlinParams) -> None:
+    """The numbers do not depend on how many are needed."""
+    everywhere = 2 * math.pi * uniforms(0, 0, torch.arange(COUNT), 33 * 33, stream=STREAM + 100).view(-1, 33, 33)
+    y, x = (torch.arange(33) <= 2 ** scale[:, None] for scale in drawn.scales.unbind(1))
+    assert torch.equal(drawn.angles, (everywhere * y[:, :, None] * x[:, None, :]).float())
 
 
 def test_colours_are_changed_as_documented(drawn: PerlinParams) -> None:
