@@ -36,6 +36,7 @@ CUDA = torch.device("cuda", 0)
 BUILT = torch.backends.cuda.is_built()
 _GATHERS = ("index_select", "index", "gather", "embedding")
 _SCATTERS = ("scatter_", "scatter_add_", "index_put_", "_index_put_impl_")
+_WRITES = ("copy_", "fill_", "zero_")  # in place, without reading what was there
 # Kernels of several tensors at once that torch has no shapes for. They change their tensors in place.
 _MULTI_TENSOR = ("_fused_sgd_", "_fused_adam_", "_fused_adamw_", "_amp_foreach_non_finite_check_and_unscale_")
 
@@ -98,7 +99,8 @@ class Record(TorchDispatchMode):
         is_view = bool(results) and all(id(t.untyped_storage()) in known for t in results)
         if not name.startswith(("empty", "new_empty")) and (func._schema.is_mutable or not is_view):
             count = flop_registry.get(func.overloadpacket)
-            self._count(name, tensors, results, flops=count(*args, **kwargs, out_val=made) if count else 0)
+            inputs = _tensors((args, {key: value for key, value in kwargs.items() if key != "out"}))
+            self._count(name, inputs, results, flops=count(*args, **kwargs, out_val=made) if count else 0)
         for result in results:
             self._allocate(result)
 
@@ -124,6 +126,8 @@ class Record(TorchDispatchMode):
 
     def _count(self, name: str, tensors: list[Tensor], results: list[Tensor], *, flops: int) -> None:
         read, written = sum(map(_size, tensors)), sum(map(_size, results))
+        if name in _WRITES:
+            read -= _size(tensors[0])
         if name in _GATHERS:  # of the first tensor only what is taken
             read += written - _size(tensors[0])
         elif name in _SCATTERS:

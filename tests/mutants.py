@@ -927,8 +927,8 @@ MUTANTS = [
     Mutant(
         name="perlin_tone_curve_of_the_first_channel_for_all",
         file="tabzoo/synthesis/perlin.py",
-        old="curves[first + 256 * c + levels[c]]",
-        new="curves[first + (256 * c + levels[c])]",
+        old="_look_up(curves, first + 256 * c + levels[c])",
+        new="_look_up(curves, first + (256 * c + levels[c]).long())",
         tests="tests/synthesis/test_perlin.py::test_the_texture_is_rotated_and_coloured",
     ),
     Mutant(

@@ -164,7 +164,7 @@ class Perlin:
         highest, lowest = noise.amax((1, 2), keepdim=True), noise.amin((1, 2), keepdim=True)
         lowered = 0.9 * highest + 0.1 * lowest
         threshold = torch.where(highest > self.settings.threshold, self.settings.threshold, lowered)
-        return _blend_region(image, texture, noise > threshold, params)
+        return _blend_region(image, texture, noise > threshold, params, as_list=image.device.type == "cpu")
 
 
 def perlin_noise(angles: Tensor, scales: Tensor, height: int, width: int) -> Tensor:
@@ -238,29 +238,34 @@ def _tone_curves(changed: Tensor, amounts: Tensor) -> Tensor:
     return level.round_().to(torch.uint8)
 
 
-def _blend_region(image: Tensor, texture: Tensor, region: Tensor, params: PerlinParams) -> Tensor:
-    """Blends the changed texture over the image's region, bool [B, H, W], in place; returns the mask of the change."""
+def _blend_region(image: Tensor, texture: Tensor, region: Tensor, params: PerlinParams, *, as_list: bool) -> Tensor:
+    """Blends the changed texture over the image's region, bool [B, H, W], in place; returns the mask of the change.
+
+    With `as_list` it works on the region's pixels, which are few; making their list would wait for a GPU.
+    """
     B, _, H, W = image.shape
-    if region.device.type == "cpu":  # the region is small: work on a list of its pixels
-        pixels = torch.nonzero(region.view(-1))[:, 0]
-    else:  # making the list would wait for the device
-        pixels = torch.arange(region.numel(), device=region.device)
-    b, y, x = pixels // (H * W), pixels // W % H, pixels % W
-    after = _changed_texture(texture, params, b, y, x)  # [3, n]
+    if as_list:
+        pixels = torch.nonzero(region.view(-1))[:, 0]  # [n]
+        b, y, x = pixels // (H * W), pixels // W % H, pixels % W
+    else:  # all pixels, [B, H, W], by broadcasting
+        b, y, x = (torch.arange(side, device=region.device) for side in (B, H, W))
+        b, y = b[:, None, None], y[:, None]
+    after = _changed_texture(texture, params, b, y, x)  # [3, n] or [3, B, H, W]
     # `image` may be a slice of a batch, with its own strides and start: offsets are computed from the strides.
-    offsets = (b * image.stride(0) + y * image.stride(2) + x * image.stride(3))[None, None, None]  # [1, 1, 1, n]
-    before = read_pixels(image, offsets)[0, 0].float()  # [3, n]
+    offsets = b * image.stride(0) + (y * image.stride(2) + x * image.stride(3))
+    before = _read(image, offsets).float()
     after = torch.lerp(after, before, params.beta[b]).add_(0.5).floor_().clamp_(0, 255)
-    inside = region.view(-1)[pixels]
-    change = (after - before).mul_(inside)
-    write_pixels(image, offsets, (before + change).to(torch.uint8)[None, None])
-    mask = torch.zeros_like(region).view(-1)
-    mask[pixels] = change.abs_().sum(0) > 3
-    return mask.view(B, 1, H, W)
+    if not as_list:
+        after = torch.where(region, after, before)
+    write_pixels(image, offsets.view(1, 1, 1, -1), after.to(torch.uint8).view(1, 1, 3, -1))
+    changed = after.sub_(before).abs_().sum(0) > 3
+    if as_list:
+        changed = torch.zeros_like(region).view(-1).index_copy_(0, pixels, changed)
+    return changed.view(B, 1, H, W)
 
 
 def _changed_texture(texture: Tensor, params: PerlinParams, b: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """The texture after its operations at pixels y, x of samples b, [3, n].
+    """The texture after its operations at pixels y, x of samples b, which broadcast to the shape S: float32 [3, *S].
 
     It is rotated around its centre, mirrored at its edges, and gets new tones and colours.
     """
@@ -268,17 +273,25 @@ def _changed_texture(texture: Tensor, params: PerlinParams, b: Tensor, y: Tensor
     cosine, sine = torch.cos(params.rotations[:, 1])[b], torch.sin(params.rotations[:, 1])[b]
     v, u = y - (H - 1) / 2, x - (W - 1) / 2
     v, u = _mirrored(cosine * v - sine * u, H), _mirrored(sine * v + cosine * u, W)
-    offsets = b * texture.stride(0) + v * texture.stride(2) + u * texture.stride(3)
-    levels = read_pixels(texture, offsets[None, None, None])[0, 0]  # [3, n]
-    first = b * 768  # where a sample's three curves of 256 levels start
-    curves = params.tone_curves.view(-1)
-    levels = torch.stack([curves[first + 256 * c + levels[c]] for c in range(3)]).float()
-    colours = params.colours.flatten(1).t()[:, b]  # [9, n]
-    mixed = (colours.view(3, 3, -1) * levels).sum(1)
+    levels = _read(texture, (v * texture.stride(2)).add_(u * texture.stride(3)) + b * texture.stride(0))
+    curves, first = params.tone_curves.view(-1), 768 * b.int()  # where a sample's three curves of 256 levels start
+    levels = torch.stack([_look_up(curves, first + 256 * c + levels[c]) for c in range(3)]).float()
+    colours = params.colours.permute(1, 2, 0)[:, :, b]  # [3, 3, n] or [3, 3, B, 1, 1]
+    mixed = (colours[:, 0] * levels[0]).add_(colours[:, 1] * levels[1]).add_(colours[:, 2] * levels[2])
     return mixed.clamp_(0, 255)
 
 
+def _read(images: Tensor, offsets: Tensor) -> Tensor:
+    """All channels of the pixels at memory offsets of the shape S, [3, *S]."""
+    return read_pixels(images, offsets.view(1, 1, 1, -1)).view(3, *offsets.shape)
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    """`table[index]`, also for 32-bit indices, which need half the memory."""
+    return table.index_select(0, index.view(-1)).view(index.shape)
+
+
 def _mirrored(offset: Tensor, side: int) -> Tensor:
-    """Distances from the centre as indices 0 ... side - 1, mirrored at the ends."""
-    i = torch.round(offset + (side - 1) / 2).long() % (2 * side)
+    """Distances from the centre as indices 0 ... side - 1, mirrored at the ends, int32."""
+    i = torch.round(offset + (side - 1) / 2).int().remainder_(2 * side)
     return torch.minimum(i, 2 * side - 1 - i)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tabzoo.errors import InputError
 from tabzoo.synthesis import Perlin, PerlinParams, PerlinSettings
 from tabzoo.synthesis.draws import uniforms
-from tabzoo.synthesis.perlin import STREAM, _mirrored, _rotate, _tone_curves, perlin_noise
+from tabzoo.synthesis.perlin import STREAM, _blend_region, _mirrored, _rotate, _tone_curves, perlin_noise
 
 COUNT = 5000
 PLAIN = PerlinSettings(max_angle=0.0, beta_max=0.0, change_probability=0.0)
@@ -146,6 +146,19 @@ def test_the_texture_is_rotated_and_coloured(images: Tensor, class_ids: Tensor) 
     made = method.apply(images, source, dataclasses.replace(params, tone_curves=tone_curves, colours=colours))
     expected = (source // torch.tensor([1, 2, 4], dtype=torch.uint8)[:, None, None]).roll(1, 1)
     assert torch.equal(made.abnormal[made.mask.expand_as(source)], expected[made.mask.expand_as(source)])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_all_pixels_equal_a_list_of_them(images: Tensor, class_ids: Tensor, layout: torch.memory_format) -> None:
+    """The code for GPUs and the code for CPUs, both on the CPU."""
+    params = Perlin(class_ids, 224, 224).draw(1, 0, torch.arange(32))
+    noise = perlin_noise(params.angles, params.scales, 224, 224)
+    texture = images[params.source].contiguous(memory_format=layout)
+    made = [images.clone(memory_format=layout) for _ in range(2)]
+    masks = [_blend_region(made[k], texture, noise > 0.4, params, as_list=bool(k)) for k in range(2)]
+    assert masks[0].any()
+    assert torch.equal(*made)
+    assert torch.equal(*masks)
 
 
 def test_the_texture_is_mirrored_at_its_edges() -> None:
