@@ -79,14 +79,13 @@ class GridMask:
 
     def draw(self, seed: int, epoch: int, sample_ids: Tensor) -> GridMaskParams:
         """Draws the blocks of samples; see `Synthesis.draw`."""
-        rows, columns = self._grid
+        (rows, columns), A, K = self._grid, 1 + self.settings.retries, self.settings.num_blocks
         u = uniforms(seed, epoch, sample_ids, rows * columns, stream=STREAM)
         # Attempts take successive blocks of one random order: distinct within an attempt, and between attempts too
         # until the blocks run out.
-        order = torch.argsort(u, dim=1)
-        first = torch.arange(1 + self.settings.retries, device=u.device)[:, None] * self.settings.num_blocks
-        ranks = (first + torch.arange(self.settings.num_blocks, device=u.device)) % order.shape[1]
-        blocks = order[:, ranks]  # [B, A, K]
+        order = torch.topk(u, min(A * K, rows * columns), largest=False).indices  # ascending
+        ranks = torch.arange(A * K, device=u.device) % order.shape[1]
+        blocks = order[:, ranks].unflatten(1, (A, K))
         corners = torch.stack([blocks // columns, blocks % columns], -1) * self.settings.block
         return GridMaskParams(sample_ids % self._num_images, corners)
 
