@@ -20,6 +20,9 @@ from tabzoo.training.prompts import load_prompts
 from tabzoo.training.text import TextFeatures
 
 REAL_DATA = os.environ.get("TABZOO_TEST_DATA")
+# Asks the driver about devices without starting CUDA, which would make it unusable in processes that tests fork.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+CUDA = {"is_available": torch.cuda.is_available, "device_count": torch.cuda.device_count}
 
 
 def pytest_configure() -> None:
@@ -29,11 +32,13 @@ def pytest_configure() -> None:
     # A script that starts the tests in the background has them ignore Ctrl-C, and a run goes on ignoring what it was told to.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Tests are about CPUs unless they are marked gpu: else `auto` would take a GPU, and two processes would want two.
+    torch.cuda.is_available, torch.cuda.device_count = lambda: False, lambda: 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = {
-        "gpu": (not torch.cuda.is_available(), "no CUDA device"),
+        "gpu": (not CUDA["is_available"](), "no CUDA device"),
         "network": (os.environ.get("TABZOO_TEST_NETWORK") != "1", "TABZOO_TEST_NETWORK is not 1"),
         "real_data": (not REAL_DATA, "TABZOO_TEST_DATA is not set"),
     }
@@ -48,6 +53,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps the tests out of the user's cache folder and local store."""
     os.environ["TABZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["TABZOO_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(autouse=True)
+def _gpu_for_tests_marked_so(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("gpu"):
+        for name, function in CUDA.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that a test starts
 
 
 @pytest.fixture(scope="session")
