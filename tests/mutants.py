@@ -74,7 +74,7 @@ MUTANTS = [
         file="tabzoo/training/run.py",
         old="return min(-(-largest // most)",
         new="return min(-(-smallest // most)",
-        tests="tests/training/test_run.py",
+        tests="tests/training/test_passes.py",
     ),
     Mutant(
         name="fused_sgd_with_a_scaler",
