@@ -25,7 +25,7 @@ from tabzoo.command import log_to_terminal, say
 from tabzoo.compute import CoreWatch
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
-from tabzoo.hub.folders import RECORD
+from tabzoo.hub.folder import RECORD
 from tabzoo.system import writing
 from tabzoo.training import figures, output
 from tabzoo.training.anomalies import syntheses

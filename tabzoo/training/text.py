@@ -26,7 +26,7 @@ from tqdm import tqdm
 from tabzoo._version import __version__
 from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.hub.reach import local_copy
+from tabzoo.hub.remote import local_copy
 from tabzoo.system import whole_file
 from tabzoo.training.prompts import PromptSet
 

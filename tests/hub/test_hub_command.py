@@ -1,4 +1,4 @@
-"""`tabzoo list` and its neighbours."""
+"""The commands of `python -m tabzoo.hub`."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from server import HubServer
 from small import contents
 
 from tabzoo.cli import main
-from tabzoo.hub.folders import read_record
+from tabzoo.hub.folder import read_record
 from tabzoo.hub.table import Weights
 
 Output = pytest.CaptureFixture[str]
@@ -43,7 +43,7 @@ def test_a_broken_entry_does_not_hide_the_others(home: Path, small_folder: Path,
     assert "tabzoo uninstall resnet18.tab_mvtec" in capsys.readouterr().out
 
 
-def test_info_tells_origin_digest_and_numbers_with_their_source(small_folder: Path, capsys: Output) -> None:
+def test_info_shows_origin_digest_and_numbers_with_their_source(small_folder: Path, capsys: Output) -> None:
     main(["install", "test_resnet.mine", str(small_folder)])
     capsys.readouterr()
     assert main(["info", "test_resnet.mine"]) == 0
@@ -68,7 +68,7 @@ def test_download_verify_install_uninstall(
     assert f'timm.create_model("local-dir:{folder}", pretrained=True)' in capsys.readouterr().out
     assert contents(folder) == contents(small_folder)
     assert main(["verify", str(folder)]) == 0
-    assert f"as its record says: {weights.name}, licence" in capsys.readouterr().out
+    assert f"matches its record: {weights.name}, licence" in capsys.readouterr().out
     assert main(["verify", str(folder / "model.safetensors"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == weights.release.sha256  # type: ignore[union-attr]
     assert main(["install", "test_resnet.offline", str(folder)]) == 0

@@ -17,7 +17,7 @@ from small import contents
 
 import tabzoo
 from tabzoo.errors import WeightsError
-from tabzoo.hub.store import install
+from tabzoo.hub.load import install
 
 OWN = "test_resnet.my_line"
 
@@ -33,7 +33,7 @@ import tabzoo
 heavy = {"open_clip", "matplotlib", "sklearn", "tyro", "tabzoo.training"}
 told |= {"after": known(), "heavy": sorted(heavy & set(sys.modules))}
 from tabzoo.cli import main
-from tabzoo.hub.reach import local_copy
+from tabzoo.hub.remote import local_copy
 own = timm.create_model(sys.argv[1], pretrained=True)
 cached = tabzoo.create_model("hf-hub:org/name")
 told |= {name: model.conv1[0].weight.tolist() for name, model in (("own", own), ("cached", cached))}
