@@ -11,8 +11,9 @@ import tyro
 from tabzoo.command import run_commands, show
 from tabzoo.errors import InputError
 from tabzoo.hub import load, store
+from tabzoo.hub.card import load_line
 from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
-from tabzoo.hub.folder import CARD, load_line, verify
+from tabzoo.hub.folder import CARD, verify
 from tabzoo.hub.listing import describe, lines
 from tabzoo.hub.publish import Package, pack, publish
 from tabzoo.hub.resolve import list_models

@@ -1,4 +1,7 @@
-"""The card of published weights: the run's card, with metadata for the Hub's search, and measured results."""
+"""Model cards: that of a weights folder, and that of published weights.
+
+The second is the first with metadata for the Hub's search and with measured results.
+"""
 
 import itertools
 import json
@@ -9,11 +12,10 @@ from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief
 from tabzoo.hub.files import open_regular
-from tabzoo.hub.folder import load_line
 from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores import averages_by_seed
 
-__all__ = ["Result", "published_card", "read_results"]
+__all__ = ["Result", "folder_card", "load_line", "published_card", "read_results"]
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
@@ -137,6 +139,37 @@ def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
     transductive = any(row.get("transductive", False) for row in rows)
     dataset, method, shots = key
     return Result(for_terminal(dataset), for_terminal(method), shots, len(classes), len(seeds), transductive, metrics)
+
+
+def folder_card(name: str, *, license: str, made_by: str, facts: str) -> str:
+    """The card of a weights folder.
+
+    Args:
+        name: timm name with tag.
+        license: Of the weights, or "unspecified".
+        made_by: End of the first sentence, after "A backbone for industrial visual inspection, ".
+        facts: The rest of the card, Markdown.
+    """
+    return f"""---
+library_name: timm
+license: {license if license != "unspecified" else "other"}
+tags: [image-feature-extraction, anomaly-detection, industrial-inspection, timm, tabzoo]
+---
+# {name}
+
+A backbone for industrial visual inspection, {made_by}
+
+```python
+import timm
+{load_line("local-dir:FOLDER")}  # FOLDER: the folder that contains this file
+```
+
+{facts}"""
+
+
+def load_line(source: str) -> str:
+    """The line of Python that loads weights, for cards and messages."""
+    return f'model = timm.create_model("{source}", pretrained=True, features_only=True)'
 
 
 def published_card(

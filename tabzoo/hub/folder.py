@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tabzoo._version import __version__
 from tabzoo.errors import InputError, WeightsError, WriteError
+from tabzoo.hub.card import folder_card
 from tabzoo.hub.config import read_config
 from tabzoo.hub.files import LARGEST_WEIGHTS, Digest, read_json, read_tensors, write_json
 from tabzoo.hub.names import NAME
@@ -29,7 +30,7 @@ from tabzoo.system import whole_file, writing
 
 __all__ = [
     *("CARD", "CONFIG", "HASHES", "RECORD", "WEIGHTS", "Folder", "Record", "Verified", "check_new", "copy_folder"),
-    *("load_line", "new_folder", "now", "read_folder", "read_record", "verify", "write_folder"),
+    *("new_folder", "now", "read_folder", "read_record", "verify", "write_folder"),
 ]
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
@@ -196,23 +197,8 @@ def write_folder(
         save_file(tensors, str(file), metadata={"format": "pt"})
     write_json(folder / CONFIG, config)
     license = config["pretrained_cfg"]["license"]
-    card = f"""---
-library_name: timm
-license: {license if license != "unspecified" else "other"}
-tags: [image-feature-extraction, anomaly-detection, industrial-inspection, timm, tabzoo]
----
-# {name}
-
-A backbone for industrial visual inspection, {made_by}
-
-```python
-import timm
-{load_line("local-dir:FOLDER")}  # FOLDER: the folder that holds this file
-```
-
-{facts}"""
     with whole_file(folder / CARD) as file:
-        file.write_text(card, encoding="utf-8")
+        file.write_text(folder_card(name, license=license, made_by=made_by, facts=facts), encoding="utf-8")
     record = {
         "name": name,
         "weights": {"file": WEIGHTS, **Digest.of(folder / WEIGHTS)._asdict()},
@@ -222,11 +208,6 @@ import timm
         "created": now(),
     }
     write_json(folder / RECORD, record)
-
-
-def load_line(source: str) -> str:
-    """The line of Python that loads such a folder, for cards and messages."""
-    return f'model = timm.create_model("{source}", pretrained=True, features_only=True)'
 
 
 def now() -> str:

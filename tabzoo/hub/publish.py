@@ -70,16 +70,7 @@ def pack(
         WeightsError: The weights differ from their record.
     """
     record = _checked(folder)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or repository.split("/")[1] != record.name:
-        raise InputError(
-            f"--repo {repository}: expected ORGANISATION/{record.name}, the name in the record; to publish under another name, "
-            f'change "name" in {folder / RECORD}'
-        )
-    tag = re.fullmatch(r"\w(\.?[\w-]+)*", version)  # what git accepts
-    if not tag or version == "main" or COMMIT.fullmatch(version) or version.endswith(".lock"):
-        raise InputError(
-            f"--version {version}: expected letters, digits, dots and dashes, such as v2; not a branch or a commit"
-        )
+    _check_names(folder, record, repository, version)
     there = [name for name in _PUBLISHED if (folder / name).is_file()]
     if links := [name for name in there if (folder / name).resolve() != folder.resolve() / name]:
         raise InputError(
@@ -95,16 +86,25 @@ def pack(
         results=read_results(results, sorted({record.name, folder.resolve().name})),
     ).encode()
     for name, content in files.items():
-        found = (
-            _ABSOLUTE.search(content.decode(errors="replace"))
-            if name.endswith((".json", ".jsonl", ".md", ".yaml"))
-            else None
-        )
-        if found:
+        is_text = name.endswith((".json", ".jsonl", ".md", ".yaml"))
+        if is_text and (found := _ABSOLUTE.search(content.decode(errors="replace"))):
             raise InputError(
                 f"{folder / name}: contains an absolute path, {found[0]}..., which reveals a path on your machine; remove it"
             )
     return Package(repository=repository, version=version, record=record, files=files)
+
+
+def _check_names(folder: Path, record: Record, repository: str, version: str) -> None:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or repository.split("/")[1] != record.name:
+        raise InputError(
+            f"--repo {repository}: expected ORGANISATION/{record.name}, the name in the record; to publish under another name, "
+            f'change "name" in {folder / RECORD}'
+        )
+    tag = re.fullmatch(r"\w(\.?[\w-]+)*", version)  # what git accepts
+    if not tag or version == "main" or COMMIT.fullmatch(version) or version.endswith(".lock"):
+        raise InputError(
+            f"--version {version}: expected letters, digits, dots and dashes, such as v2; not a branch or a commit"
+        )
 
 
 def _checked(folder: Path) -> Record:

@@ -2,7 +2,7 @@
 
 timm has no public function that adds a tag to a known architecture: `register_model` replaces all tags of one. So
 `register` changes the four private tables of timm's registry that hold a tag, once their form is checked. The file in a
-registered configuration is a lazy path: timm turns it into a file name when it loads the weights, and no sooner.
+registered configuration is a lazy path: timm asks for the file name only when it loads the weights.
 """
 
 import logging
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class LazyPath(os.PathLike[str]):
     """The verified weights file of a name, resolved when timm asks for it: errors occur there, not at the import.
 
-    Not a dataclass: timm copies its configurations with `dataclasses.asdict`, which would turn this into a dict.
+    Not a dataclass: timm copies its configurations with `dataclasses.asdict`, which would make a dict of it.
 
     Args:
         name: Of the weights.

@@ -158,13 +158,7 @@ class Repository:
         except HfHubHTTPError as error:
             raise self._refused(filename, error) from error
         except Exception as error:  # network errors depend on huggingface_hub's version; also the disk's and xet's
-            cause, remedy = brief(error), "Try again"
-            if reason := disk_error(error):
-                cause = f"{self.cache_dir or constants.HF_HUB_CACHE} can't be written to: {reason}"
-                remedy = "Free some space there or name another folder: --cache-dir, or HF_HOME"
-            raise WeightsError(
-                f"{self}: {filename} was not downloaded completely: {cause}. {remedy}; the part that was downloaded is kept."
-            ) from error
+            raise self._interrupted(filename, error) from error
         return Path(path)
 
     def _check_announced(self, filename: str, expected: Digest | None) -> None:
@@ -225,6 +219,15 @@ class Repository:
                 cause = f"{endpoint()} answers {brief(error)}. Try again later, or use a mirror (HF_ENDPOINT)"
         return WeightsError(f"{self}: {filename} can't be fetched: {cause}.")
 
+    def _interrupted(self, filename: str, error: Exception) -> WeightsError:
+        cause, remedy = brief(error), "Try again"
+        if reason := disk_error(error):
+            cause = f"{self.cache_dir or constants.HF_HUB_CACHE} can't be written to: {reason}"
+            remedy = "Free some space there or name another folder: --cache-dir, or HF_HOME"
+        return WeightsError(
+            f"{self}: {filename} was not downloaded completely: {cause}. {remedy}; the part that was downloaded is kept."
+        )
+
     def _unreachable(self, filename: str, cause: str) -> WeightsError:
         return _UnreachableError(
             f"{self}: {filename} can't be fetched: {cause}, and the Hub cache holds no copy. What you can do:\n"
@@ -282,7 +285,7 @@ def disk_error(error: BaseException) -> str | None:
 
 
 def _within(seconds: float, call: Callable[[], _Result]) -> _Result:
-    """The call's result, or TimeoutError; after that, the call goes on in a thread that does not keep the program alive.
+    """The call's result, or TimeoutError; after that, it continues in a thread that does not keep the program alive.
 
     Timeouts of HTTP libraries start again for each address of a host, and do not cover the look-up of its name.
     """

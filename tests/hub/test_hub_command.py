@@ -1,6 +1,7 @@
 """The commands of `python -m tabzoo.hub`."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,3 +107,23 @@ def test_a_repository_that_is_not_there(hub: HubServer, capsys: Output, tmp_path
     assert main(["download", "hf-hub:org/none", "--to", str(tmp_path / "folder")]) == 2
     assert "org/none@main: tabzoo.json can't be fetched" in capsys.readouterr().err
     assert not (tmp_path / "folder").exists()
+
+
+FLAGS = {
+    "list": ["--json"],
+    "info": ["--json"],
+    "download": ["--cache-dir", "--org", "--to"],
+    "verify": ["--json"],
+    "install": ["--state-dict"],
+    "uninstall": [],
+    "convert": ["--arch", "--license", "--name", "--state-dict", "--to"],
+    "publish": ["--datasets", "--dry-run", "--private", "--repo", "--results", "--version"],
+}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_flags_are_a_promise(command: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    shown = re.findall(r"^[^\w-]*(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted({*shown} - {"--help"}) == FLAGS[command]

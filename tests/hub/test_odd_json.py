@@ -114,7 +114,7 @@ def test_any_value_in_any_place_is_an_error_or_harmless(
     for place, value in itertools.product(places(whole), VALUES):
         text = json.dumps(put(whole, place, value)).replace("Infinity", "1e999")
         path.write_text(text)
-        info = [] if name == "config.json" else [["info", NAME]]  # which tells nothing of it
+        info = [] if name == "config.json" else [["info", NAME]]  # which shows nothing of it
         for command in (["list"], *info, *([["list", "--json"]] if value in ODD_TEXT else [])):
             assert main(command) == 0, (place, value)
             shown = capsys.readouterr().out

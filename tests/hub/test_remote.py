@@ -230,7 +230,7 @@ def test_a_hostile_repository(hub: HubServer, small_folder: Path) -> None:
 
     pickle = b"\x80\x04cos\nsystem\n"
     hostile = (
-        ({}, "the repository has no such file"),  # a pickle alone
+        ({}, "the repository has no such file"),  # only a pickle
         (
             changed("tabzoo.json", '"model.safetensors"', '"../../../etc/passwd"'),
             'expected "weights": {"file": "model.saf',
@@ -337,6 +337,6 @@ def test_a_cached_copy_serves_without_the_hub(tmp_path: Path, monkeypatch: pytes
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit)
     snapshot.mkdir(parents=True)
-    for file in reversed(FILES):  # at the end both are there, and the preferred one is taken
+    for file in reversed(FILES):  # at the end both exist, and the preferred one is taken
         (snapshot / file).write_bytes(b"weights")
         assert local_copy("org/name", FILES) == snapshot / file

@@ -22,7 +22,7 @@ from tabzoo.hub.load import install
 
 @pytest.fixture
 def own(make_folder: Callable[..., Path]) -> Path:
-    """A run's output folder, with what a run keeps beside the weights."""
+    """A run's output folder, with the other files that a run keeps."""
     folder = make_folder("test_resnet.run_7", seed=7)
     (folder / "checkpoints").mkdir()
     (folder / "run.json").write_text("{}")
@@ -165,7 +165,7 @@ def test_a_broken_entry_warns_once_and_can_be_removed(
     kind: str, own: Path, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"test_resnet.broken_{kind.replace(' ', '_')}"
-    install(name if kind == "bent" else "test_resnet.whole", own)
+    install(name if kind == "bent" else "test_resnet.complete", own)
     _broken(kind, home / "weights" / name)
     caplog.set_level(logging.WARNING, "tabzoo")
     for _ in range(2):
@@ -211,6 +211,6 @@ def test_names_that_timm_has_by_now_are_left_to_it(own: Path, home: Path, caplog
 
 
 def test_the_record_of_an_entry_says_where_it_came_from(own: Path) -> None:
-    entry = install("test_resnet.told", own)
+    entry = install("test_resnet.recorded", own)
     assert entry.origin["from"] == str(own)
     assert json.loads((entry.folder.path / "installed.json").read_text())["installed"].startswith("20")
