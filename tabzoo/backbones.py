@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.hub.reach import local_copy
+from tabzoo.hub.remote import local_copy
 
 __all__ = ["build_backbone", "cached_weights", "check_init", "check_name", "embedding_width"]
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from tabzoo.data.layouts import class_words
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.folder import timm_config, write_folder
-from tabzoo.hub.store import install
+from tabzoo.hub.config import timm_config
+from tabzoo.hub.folder import write_folder
+from tabzoo.hub.load import install
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.text import TextFeatures
 
@@ -152,7 +153,7 @@ def small(toy: Path, make_text_file: Callable[..., Path], tmp_path: Path, sketch
 
 @pytest.fixture(scope="session")
 def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes a weights folder, as a run leaves it, with random weights of a timm architecture."""
+    """Writes a weights folder, as a run writes it, with random weights of a timm architecture."""
 
     def make(name: str = "resnet18.tab_mvtec", *, seed: int = 0, license: str = "cc-by-nc-sa-4.0") -> Path:
         with torch.random.fork_rng(devices=[]):

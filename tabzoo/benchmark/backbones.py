@@ -12,9 +12,8 @@ from tabzoo.benchmark.paper import OBJECTS, TEXTURES
 from tabzoo.data.decoding import Hashes
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub import store
-from tabzoo.hub.config import read_json
-from tabzoo.hub.files import Digest
-from tabzoo.hub.folders import HASHES, RECORD, WEIGHTS
+from tabzoo.hub.files import Digest, read_json
+from tabzoo.hub.folder import HASHES, RECORD, WEIGHTS
 from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]

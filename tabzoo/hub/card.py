@@ -1,4 +1,7 @@
-"""The card of published weights: the run's own card, with what the Hub shows and searches, and measured results."""
+"""Model cards: that of a weights folder, and that of published weights.
+
+The second is the first with metadata for the Hub's search and with measured results.
+"""
 
 import itertools
 import json
@@ -8,12 +11,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief
-from tabzoo.folder import load_line
 from tabzoo.hub.files import open_regular
 from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores import averages_by_seed
 
-__all__ = ["Result", "published_card", "read_results"]
+__all__ = ["Result", "folder_card", "load_line", "published_card", "read_results"]
 
 METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 
@@ -139,18 +141,49 @@ def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
     return Result(for_terminal(dataset), for_terminal(method), shots, len(classes), len(seeds), transductive, metrics)
 
 
+def folder_card(name: str, *, license: str, made_by: str, facts: str) -> str:
+    """The card of a weights folder.
+
+    Args:
+        name: timm name with tag.
+        license: Of the weights, or "unspecified".
+        made_by: End of the first sentence, after "A backbone for industrial visual inspection, ".
+        facts: The rest of the card, Markdown.
+    """
+    return f"""---
+library_name: timm
+license: {license if license != "unspecified" else "other"}
+tags: [image-feature-extraction, anomaly-detection, industrial-inspection, timm, tabzoo]
+---
+# {name}
+
+A backbone for industrial visual inspection, {made_by}
+
+```python
+import timm
+{load_line("local-dir:FOLDER")}  # FOLDER: the folder that contains this file
+```
+
+{facts}"""
+
+
+def load_line(source: str) -> str:
+    """The line of Python that loads weights, for cards and messages."""
+    return f'model = timm.create_model("{source}", pretrained=True, features_only=True)'
+
+
 def published_card(
     text: str, *, name: str, license: str, source: str, datasets: Sequence[str], results: Sequence[Result]
 ) -> str:
-    """A card for the Hub, from that of a weights folder.
+    """A card for the Hub, made from that of a weights folder.
 
     Args:
         text: README.md of the folder.
         name: Of the weights, for the Hub's table of results.
         license: Of the weights.
-        source: What `timm.create_model` loads the published weights by.
-        datasets: The training data's names, as the Hub's metadata have them.
-        results: What to show in the page's table of results.
+        source: The name by which `timm.create_model` loads the published weights.
+        datasets: The training data's names, for the Hub's metadata.
+        results: For the card's table of results.
 
     Raises:
         WeightsError: The text's metadata can't be read.
@@ -163,7 +196,7 @@ def published_card(
             dataset_type=result.dataset,
             dataset_name=result.dataset,
             metric_type=metric,
-            # huggingface_hub makes one entry of all values on a dataset, so only this name tells the methods apart.
+            # huggingface_hub merges all values on a dataset into one entry, so only this name distinguishes the methods.
             metric_name=f"{METRICS[metric]} of {result.method}, {result.given} (%)",
             metric_value=round(value, 2),
         )
@@ -176,7 +209,7 @@ def published_card(
     try:
         card = ModelCard(text)
         metadata = ModelCardData(**{**card.data.to_dict(), **stated}).to_yaml()
-    except Exception as error:  # YAML's errors, ValueError, and TypeError where a key is not a string
+    except Exception as error:  # YAML's errors, ValueError, and TypeError if a key is not a string
         raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
     lines = card.text.strip().splitlines()
     body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)
@@ -196,7 +229,7 @@ def _table(results: Sequence[Result]) -> str:
     return f"""
 ## Results
 
-Percent; the mean over classes of the mean over seeds, after the last step of whatever a method trains. Seen: whether this
+In percent: the mean over classes of the mean over seeds, after the last step of the method's training. Seen: whether this
 backbone was pre-trained on the good images of these classes.
 
 | dataset | method | fitted to | seen | classes | seeds | {" | ".join(METRICS.values())} |

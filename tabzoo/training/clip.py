@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.hub.reach import local_copy
+from tabzoo.hub.remote import local_copy
 
 __all__ = ["UNTRAINED", "load_encoder", "text_width"]
 

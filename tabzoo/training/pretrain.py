@@ -19,7 +19,7 @@ import torch
 from tabzoo.command import log_to_terminal, say
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
-from tabzoo.hub.folders import RECORD
+from tabzoo.hub.folder import RECORD
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
 from tabzoo.training.command import Command, again, parse

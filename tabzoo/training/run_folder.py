@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tabzoo.data.locks import hold
 from tabzoo.errors import InputError
-from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
+from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS
 from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 
 __all__ = ["RunFolder"]

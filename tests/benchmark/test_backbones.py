@@ -11,7 +11,7 @@ import pytest
 from tabzoo.benchmark.backbones import find_backbones, unseen_synthesis
 from tabzoo.benchmark.paper import OBJECTS, TEXTURES
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.hub.store import install
+from tabzoo.hub.load import install
 from tabzoo.training.recipe import Recipe
 
 

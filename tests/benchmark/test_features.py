@@ -135,7 +135,7 @@ def test_weights_that_would_stay_random_unnoticed(folder: Path, tmp_path: Path) 
 
 def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match=r"resnet18.tv_in1k.* can't be loaded: .*does not answer"):
         build_extractor("resnet18.tv_in1k", layers=("1",))
     with pytest.raises(WeightsError, match="not published yet"):

@@ -934,7 +934,7 @@ add(
 add(
     "a header longer than the file",
     bare((1 << 60).to_bytes(8, "little") + b"{}"),
-    refused(r"model\.safetensors", "cut off|whole"),
+    refused(r"model\.safetensors", "truncated|complete"),
 )
 add(
     "a git lfs pointer",
@@ -1016,7 +1016,7 @@ add(
 add(
     "a name in capitals",
     convert(lambda b: b.checkpoint({}), name="ResNet18.Mine"),
-    refused("ResNet18.Mine", "small letters", check=NOTHING),
+    refused("ResNet18.Mine", "lower-case letters", check=NOTHING),
 )
 add(
     "a folder that holds something",

@@ -99,7 +99,7 @@ def test_names() -> None:
 
 def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match="initial weights of resnet18.tv_in1k can't be loaded") as caught:
         build_backbone("resnet18.tv_in1k", init="pretrained", seed=0)
     for word in ("does not answer", "--init FILE", "--init random"):
@@ -115,7 +115,7 @@ def test_cached_weights_are_used_when_the_hub_does_not_answer(tmp_path: Path, mo
     state = timm.create_model("test_resnet").state_dict()
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
     loaded = build_backbone("test_resnet.r160_in1k", init="pretrained", seed=0).state_dict()
     assert set(state) - set(loaded) == {"fc.weight", "fc.bias"}
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())

@@ -492,7 +492,7 @@ def test_weights_are_missed_before_any_image_is_decoded(
 
     monkeypatch.setattr("tabzoo.training.setup.open_images", decoded)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: None)
     assert "--init FILE" in refused(small("--init", "pretrained", "--overwrite"), capsys)
     message = refused(small("--text-pretrained", "laion400m_e32", "--overwrite", "--projection", "linear"), capsys)
     assert "text weights laion400m_e32 of ViT-B-16 can't be fetched" in message

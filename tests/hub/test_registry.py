@@ -1,4 +1,4 @@
-"""The zoo's door: tags in timm's registry."""
+"""Tags in timm's registry."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ def test_listing_and_queries() -> None:
         )
         assert (config.input_size, config.pool_size) == ((3, 224, 224), (7, 7))
         assert config.license
-        assert "vit" not in name.lower()  # anomalib takes such names for transformers
+        assert "vit" not in name.lower()  # anomalib treats such names as transformers
 
 
 def test_registering_twice_changes_nothing() -> None:
@@ -92,7 +92,7 @@ def test_models_can_be_copied_and_saved(tmp_path: Path) -> None:
     assert torch.equal(again.conv1.weight, model.conv1.weight)
 
 
-def test_weights_of_ones_own_go_before_the_lazy_path(tmp_path: Path) -> None:
+def test_a_given_file_replaces_the_lazy_path(tmp_path: Path) -> None:
     model = timm.create_model("resnet18.tab_mvtec")
     torch.save(model.state_dict(), tmp_path / "own.pth")
     loaded = timm.create_model(
@@ -101,7 +101,7 @@ def test_weights_of_ones_own_go_before_the_lazy_path(tmp_path: Path) -> None:
     assert torch.equal(loaded.conv1.weight, model.conv1.weight)
 
 
-def test_unknown_registry_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_registry_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "_model_has_pretrained", [])
     with pytest.raises(WeightsError, match=rf"timm {timm.__version__} keeps its model registry"):
         registry.register()

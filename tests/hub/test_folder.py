@@ -7,7 +7,10 @@ import pytest
 import timm
 from timm.data import resolve_data_config
 
-from tabzoo.folder import timm_config, write_folder, write_json
+from tabzoo.errors import WriteError
+from tabzoo.hub.config import timm_config
+from tabzoo.hub.files import write_json
+from tabzoo.hub.folder import write_folder
 
 
 def test_the_configuration_is_that_of_the_images() -> None:
@@ -24,11 +27,11 @@ def test_the_configuration_is_that_of_the_images() -> None:
 
 
 def test_the_record_comes_last(tmp_path: Path) -> None:
-    """It is the mark of a whole folder."""
+    """It marks a folder as complete."""
     model = timm.create_model("test_resnet", num_classes=0)
     config = timm_config(model, license="mit", description="a test's")
     (tmp_path / "README.md").mkdir()  # so that the card can't be written
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(WriteError, match=r"README\.md: can't be written"):
         write_folder(
             *(tmp_path, model.state_dict(), config),
             name="test_resnet.mine",
@@ -39,7 +42,7 @@ def test_the_record_comes_last(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
-def test_json_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 

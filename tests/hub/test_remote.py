@@ -1,4 +1,4 @@
-"""Fetching from a Hub that is well, that is not, and that means ill."""
+"""Fetching from a Hub that works, from one that fails, and from one that is hostile."""
 
 import os
 import re
@@ -16,13 +16,14 @@ from small import contents
 
 import tabzoo
 from tabzoo.errors import WeightsError
-from tabzoo.hub import fetch, reach
-from tabzoo.hub.fetch import NoSuchFileError, Repository
+from tabzoo.hub import remote
 from tabzoo.hub.files import Digest
+from tabzoo.hub.remote import NoSuchFileError, Repository, local_copy
 from tabzoo.hub.table import Weights
 
 CONTENT = bytes(range(256)) * 64
 ORG = "org/name"
+FILES = ["model.safetensors", "pytorch_model.bin"]
 
 
 @pytest.fixture
@@ -75,18 +76,21 @@ def test_a_cache_folder_of_ones_own(hub: HubServer, repository: Repository, expe
 
 
 REFUSALS = {
-    "repository missing": (Fault("HEAD /org", 401, "RepoNotFound"), r"knows no such repository, or keeps it private"),
+    "repository missing": (Fault("HEAD /org", 401, "RepoNotFound"), r"has no such repository, or it is private"),
     "repository private": (Fault("HEAD /org", 404, "RepoNotFound"), r"hf auth login"),
-    "wrong commit": (Fault("HEAD /org", 404, "RevisionNotFound"), r"no such revision. Check what follows the @"),
-    "no weight file": (Fault("HEAD /org", 404, "EntryNotFound"), r"no such file at this revision(.|\n)*never a pickle"),
-    "gated": (Fault("HEAD /org", 403, "GatedRepo"), r"is gated. Ask for access on http://127\S+/org/name"),
+    "wrong commit": (Fault("HEAD /org", 404, "RevisionNotFound"), r"no such revision. Check the part after the @"),
+    "no weight file": (
+        Fault("HEAD /org", 404, "EntryNotFound"),
+        r"no such file at this revision(.|\n)*loads no pickles",
+    ),
+    "gated": (Fault("HEAD /org", 403, "GatedRepo"), r"is gated. Request access on http://127\S+/org/name"),
     "forbidden": (Fault("HEAD /org", 403), r"answers .*403.*Try again later"),
-    # Some releases of huggingface_hub try again until our patience ends.
-    "server error": (Fault("HEAD /org", 500), r"answers .*500.*Try again later, or a mirror|no answer within"),
+    # Some releases of huggingface_hub retry until the timeout.
+    "server error": (Fault("HEAD /org", 500), r"answers .*500.*Try again later, or use a mirror|no answer within"),
     "too many requests": (Fault("HEAD /org", 429), r"answers .*429"),
-    "no Hub": (Fault("HEAD /org", 200), r"is no Hub \(a proxy or a login page\?\). Check HF_ENDPOINT"),
+    "no Hub": (Fault("HEAD /org", 200), r"is not a Hub \(perhaps a proxy or a login page\). Check HF_ENDPOINT"),
     "files refused": (Fault("GET /blobs", 403), r"answers .*403"),
-    "files broken": (Fault("GET /blobs", 500), r"(answers|did not arrive whole:) .*500"),
+    "files broken": (Fault("GET /blobs", 500), r"(answers|was not downloaded completely:) .*500"),
 }
 
 
@@ -104,18 +108,17 @@ def test_refusals_name_repository_file_cause_and_way_out(
 
 @pytest.fixture
 def silent(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Ends the silence of faults at the end of a test; patience is made short."""
-    for module in (reach, fetch):
-        monkeypatch.setattr(module, "REACH_SECONDS", 0.3)
+    """The timeout is short, and faults end their silence at the end of a test."""
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.3)
     event = threading.Event()
     yield event
     event.set()
 
 
 @pytest.mark.parametrize(
-    ("where", "message"), [("HEAD /org", "does not answer"), ("HEAD /blobs", "where it keeps large files")]
+    ("where", "message"), [("HEAD /org", "does not answer"), ("HEAD /blobs", "its storage for large files does not")]
 )
-def test_silence_is_found_out_with_one_try(
+def test_silence_is_detected_by_one_request(
     where: str, message: str, hub: HubServer, repository: Repository, expected: Digest, silent: threading.Event
 ) -> None:
     hub.faults = [Fault(where, silence=silent)]
@@ -164,10 +167,10 @@ def test_wrong_bytes_of_the_right_size_are_refused(hub: HubServer, repository: R
     ]
 
 
-def test_what_is_announced_as_another_file_is_not_read(hub: HubServer, expected: Digest) -> None:
+def test_a_file_that_is_announced_as_another_is_not_downloaded(hub: HubServer, expected: Digest) -> None:
     for content, message in (
-        (_flip(CONTENT), "is said to have the SHA-256"),
-        (CONTENT * 2, "is said to have 32,768 bytes"),
+        (_flip(CONTENT), "announces model.safetensors with the SHA-256"),
+        (CONTENT * 2, "announces model.safetensors with 32,768 bytes, expected"),
     ):
         commit = hub.commit(ORG, {"model.safetensors": content})
         with pytest.raises(WeightsError, match=message):
@@ -180,13 +183,13 @@ def test_another_page_in_place_of_the_file(
     body: bytes, hub: HubServer, repository: Repository, expected: Digest
 ) -> None:
     hub.faults = [Fault("GET /blobs", body=lambda _: body)]
-    with pytest.raises(WeightsError, match=r"model\.safetensors did not arrive whole"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors was not downloaded completely"):
         repository.fetch_weights(expected)
 
 
-def test_an_interrupted_download_goes_on(hub: HubServer, repository: Repository, expected: Digest) -> None:
+def test_an_interrupted_download_continues(hub: HubServer, repository: Repository, expected: Digest) -> None:
     hub.faults = [Fault("GET /blobs", cut=1000, times=1)]
-    with suppress(WeightsError):  # older releases of huggingface_hub leave going on to the next call
+    with suppress(WeightsError):  # older releases of huggingface_hub continue only in the next call
         repository.fetch_weights(expected)
     path = repository.fetch_weights(expected)
     assert path.read_bytes() == CONTENT
@@ -213,8 +216,8 @@ def test_a_full_disk_is_named(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28), str(tmp_path))
 
-    monkeypatch.setattr(fetch, "hf_hub_download", full)
-    with pytest.raises(WeightsError, match="did not arrive whole: .*No space left on device"):
+    monkeypatch.setattr(remote, "hf_hub_download", full)
+    with pytest.raises(WeightsError, match="was not downloaded completely: .*No space left on device"):
         repository.fetch_weights(expected)
 
 
@@ -227,23 +230,32 @@ def test_a_hostile_repository(hub: HubServer, small_folder: Path) -> None:
 
     pickle = b"\x80\x04cos\nsystem\n"
     hostile = (
-        ({}, "the repository has no such file"),  # a pickle alone
+        ({}, "the repository has no such file"),  # only a pickle
         (
             changed("tabzoo.json", '"model.safetensors"', '"../../../etc/passwd"'),
             'expected "weights": {"file": "model.saf',
         ),
         (
             changed("config.json", "test_resnet", "vit_giant_patch14_224"),
-            "asks for the architecture vit_giant_patch14_224",
+            "but the architecture in config.json is vit_giant_patch14_224",
         ),
         (changed("config.json", "test_resnet", "os.system"), "has no architecture 'os.system'"),
-        (changed("config.json", '"num_classes": 0', '"model_args": {"width": 9}'), "arguments of the model's code"),
+        (
+            changed("config.json", '"num_classes": 0', '"model_args": {"width": 9}'),
+            "accepts no arguments for the model's code",
+        ),
         (changed("config.json", '"num_classes": 0', '"num_classes": 1000000000'), "without a classifier"),
         (changed("config.json", "224,", "22400000000,"), "input_size: .* is out of range"),
         ({**good, "tabzoo.json": b"[" * 900_000}, "not JSON"),
-        ({**good, "tabzoo.json": b" " * 2_000_000}, "said to have 2,000,000 bytes, which no such file has; not read"),
-        ({**good, "model.safetensors": _flip(good["model.safetensors"])}, "said to have the SHA-256"),
-        ({**good, "model.safetensors": pickle}, "is said to have 13 bytes"),
+        (
+            {**good, "tabzoo.json": b" " * 2_000_000},
+            "the Hub announces tabzoo.json with 2,000,000 bytes, expected at most",
+        ),
+        (
+            {**good, "model.safetensors": _flip(good["model.safetensors"])},
+            "announces model.safetensors with the SHA-256",
+        ),
+        ({**good, "model.safetensors": pickle}, "announces model.safetensors with 13 bytes"),
     )
     for number, (files, message) in enumerate(hostile):
         repository = f"evil/r{number}"
@@ -254,13 +266,13 @@ def test_a_hostile_repository(hub: HubServer, small_folder: Path) -> None:
     assert hub.count(".bin") == hub.count("escaped") == 0
 
 
-def test_a_claim_of_100_gb_is_refused_unread(
+def test_a_file_announced_with_100_gb_is_not_downloaded(
     hub: HubServer, small_folder: Path, publish: Callable[..., Weights]
 ) -> None:
     weights = publish(small_folder)
     hub.faults = [Fault("HEAD /tabzoo-tests", replaced={"X-Linked-Size": str(100 * 10**9)})]
     with pytest.raises(
-        WeightsError, match=r"is said to have 100,000,000,000 bytes where [\d,]+ are expected; not read"
+        WeightsError, match=r"not downloaded: the Hub announces \S+ with 100,000,000,000 bytes, expected [\d,]+$"
     ):
         tabzoo.create_model(weights.name)
     assert hub.count("GET") == 0
@@ -282,3 +294,49 @@ def test_a_mirror(
 def test_no_such_file_is_an_error_of_its_own(hub: HubServer, repository: Repository) -> None:
     with pytest.raises(NoSuchFileError):
         repository.fetch("README.md")
+
+
+# --- the cached copy for a library, if the Hub does not answer
+
+
+def test_a_hub_that_answers_leaves_fetching_to_the_library(hub: HubServer) -> None:
+    assert local_copy("org/name", FILES) is None  # it answers 404, and any answer is enough
+    assert len(hub.requests) == 1
+
+
+def test_a_hub_that_is_silent_is_asked_once(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.3)
+    silence = threading.Event()
+    hub.faults = [Fault("HEAD", silence=silence)]
+    with pytest.raises(WeightsError, match=r"does not answer \((no answer within 0\.3 s|.*timed? ?out.*)"):
+        local_copy("org/name", FILES)
+    silence.set()
+    assert len(hub.requests) == 1
+
+
+def test_nothing_there_and_nothing_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nothing listens
+    with pytest.raises(
+        WeightsError, match=r"127\.0\.0\.1:9 does not answer .* no copy of org/name \(model\.safetensors or pytorch"
+    ):
+        local_copy("org/name", FILES)
+
+
+def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
+        local_copy("org/name", FILES)
+
+
+def test_a_cached_copy_serves_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    commit = "a" * 40
+    repository = tmp_path / "models--org--name"
+    snapshot = repository / "snapshots" / commit
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    snapshot.mkdir(parents=True)
+    for file in reversed(FILES):  # at the end both exist, and the preferred one is taken
+        (snapshot / file).write_bytes(b"weights")
+        assert local_copy("org/name", FILES) == snapshot / file
