@@ -7,24 +7,15 @@ import errno
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from safetensors import SafetensorError
 
 from tabzoo.errors import WriteError, brief
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-try:
-    import msvcrt
-except ImportError:  # not Windows
-    msvcrt = None  # type: ignore[assignment]
 try:
     import resource
 except ImportError:  # Windows
@@ -34,53 +25,17 @@ __all__ = [
     "NON_BLOCKING",
     "ProcessUse",
     "hang_up",
-    "lock_file",
     "num_cores",
     "open_no_link",
     "process_use",
     "stop_signals",
+    "user_folder",
     "whole_file",
     "writing",
 ]
 
 NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 """For `os.open`: not to wait at a pipe. Windows has no such files in folders."""
-
-# Far behind what a lock file holds: on Windows, others can't read what is locked.
-_LOCKED_BYTE = 1 << 30
-
-
-def lock_file(file: IO[str], *, wait: bool = False) -> None:
-    """Locks a file that was just opened, until it is closed or this process dies.
-
-    Args:
-        file: A lock file, open for reading and writing.
-        wait: Wait for another process that holds it.
-
-    Raises:
-        BlockingIOError: Another process holds it.
-        OSError: This file system does not support locks; ENOLCK where the platform does not.
-    """
-    if fcntl is not None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    elif msvcrt is not None:
-        while not _locked_byte(file.fileno()):
-            if not wait:
-                raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
-            time.sleep(0.1)
-    else:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-
-def _locked_byte(descriptor: int) -> bool:
-    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
-        return False
-    finally:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    return True
 
 
 def open_no_link(path: Path, *, create: bool) -> IO[str]:
@@ -93,6 +48,23 @@ def open_no_link(path: Path, *, create: bool) -> IO[str]:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | (os.O_CREAT if create else 0)
     return os.fdopen(os.open(path, flags, 0o666), "r+")
+
+
+_USER_FOLDERS = {
+    "cache": ("TABZOO_CACHE", "XDG_CACHE_HOME", "~/.cache"),
+    "data": ("TABZOO_HOME", "XDG_DATA_HOME", "~/.local/share"),
+}
+
+
+def user_folder(kind: Literal["cache", "data"]) -> Path:
+    """tabzoo's folder for this user: `$TABZOO_CACHE` for what can be made again, `$TABZOO_HOME` for what can't.
+
+    Without these variables, it is `tabzoo` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`, as in torch.hub)
+    or data folder (`$XDG_DATA_HOME` or `~/.local/share`).
+    """
+    ours, parent, default = _USER_FOLDERS[kind]
+    folder = os.environ.get(ours)
+    return Path(folder or os.path.join(os.environ.get(parent) or os.path.expanduser(default), "tabzoo"))
 
 
 def num_cores() -> int:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tabzoo.data.layouts import class_words
+from tabzoo.data.class_words import class_words
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.folder import timm_config, write_folder
 from tabzoo.hub.store import install

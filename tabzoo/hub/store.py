@@ -20,6 +20,7 @@ from tabzoo.hub.folders import WEIGHTS, Folder, read_folder, verify
 from tabzoo.hub.names import NAME, check_name
 from tabzoo.hub.proof import build
 from tabzoo.plain import for_terminal
+from tabzoo.system import user_folder
 
 __all__ = ["Entry", "find", "home", "install", "installed", "uninstall"]
 
@@ -47,10 +48,7 @@ class Entry(NamedTuple):
 
 def home() -> Path:
     """`$TABZOO_HOME`, or tabzoo's folder in the user's data folder."""
-    folder = os.environ.get("TABZOO_HOME")
-    if not folder:
-        folder = os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "tabzoo")
-    return Path(folder)
+    return user_folder("data")
 
 
 def installed() -> Iterator[Entry]:

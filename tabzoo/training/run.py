@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.data.decoding import Hashes
-from tabzoo.data.layouts import Samples
+from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError, TrainingError, brief, did_you_mean
 from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training.aligner import Aligner

@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tabzoo._version import __version__
-from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
-from tabzoo.system import whole_file
+from tabzoo.system import user_folder, whole_file
 from tabzoo.training.prompts import PromptSet
 
 __all__ = ["UNTRAINED", "TextFeatures", "load_text_features", "obtain_text_features", "text_width"]
@@ -160,7 +159,7 @@ def _encode_classes(
 def _cache_file(text_model: str, tag: str, words: Mapping[str, str], prompts: PromptSet) -> Path:
     """Where the features of these sentences are kept across runs: a second run needs neither CLIP nor the Hub."""
     key = json.dumps([_KEPT_FORMAT, text_model, tag, dict(words), prompts.digest()])
-    return default_cache_dir().with_name("text") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+    return user_folder("cache") / "text" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 
 def _keep(features: TextFeatures, path: Path) -> None:

@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tabzoo.data import files as files_module
+from tabzoo.data import entries
 from tabzoo.data.cache import open_images
 from tabzoo.data.decoding import Target
-from tabzoo.data.files import Files
+from tabzoo.data.entries import Files
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
 
@@ -104,8 +104,8 @@ CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
     "size": lambda given, _: {"size": 17},
     "resampling": lambda given, _: {"resampling": "bilinear"},
     "white_level": lambda given, _: {"white_level": 4095.0},
-    "format": lambda given, patch: patch.setattr(files_module, "_FORMAT", files_module._FORMAT + 1),
-    "pillow": lambda given, patch: patch.setattr(files_module.PIL, "__version__", "0"),
+    "format": lambda given, patch: patch.setattr(entries, "_FORMAT", entries._FORMAT + 1),
+    "pillow": lambda given, patch: patch.setattr(entries.PIL, "__version__", "0"),
 }
 
 

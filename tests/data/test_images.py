@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
-from tabzoo.data.files import _FORMAT
+from tabzoo.data.entries import _FORMAT
 from tabzoo.data.images import IMAGE_SUFFIXES, MAX_PIXELS, Resampling, read_image, read_mask
 from tabzoo.errors import ImageError, InputError
 

@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tabzoo.data.files import Files
+from tabzoo.data.class_words import class_words
+from tabzoo.data.entries import Files
 from tabzoo.data.images import read_mask
 from tabzoo.data.industrial import INDUSTRIAL
-from tabzoo.data.layouts import LAYOUTS, TEST, TRAIN, Samples, class_words, find_samples
+from tabzoo.data.layouts import LAYOUTS, find_samples
+from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import ImageError, InputError
 
 INDUSTRIAL_CLASSES = [entry.name for entry in INDUSTRIAL]
@@ -257,14 +259,14 @@ def test_folders_that_tell_no_label_are_left_out(name: str, tmp_path: Path):
     touch(tmp_path, "part/train/good/1.png", f"part/test/{name}/2.png", "part/test/ng/3.png")
     samples = find_samples(tmp_path)
     assert paths(samples) == ["part/train/good/1.png", "part/test/ng/3.png"]
-    assert f"part/test/{name}: left out, the name tells neither good nor a kind of defect" in samples.notes
+    assert f"part/test/{name}: left out, its name says neither good nor a kind of defect" in samples.notes
 
 
 def test_misspelt_good_is_told(tmp_path: Path):
     touch(tmp_path, "part/train/good/1.png", "part/test/goood/2.png", "part/test/abnormal/3.png")
     samples = find_samples(tmp_path)
-    assert [note for note in samples.notes if "read as defects" in note] == [
-        f"{tmp_path}: images named 'goood' are read as defects; good ones are named good, ok or normal"
+    assert [note for note in samples.notes if "read as defective" in note] == [
+        f"{tmp_path}: images labelled 'goood' are read as defective; labels of good images are good, ok or normal"
     ]
 
 
@@ -317,7 +319,7 @@ def test_mvtec_loco(tmp_path: Path):
     os.utime(truth / "1" / "001.png", ns=(1, 1))  # the folder's own date and the files' sizes stay
     assert Files.listed(tmp_path, samples.masks, "mask", 8, "lanczos").folder_name != before
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(truth / "1" / "001.png")
-    with pytest.raises(ImageError, match="logical_anomalies/1: holds masks of several sizes"):
+    with pytest.raises(ImageError, match="logical_anomalies/1: contains masks of different sizes"):
         read_mask(truth / "1")
 
 
@@ -341,7 +343,7 @@ def test_dagm_is_refused_at_once(tmp_path: Path):
 def test_images_of_formats_that_are_not_read_are_told(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/train/good/1.HEIC", "c/test/bad/2.heic", "c/test/bad/3.png", "c/x.txt")
     assert (
-        f"{tmp_path}: left out, can't be read: 2 .heic; convert them to one of BMP, JPEG"
+        f"{tmp_path}: left out, not a supported format: 2 .heic; convert to one of BMP, JPEG"
         in find_samples(tmp_path).notes[0]
     )
 
@@ -374,7 +376,9 @@ def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
     assert samples.masks[-1] == f"kos01/Part1{mark}.bmp".encode()
     assert paths(samples.train_normals()) == [row[3] for row in table(samples)[:4]]
     listed = ", ".join(f"Part{i}{mark}.bmp" for i in range(3))
-    note = f"kos01: read as masks of the images beside them: 3 files ({listed}); good, without one: 2 images"
+    note = (
+        f"kos01: read as masks of the images next to them: 3 files ({listed}); without a mask, read as good: 2 images"
+    )
     assert samples.notes == (f"{note} (Part3.jpg, other_label.png)",)
 
 
@@ -395,7 +399,7 @@ def test_masks_beside_good_images_find_defective_ones(tmp_path: Path):
 
 def test_one_mask_is_of_one_image(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/test/bad/0.jpg", "c/test/bad/0.png", "c/ground_truth/bad/0_mask.png")
-    with pytest.raises(InputError, match="0_mask.png: the only mask of c/test/bad/0.jpg and of 0.png; rename"):
+    with pytest.raises(InputError, match="0_mask.png: the only mask for both c/test/bad/0.jpg and 0.png; rename"):
         find_samples(tmp_path)
     touch(tmp_path, "c/ground_truth/bad/0.jpg_mask.png")
     assert find_samples(tmp_path).masks[1:].tolist() == [
@@ -513,7 +517,7 @@ def test_visa_files_that_the_table_does_not_know(tmp_path: Path):
     assert len(samples) == 5
     assert "left out, not in" in samples.notes[0]
     assert "0000.JPG" in samples.notes[0]
-    assert "but not there: 1 image (candle/Data/Images/Normal/0009.JPG)" in samples.notes[1]
+    assert "but missing: 1 image (candle/Data/Images/Normal/0009.JPG)" in samples.notes[1]
 
 
 def test_visa_with_a_strange_table(tmp_path: Path):
@@ -540,7 +544,7 @@ def test_industrial_asked_for_with_a_typo(tmp_path: Path):
     touch(tmp_path, "Washer/1.png", "Metall Tube/1.png")
     assert find_samples(tmp_path).layout == "folder"
     with pytest.raises(
-        InputError, match=r"Metall Tube: no class of the Industrial dataset; .*\. Did you mean 'Metal Tube'\?"
+        InputError, match=r"Metall Tube: not a class of the Industrial dataset; .*\. Did you mean 'Metal Tube'\?"
     ):
         find_samples(tmp_path, layout="industrial")
 
@@ -605,7 +609,7 @@ def test_label_folders_are_not_classes(name: str, tmp_path: Path):
     touch(tmp_path, f"{name}/1.png", "other/1.png")
     with pytest.raises(InputError) as caught:
         find_samples(tmp_path)
-    for part in (f"{tmp_path / name}: 1 images", "NAME/train/good", "manifest", "--layout folder"):
+    for part in (f"{tmp_path / name}: 1 image directly", "NAME/train/good", "manifest", "--layout folder"):
         assert part in str(caught.value)
     assert find_samples(tmp_path, layout="folder").classes == tuple(sorted([name, "other"]))
 
@@ -645,7 +649,7 @@ def test_no_images(tmp_path: Path):
 
 def test_one_folder_too_high(tmp_path: Path):
     mvtec_class(tmp_path / "archive")
-    with pytest.raises(InputError, match=f"{tmp_path / 'archive'} fits: give that folder"):
+    with pytest.raises(InputError, match=f"{tmp_path / 'archive'} is a data set: use that folder"):
         find_samples(tmp_path)
 
 
@@ -667,7 +671,7 @@ def test_folders_that_differ_in_case_only(tmp_path: Path):
     touch(tmp_path, "a/train/good/1.png", "a/Train/good/2.png")
     if len(list((tmp_path / "a").iterdir())) == 1:
         pytest.skip("this file system does not tell cases apart")
-    with pytest.raises(InputError, match="differ in case only"):
+    with pytest.raises(InputError, match="differ only in case"):
         find_samples(tmp_path)
 
 
@@ -790,7 +794,7 @@ def test_train_normals_drop_classes_without_any(tmp_path: Path, caplog: pytest.L
     normals = find_samples(tmp_path).train_normals()
     assert normals.classes == ("a", "z")
     assert normals.class_ids.tolist() == [0] * 3 + [1] * 3
-    assert "no good image in their train split: empty" in caplog.text
+    assert "no good images in their train split: empty" in caplog.text
 
 
 # -------------------------------------------------------------------------------------------------------------- manifest
@@ -894,7 +898,7 @@ def test_jsonl_manifest(tmp_path: Path):
         ("a.jsonl", "[" * 100_000 + "\n", "line 1: not JSON: maximum recursion depth"),
         ("a.csv", "path,class,label,label\na,b,good,bad\n", "line 1: the field 'label' is given twice"),
         ("a.csv", 'path,class\n"a.png,nut\nb.png,nut\n', "line 3: not a row of a table: unexpected end of data"),
-        ("a.csv", "path,class\nx,1.png,nut\n", "line 2: 3 fields, the first line has 2; put a field that holds ','"),
+        ("a.csv", "path,class\nx,1.png,nut\n", "line 2: 3 fields, the first line has 2; put a field that contains ','"),
         ("a.csv", "path,class\nx\0,nut\n", r"line 2: path is 'x\\x00'; expected valid Unicode without NUL"),
         ("a.txt", "1.png\n", "a file; expected a folder of images, or a manifest that ends in .csv or .jsonl"),
     ],
@@ -915,7 +919,7 @@ def test_manifest_that_is_not_utf8(tmp_path: Path):
 
 def test_manifest_with_a_layout(tmp_path: Path):
     (tmp_path / "a.csv").write_text("path,class\n1.png,a\n")
-    with pytest.raises(InputError, match="leave --layout mvtec away"):
+    with pytest.raises(InputError, match="remove --layout mvtec"):
         find_samples(tmp_path / "a.csv", layout="mvtec")
 
 
