@@ -1,6 +1,6 @@
-"""What differs between operating systems, in one place, and files that are whole or not there.
+"""Calls that differ between operating systems, and files that are written completely or not at all.
 
-A call that only POSIX has is made here alone, and each function says what it does where that call is missing.
+Calls that only POSIX has are made only here, and each function says what it does on a system without them.
 """
 
 import errno
@@ -35,14 +35,14 @@ __all__ = [
 ]
 
 NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
-"""For `os.open`: not to wait at a pipe. Windows has no such files in folders."""
+"""A flag of `os.open`, so that it does not wait at a named pipe. On Windows, folders contain no pipes."""
 
 
 def open_no_link(path: Path, *, create: bool) -> IO[str]:
-    """Opens a file for reading and writing, its content kept; not through a link, which might name any file.
+    """Opens a file for reading and writing and keeps its content. It follows no link, which could lead to any file.
 
     Raises:
-        OSError: It is a link, is not there, or can't be opened.
+        OSError: It is a link, is missing, or can't be opened.
     """
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -68,7 +68,7 @@ def user_folder(kind: Literal["cache", "data"]) -> Path:
 
 
 def num_cores() -> int:
-    """CPU cores that this process may use; where the system does not tell, those of the machine."""
+    """Number of CPU cores that this process may use, or, on a system that does not say, of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -76,7 +76,7 @@ class ProcessUse(NamedTuple):
     """What this process has used since its start.
 
     Attributes:
-        interruptions: How often a core was taken away from one of its threads.
+        interruptions: How often the system interrupted one of its threads.
         seconds: CPU time.
         peak_memory: Bytes.
     """
@@ -87,7 +87,7 @@ class ProcessUse(NamedTuple):
 
 
 def process_use() -> ProcessUse | None:
-    """What this process has used; None where the system does not tell."""
+    """What this process has used; None on a system that does not say."""
     if resource is None:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -96,18 +96,18 @@ def process_use() -> ProcessUse | None:
 
 
 def stop_signals() -> list[int]:
-    """The signals that ask a process to stop, as far as the system has them."""
+    """The signals that ask a process to stop, if the system has them."""
     return [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def hang_up() -> int | None:
-    """The signal after which the terminal is gone, if the system has one."""
+    """The signal that a closed terminal sends, if the system has one."""
     return getattr(signal, "SIGHUP", None)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within it, what keeps a file from being written, such as a full disk, becomes an error that names the file.
+    """Turns errors while a file is written, such as a full disk, into one that names the file.
 
     Raises:
         WriteError: It can't be written.
@@ -122,12 +122,14 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a file to write, which takes the name `path` once it is whole and on the disk; else all is as it was before.
+    """Gives a temporary file to write, which gets the name `path` when it is complete and on the disk.
+
+    After an error, everything is as it was before.
 
     Raises:
         WriteError: It can't be written.
     """
-    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers go by the ending
+    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers check the ending
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """A new name is on the disk only once its folder is. Windows opens no folders."""
+    """Flushes the folder, because a new name is on the disk only then. Windows can't open folders."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -941,7 +941,7 @@ MUTANTS = [
     Mutant(
         name="checkpoint_written_in_place",
         file="tabzoo/system.py",
-        old='    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers go by the ending\n',
+        old='    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers check the ending\n',
         new="    temporary = path\n",
         tests="tests/training/test_checkpoint.py::test_a_save_that_breaks_off_leaves_the_one_before",
     ),

@@ -105,6 +105,28 @@ def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "none" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--root", "folder", "--manifest"]], ids=len)
+def test_industrial_takes_one_of_two_flags(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["industrial", *flags]) == 2
+    assert capsys.readouterr().err == "error: expected either --root DIR or --manifest\n"
+
+
+def test_every_spelling_of_the_flags(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--layout=mvtec", "--workers", "1", "--json", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out)["layout"] == "mvtec"
+    assert main(["industrial", "--manifest"]) == 0
+    assert capsys.readouterr().out == industrial_csv()
+    (tmp_path / "empty").mkdir()
+    assert main(["industrial", f"--root={tmp_path / 'empty'}", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["complete"], len(report["classes"])) == (False, 30)
+    assert report["classes"][0].keys() == {"name", "images", "source", "license", "found", "state"}
+    for flags in (["check", str(folder), "--workers", "x"], ["check"], ["check", str(folder), "--lay"]):
+        with pytest.raises(SystemExit) as ended:
+            main(flags)
+        assert ended.value.code == 2
+
+
 def test_industrial_table() -> None:
     assert len(INDUSTRIAL) == 30
     assert sum(entry.images for entry in INDUSTRIAL) == 17_393
