@@ -66,7 +66,7 @@ class Files:
 
     target: Target
     paths: Bytes
-    stats: NDArray[np.int64]  # [N, 4]: size in bytes, modification and change time in ns, inode; -1 for a missing file.
+    stats: NDArray[np.int64]  # [N, 4]: size in bytes, modification and change time in ns, inode; -1 for a missing file
 
     @classmethod
     def listed(
@@ -79,9 +79,8 @@ class Files:
         white_level: float | None = None,
     ) -> "Files":
         """Looks at the files now."""
-        return cls(
-            Target(os.fsencode(root), kind, size, resampling, white_level), paths, _stats(os.fsencode(root), paths)
-        )
+        target = Target(os.fsencode(root), kind, size, resampling, white_level)
+        return cls(target, paths, _stats(target.root, paths))
 
     @property
     def num_bytes(self) -> int:
@@ -195,7 +194,7 @@ def open_entry(files: Files, cache_dir: Path, *, stored: bool, workers: int, pro
 
 
 def _load_current(final: Path, files: Files) -> Entry | None:
-    """Loads the entry, unless a file that it lists as unreadable can now be read: permissions may change without the mtime."""
+    """Loads the entry, unless a file that it lists as unreadable can be read now, as after a change of permissions."""
     entry = _load(final, files)
     if entry is not None:
         for path in files.paths[~entry.readable].tolist():
@@ -243,9 +242,8 @@ def _build(final: Path, files: Files, *, locked: bool, workers: int, progress: b
         _save_index(folder, files, failures)
         _publish(folder, final, outdated=outdated)
     except BaseException as error:
-        if (
-            isinstance(error, Exception) or not locked
-        ):  # After Ctrl-C, the next build continues there if it holds the lock.
+        # After Ctrl-C, the next build continues in the folder, which it knows by its name if that build held the lock.
+        if isinstance(error, Exception) or not locked:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

@@ -193,10 +193,10 @@ def _unread(root: Path, tree: Folder) -> list[str]:
     for folder in tree.walk():
         others.update(folder.others)
     found = [f"{others[ending]} {os.fsdecode(ending)}" for ending in sorted(_OTHER_IMAGES & others.keys())]
+    if not found:
+        return []
     accepted = ", ".join(sorted(ending[1:].upper() for ending in IMAGE_SUFFIXES))
-    return (
-        [f"{root}: left out, not a supported format: {', '.join(found)}; convert to one of {accepted}"] if found else []
-    )
+    return [f"{root}: left out, not a supported format: {', '.join(found)}; convert to one of {accepted}"]
 
 
 def _read_tree(tree: Folder, root: Path, wanted: str) -> tuple[dict[str, Reading], str]:
