@@ -999,7 +999,7 @@ MUTANTS = [
         file="tabzoo/data/class_folders.py",
         old='if match and match["stem"] in stems',
         new="if False",
-        tests="tests/data/test_layouts.py::test_masks_beside_images_of_one_class",
+        tests="tests/data/test_layouts.py::test_masks_next_to_images_of_one_class",
     ),
     Mutant(
         name="one_mask_is_of_two_images",

@@ -1,4 +1,4 @@
-"""Calls that only POSIX has: made in one module, and without them a run trains, stops and goes on all the same."""
+"""Calls that only POSIX has: made in one module; without them, a run trains, stops and resumes in the same way."""
 
 import ast
 import errno
@@ -74,7 +74,7 @@ def test_they_are_all_in_one_module() -> None:
 
 @pytest.fixture
 def without_posix(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a system that lacks them: no such modules and functions, and no folder that can be opened."""
+    """As on a system without them: no such modules and functions, and folders can't be opened."""
     original = os.open
 
     def opened(path: Any, *arguments: Any, **named: Any) -> int:

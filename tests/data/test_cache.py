@@ -1,4 +1,4 @@
-"""The cache: the same pixels in every mode, whatever is killed, full, damaged, unreadable or done twice."""
+"""The cache: the same pixels in every mode, with killed processes, full disks, and damaged or unreadable files."""
 
 import errno
 import gc
@@ -86,7 +86,7 @@ def expected(samples: Samples) -> torch.Tensor:
 
 
 def check(images: cache.Images) -> None:
-    """Everything is what decoding the files now gives."""
+    """All batches are what decoding the files gives now."""
     assert torch.equal(images.batch(np.arange(len(images))), expected(images.samples))
 
 
@@ -95,7 +95,7 @@ def files_of(samples: Samples, size: int = SIZE) -> entries.Files:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Hidden things other than the empty lock files, which a killed builder leaves and which take no room."""
+    """Hidden files other than the empty lock files, which take no space."""
     hidden = [path for path in folder.iterdir() if path.name.startswith(".")]
     return [path.name for path in hidden if path.suffix != ".lock" or path.stat().st_size]
 
@@ -169,7 +169,7 @@ def test_second_opening_decodes_nothing(data: Path, folder: Path, decoded: list[
 
 @pytest.mark.parametrize("mode", ["disk", "off"])
 def test_hashes_are_those_of_the_files(mode: cache.CacheMode, data: Path, folder: Path, decoded: list[str]):
-    """Of all that were decoded, copied from another entry or found in one, in the order of the samples."""
+    """Of files that were decoded, copied from another entry or found in one, in the order of the samples."""
     samples = find_samples(data)
     samples.path(2).write_bytes(b"torn")
     opened(samples.select(np.arange(9)), folder, mode=mode)
@@ -373,7 +373,7 @@ def test_strict_lists_all_unreadable_files(data: Path, folder: Path, decoded: li
     Image.new("RGB", (3, 3)).save(samples.path(2))
     Image.new("RGB", (3, 3)).save(samples.path(9))
     check(opened(samples, folder, strict=True))
-    assert sorted(set(decoded)) == sorted([str(samples.path(2)), str(samples.path(9))])  # The rest was not in vain.
+    assert sorted(set(decoded)) == sorted([str(samples.path(2)), str(samples.path(9))])  # The others were kept.
 
 
 def test_very_many_unreadable_files_are_counted(
@@ -507,10 +507,10 @@ def test_kill_9_at_random_moments(data: Path, folder: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_the_next_build_goes_on(
+def test_the_next_build_continues(
     signal_number: int, data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Rows that were flushed and noted before the end are not decoded again."""
+    """Rows that were noted before the end are not decoded again."""
     samples = find_samples(data)
     monkeypatch.setattr(decoding, "_CHUNK", 1)
     with monkeypatch.context() as patch:
@@ -593,7 +593,7 @@ def test_kill_9_of_a_build_with_processes_ends_these(data: Path, folder: Path, t
     temporary = next(path for path in folder.iterdir() if path.name.endswith(".tmp"))
     samples = find_samples(data)
     pixels = torch.from_numpy(np.load(temporary / "pixels.npy"))
-    assert torch.equal(pixels, expected(samples))  # What processes decode is what this process decodes.
+    assert torch.equal(pixels, expected(samples))  # The same pixels as decoded in this process.
     process.kill()
     assert process.stdout.read() == ""  # Ends when all that inherited it have ended; nothing ran the script again.
     process.wait()
@@ -639,7 +639,7 @@ def test_remains_of_a_live_builder_stay(data: Path, folder: Path):
     assert leftovers(folder) == []
 
 
-def test_a_lock_that_can_not_be_had(data: Path, folder: Path):
+def test_a_lock_file_that_is_not_ours(data: Path, folder: Path):
     """As when another user's killed build has left its file in a shared folder."""
     samples = find_samples(data)
     (folder / f".{files_of(samples).folder_name}.lock").mkdir(parents=True)
@@ -710,7 +710,7 @@ def test_too_little_room_is_known_before_anything_is_decoded(
     assert decoded == leftovers(folder) == []
 
 
-def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
+def test_a_folder_that_is_not_writable(data: Path, tmp_path: Path):
     samples = find_samples(data)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
@@ -724,7 +724,7 @@ def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
 
 
 class FragilePool:
-    """Stands for processes of which one dies when it meets a bad file, or which can't be started at all."""
+    """Stands for processes that die when they decode a certain file, or that can't start."""
 
     deadly: bytes | None = b"bolt/train/good/2.png"
     started: int = 0
@@ -792,7 +792,7 @@ def test_processes_decode_the_same(data: Path, folder: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_a_dead_process_is_told_and_not_waited_for():
+def test_a_dead_process_is_an_error_at_once():
     with closing(decoding.Pool(1)) as pool:
         for function in (os._exit, os._exit, os.getpid):
             with pytest.raises(BrokenProcessPool):

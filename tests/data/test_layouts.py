@@ -1,4 +1,4 @@
-"""Every layout as a generated tree with its traps, and what is read from it."""
+"""Every layout as a generated tree with its special cases, and what is read from it."""
 
 import json
 import logging
@@ -255,14 +255,14 @@ def test_words_for_good_parts_are_one_list(good: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "unknown", "n.a.", "-", "?", "unsorted"])
-def test_folders_that_tell_no_label_are_left_out(name: str, tmp_path: Path):
+def test_folders_without_a_label_are_left_out(name: str, tmp_path: Path):
     touch(tmp_path, "part/train/good/1.png", f"part/test/{name}/2.png", "part/test/ng/3.png")
     samples = find_samples(tmp_path)
     assert paths(samples) == ["part/train/good/1.png", "part/test/ng/3.png"]
     assert f"part/test/{name}: left out, its name says neither good nor a kind of defect" in samples.notes
 
 
-def test_misspelt_good_is_told(tmp_path: Path):
+def test_misspelt_good_is_noted(tmp_path: Path):
     touch(tmp_path, "part/train/good/1.png", "part/test/goood/2.png", "part/test/abnormal/3.png")
     samples = find_samples(tmp_path)
     assert [note for note in samples.notes if "read as defective" in note] == [
@@ -298,7 +298,7 @@ def test_mvtec_ad_2(tmp_path: Path):
 
 
 def test_mvtec_loco(tmp_path: Path):
-    """An image's masks lie in a folder of its own; a pixel in any of them counts."""
+    """The masks of an image are in a folder of their own; a pixel in any of them counts."""
     touch(tmp_path, "box/train/good/0.png", "box/test/good/0.png", *numbered("box/test/logical_anomalies/{}.png", 3))
     truth = tmp_path / "box/ground_truth/logical_anomalies"
     for image, count in ((0, 1), (1, 3)):
@@ -340,7 +340,7 @@ def test_dagm_is_refused_at_once(tmp_path: Path):
     assert "fits" not in str(caught.value)
 
 
-def test_images_of_formats_that_are_not_read_are_told(tmp_path: Path):
+def test_images_of_other_formats_are_noted(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/train/good/1.HEIC", "c/test/bad/2.heic", "c/test/bad/3.png", "c/x.txt")
     assert (
         f"{tmp_path}: left out, not a supported format: 2 .heic; convert to one of BMP, JPEG"
@@ -360,8 +360,8 @@ def mask_file(path: Path, *, defect: bool) -> None:
 
 
 @pytest.mark.parametrize("mark", ["_label", "_mask", "_GT", "-mask", "_Ground_Truth"])
-def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
-    """KolektorSDD: masks are not read as images, and they tell which parts are defective."""
+def test_masks_next_to_images_of_one_class(mark: str, tmp_path: Path):
+    """KolektorSDD: masks are not read as images, and they say which parts are defective."""
     touch(tmp_path, *numbered("kos01/Part{}.jpg", 4), "kos01/other_label.png")
     for i in range(3):
         mask_file(tmp_path / f"kos01/Part{i}{mark}.bmp", defect=i == 1)
@@ -382,7 +382,7 @@ def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
     assert samples.notes == (f"{note} (Part3.jpg, other_label.png)",)
 
 
-def test_masks_beside_images_of_a_kind_of_defect(tmp_path: Path):
+def test_masks_next_to_images_of_a_kind_of_defect(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/test/good/0.png", "c/test/dent/a.png", "c/test/dent/b.png")
     touch(tmp_path, "c/test/dent/a_mask.png", "c/test/dent/b_mask.png", "c/ground_truth/dent/b.png")
     samples = find_samples(tmp_path)
@@ -390,7 +390,7 @@ def test_masks_beside_images_of_a_kind_of_defect(tmp_path: Path):
     assert samples.masks[2:].tolist() == [b"c/test/dent/a_mask.png", b"c/ground_truth/dent/b.png"]
 
 
-def test_masks_beside_good_images_find_defective_ones(tmp_path: Path):
+def test_masks_next_to_good_images_find_defective_ones(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/train/good/1.png", "c/test/good/0.png")
     mask_file(tmp_path / "c/train/good/0_mask.png", defect=False)
     mask_file(tmp_path / "c/train/good/1_mask.png", defect=True)
@@ -408,7 +408,7 @@ def test_one_mask_is_of_one_image(tmp_path: Path):
     ]
 
 
-def test_masks_with_the_whole_name_of_their_image(tmp_path: Path):
+def test_masks_with_the_full_name_of_their_image(tmp_path: Path):
     touch(
         tmp_path,
         "c/train/good/0.png",
@@ -492,7 +492,7 @@ def test_visa(tmp_path: Path):
     visa_table(tmp_path, [*visa_rows("candle"), *visa_rows("pcb1"), *visa_rows("cashew")])
     samples = find_samples(tmp_path)
     assert samples.layout == "visa"
-    assert not samples.notes  # A class that was not downloaded is nobody's mistake.
+    assert not samples.notes  # A class that was not downloaded is not a mistake.
     assert samples.classes == ("candle", "pcb1")
     assert [row[1:3] for row in table(samples)[:6]] == [("train", "good")] * 3 + [("test", "good")] + [
         ("test", "bad")
@@ -614,7 +614,7 @@ def test_label_folders_are_not_classes(name: str, tmp_path: Path):
     assert find_samples(tmp_path, layout="folder").classes == tuple(sorted([name, "other"]))
 
 
-def test_images_beside_class_folders_are_ambiguous(tmp_path: Path):
+def test_images_next_to_class_folders_are_ambiguous(tmp_path: Path):
     touch(tmp_path, "1.png", "2.png", "a/1.png", "b/1.png")
     with pytest.raises(
         InputError,
@@ -676,7 +676,7 @@ def test_folders_that_differ_in_case_only(tmp_path: Path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list everything")
-def test_folder_that_can_not_be_listed(tmp_path: Path):
+def test_folder_that_is_not_readable(tmp_path: Path):
     touch(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "b").chmod(0)
     with pytest.raises(InputError, match="b: can't list this folder: Permission denied"):
@@ -709,7 +709,7 @@ def test_links_to_files(tmp_path: Path):
     (tmp_path / "data/c/loop.png").symlink_to("loop.png")
     os.mkfifo(tmp_path / "data/c/pipe.png")
     (tmp_path / "data/c/folder.png").mkdir()
-    # Broken links are kept: reading then names them, instead of nobody.
+    # Broken links are kept, so that reading names them in an error.
     assert paths(find_samples(tmp_path / "data")) == ["c/a.png", "c/broken.png", "c/loop.png"]
 
 
@@ -863,7 +863,7 @@ def test_manifest_from_a_german_excel(tmp_path: Path):
     ],
 )
 def test_labels_of_a_manifest(name: str, label: str, kind: str | None, tmp_path: Path):
-    """Numbers are numbers however a spreadsheet writes them; what is no label is told, and becomes no kind of defect."""
+    """Numbers are read in every form that spreadsheets write; a value that is not a label is an error, not a kind of defect."""
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     row = {"path": "a.png", "class": "nut", "split": "test", "label": label}
     csv_text = f"path,class,split,label\na.png,nut,test,{label}\n"
@@ -1002,7 +1002,7 @@ def test_override_of_a_class_that_is_not_there():
         class_words(["bottle"], {"bottle": " "}, "mvtec")
 
 
-def test_poor_words_are_warned_of(caplog: pytest.LogCaptureFixture):
+def test_poor_words_give_warnings(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
         class_words(["01", "a_b", "A-B"], {}, "folder")
     assert "class '01' has no words for the prompts" in caplog.text

@@ -123,7 +123,7 @@ def histogram(image: np.ndarray) -> np.ndarray:
     return np.sqrt(np.concatenate(counts) / image[..., 0].size)
 
 
-def test_classes_can_be_told_apart() -> None:
+def test_classes_can_be_distinguished() -> None:
     def histograms(split: str, count: int) -> np.ndarray:  # [classes, count, bins]
         return np.array(
             [

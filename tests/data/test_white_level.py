@@ -1,4 +1,4 @@
-"""Images with more than 8 bits: one value has one brightness in all of them, and the user is told of values that get lost."""
+"""Images with more than 8 bits: one value has one brightness in all of them, and lost values give a warning."""
 
 import io
 import logging
@@ -55,7 +55,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", CACHE_MODES)
-def test_12_bits_in_16_are_told_once_and_a_white_level_helps(
+def test_12_bits_in_16_give_one_warning_and_a_white_level_helps(
     mode: CacheMode, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = make(bolt=[words(7, 4095), words(100, 2000)], nut=[words(50, 4000)], plate=[words(0, 65535)])
@@ -75,7 +75,7 @@ def test_12_bits_in_16_are_told_once_and_a_white_level_helps(
     )
 
 
-def test_one_process_is_told_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_process_warns_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Methods of a benchmark open the same images in several sizes."""
     root = make(bolt=[words(0, 4095)])
     opened(root)
@@ -137,7 +137,9 @@ def png_16_bit_colour(value: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def test_16_bit_colour_is_told_of_and_takes_no_white_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_16_bit_colour_gives_a_warning_and_takes_no_white_level(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "data/bolt/train/good/1.png"
     path.parent.mkdir(parents=True)
     path.write_bytes(png_16_bit_colour(4095))
@@ -163,7 +165,7 @@ def test_5_bits_a_channel_are_no_16(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("level", [0, -1, float("nan"), float("inf")])
-def test_white_levels_that_can_not_be(level: float, make: Make) -> None:
+def test_wrong_white_levels(level: float, make: Make) -> None:
     with pytest.raises(InputError, match=r"--white-level .*: expected the pixel value that becomes white, above 0"):
         opened(make(bolt=[words(1)]), white_level=level)
 
