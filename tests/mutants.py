@@ -648,7 +648,7 @@ MUTANTS = [
         file="tabzoo/data/samples.py",
         old="masks=np.concatenate([part.masks for part in parts])[order]",
         new="masks=np.concatenate([part.masks for part in parts])",
-        tests="tests/data/test_layouts.py::test_masks_of_a_manifest_follow_their_images",
+        tests="tests/data/test_manifest.py::test_masks_of_a_manifest_follow_their_images",
     ),
     Mutant(
         name="cache_key_without_inodes_and_change_times",
@@ -1013,7 +1013,7 @@ MUTANTS = [
         file="tabzoo/data/manifest.py",
         old="number = float(label)",
         new="number = int(label)",
-        tests="tests/data/test_layouts.py::test_labels_of_a_manifest",
+        tests="tests/data/test_manifest.py::test_labels_of_a_manifest",
     ),
     Mutant(
         name="old_weights_share_a_column_with_new_ones",
