@@ -28,7 +28,7 @@ class Check:
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
     """Folder of images, or a manifest (.csv, .jsonl)."""
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of auto, {', '.join(LAYOUTS)}.")] = "auto"
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print JSON for other programs."""
     workers: int = 2
     """Number of threads that read images."""
@@ -80,9 +80,9 @@ class Industrial:
 
     root: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder of the dataset, with CLASS NAME/*.png in it."""
-    manifest: tyro.conf.FlagCreatePairsOff[bool] = False
+    manifest: bool = False
     """Print the dataset's classes and sources as CSV."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: bool = False
     """Print JSON for other programs."""
 
     def run(self) -> int:
