@@ -27,7 +27,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from tabzoo.data.layouts import class_words, find_samples
+from tabzoo.data.class_words import class_words
+from tabzoo.data.layouts import find_samples
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.prompts import load_prompts

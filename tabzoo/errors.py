@@ -4,7 +4,7 @@ Each also derives from the built-in error of its kind, so that code which catche
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ImageError",
@@ -14,6 +14,8 @@ __all__ = [
     "WeightsError",
     "WriteError",
     "brief",
+    "count",
+    "counted",
     "did_you_mean",
 ]
 
@@ -61,6 +63,16 @@ def did_you_mean(name: object, accepted: Iterable[str]) -> str:
     by_lower = {option.lower(): option for option in accepted}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number of things: "1 image", "1,485 images"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def counted(names: Sequence[str], one: str, many: str | None = None) -> str:
+    """A number of things and the first names: "4 classes (bolt, cable, nut, ...)"."""
+    return f"{count(len(names), one, many)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def brief(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tabzoo.data.layouts import class_words
+from tabzoo.data.class_words import class_words
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.folder import write_folder

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from tabzoo.backbones import build_backbone
 from tabzoo.data.cache import CacheMode, Images, open_images
-from tabzoo.data.layouts import TEST, Samples
+from tabzoo.data.samples import TEST, Samples
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.pairs import PairMaker

@@ -17,7 +17,8 @@ from tabzoo.benchmark.results import REAL
 from tabzoo.data.cache import Images
 from tabzoo.data.decoding import Hashes
 from tabzoo.data.images import files_of_mask, read_image, read_mask
-from tabzoo.data.samples import GOOD, TEST, TRAIN
+from tabzoo.data.labels import GOOD
+from tabzoo.data.samples import TEST, TRAIN
 from tabzoo.errors import InputError
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.draws import hold_out, permutation

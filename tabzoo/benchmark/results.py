@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tabzoo.data.locks import lock
 from tabzoo.errors import InputError, brief
+from tabzoo.locks import lock
 from tabzoo.system import writing
 
 __all__ = [

@@ -16,6 +16,7 @@ from tabzoo.hub.files import FileState, file_state, read_json
 from tabzoo.hub.folder import CONFIG, RECORD, Folder, read_folder
 from tabzoo.hub.names import NAME
 from tabzoo.plain import for_terminal
+from tabzoo.system import user_folder
 
 __all__ = ["ORIGIN", "Entry", "entry_path", "entry_state", "find", "has_entry", "home", "installed", "uninstall"]
 
@@ -43,10 +44,7 @@ class Entry(NamedTuple):
 
 def home() -> Path:
     """`$TABZOO_HOME`, or tabzoo's folder in the user's data folder."""
-    folder = os.environ.get("TABZOO_HOME")
-    if not folder:
-        folder = os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "tabzoo")
-    return Path(folder)
+    return user_folder("data")
 
 
 def entry_path(name: str) -> Path:

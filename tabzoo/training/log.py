@@ -112,8 +112,7 @@ def progress_bar(run: Run, step: int) -> "tqdm[NoReturn]":
 
 def _not_finite(run: Run, step: int) -> str:
     epoch, ids = next(itertools.islice(run.batches(step), 1))
-    # A sample id counts the images of the pair maker, over and over; `members` are their rows among the samples.
-    files = [str(run.samples.path(int(row))) for row in run.pairs.members[ids % len(run.pairs)]]
+    files = [str(run.samples.path(int(row))) for row in run.pairs.rows(ids)]
     kept = sorted(entry.name for entry in (run.folder / CHECKPOINTS).glob("step_*.pt"))
     return (
         f"the loss is not a finite number at step {step + 1} (epoch {epoch}). Images of that batch: "

@@ -6,9 +6,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from tabzoo.data.locks import hold
 from tabzoo.errors import InputError
 from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS
+from tabzoo.locks import hold
 from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 
 __all__ = ["RunFolder"]

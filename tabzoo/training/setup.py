@@ -14,7 +14,9 @@ from torch import nn
 from tabzoo.backbones import build_backbone, check_init, check_name, embedding_width
 from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import Images, default_cache_dir, open_images
-from tabzoo.data.layouts import Samples, class_words, find_samples
+from tabzoo.data.class_words import class_words
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError
 from tabzoo.synthesis import SYNTHESES
 from tabzoo.synthesis.draws import hold_out

@@ -35,8 +35,9 @@ from safetensors.torch import load_file, save_file
 import tabzoo
 from tabzoo import cli
 from tabzoo.data.cache import open_images
+from tabzoo.data.class_words import class_words
 from tabzoo.data.images import read_image, read_mask
-from tabzoo.data.layouts import class_words, find_samples
+from tabzoo.data.layouts import find_samples
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import TabzooError
 from tabzoo.training.prompts import load_prompts
@@ -203,7 +204,7 @@ add(
 add(
     "one folder too high",
     lambda b: look(b.mvtec("outer/inner/nut")),
-    refused("outer", "inner", "give that folder|fits"),
+    refused("outer", "inner", "use that folder|fits"),
 )
 add(
     "an empty class folder",

@@ -511,7 +511,7 @@ def test_a_white_level_reaches_the_images(
     assert not caplog.text
     assert pretrain.main(small(*how, str(tmp_path / "dark"), "--data", deep)) == 0
     assert "3 classes (brushed_steel, capsule, hex_nut)" in caplog.text
-    assert "Type --white-level 4095 if that is the camera's white" in caplog.text
+    assert "Use --white-level 4095 if that is the camera's white" in caplog.text
     assert yaml.safe_load((folders[1] / "recipe.yaml").read_text())["white_level"] == 4080
 
 

@@ -1,4 +1,4 @@
-"""A folder, scanned once: the tree of image names that every layout is a function of."""
+"""A folder of images, scanned once into a tree of names. Every layout is a function of that tree."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ __all__ = ["Folder", "scan"]
 
 _NO_FILES = np.zeros(0, dtype=np.bytes_)
 
-# Deep enough for VisA's CLASS/Data/Images/Normal and one more; a bound also ends what links could multiply.
+# Deep enough for VisA's CLASS/Data/Images/Normal and one more. A limit, because links could multiply folders.
 _MAX_DEPTH = 5
 _SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 _SYSTEM_FOLDERS = frozenset({b"__macosx", b"@eadir", b"lost+found", b"$recycle.bin", b"system volume information"})
@@ -23,12 +23,12 @@ _SYSTEM_FOLDERS = frozenset({b"__macosx", b"@eadir", b"lost+found", b"$recycle.b
 
 @dataclass
 class Folder:
-    """A folder's images, by name, and the folders below it."""
+    """A folder: the names of its images, and the folders in it."""
 
-    path: bytes  # Relative to the root, b"" for the root itself.
-    images: Bytes = field(default_factory=lambda: _NO_FILES)  # Sorted names.
+    path: bytes  # relative to the root, b"" for the root itself
+    images: Bytes = field(default_factory=lambda: _NO_FILES)  # sorted names
     folders: dict[bytes, "Folder"] = field(default_factory=dict)
-    others: Counter[bytes] = field(default_factory=Counter)  # Endings of the other files.
+    others: Counter[bytes] = field(default_factory=Counter)  # endings of the other files
 
     @property
     def name(self) -> str:
@@ -36,22 +36,22 @@ class Folder:
         return os.fsdecode(os.path.basename(self.path))
 
     def join(self, name: bytes) -> bytes:
-        """The path, from the root, of something in this folder."""
+        """The path, relative to the root, of something in this folder."""
         return self.path + b"/" + name if self.path else name
 
     def image_paths(self) -> Bytes:
-        """The paths of its images from the root."""
+        """The paths of its images relative to the root."""
         return np.char.add(self.path + b"/", self.images) if self.path else self.images
 
     def child(self, *names: str) -> "Folder | None":
-        """The folder below by its name in any case, step by step."""
+        """The folder with this name, in upper or lower case; with several names, one step down for each."""
         folder: Folder | None = self
         for name in names:
             assert folder is not None
             found = [key for key in folder.folders if os.fsdecode(key).lower() == name.lower()]
             if len(found) > 1:
                 both = " and ".join(os.fsdecode(folder.join(key)) for key in found)
-                raise InputError(f"{both}: two folders whose names differ in case only; expected one, named {name}")
+                raise InputError(f"{both}: two folders whose names differ only in case; expected one, named {name}")
             folder = folder.folders[found[0]] if found else None
             if folder is None:
                 return None
@@ -65,7 +65,7 @@ class Folder:
 
 
 def scan(root: bytes, path: bytes, ancestors: frozenset[tuple[int, int]]) -> Folder:
-    """The tree of image names. Links are followed; one that leads back to a folder above it is not."""
+    """The tree of image names. Links are followed, except those to a folder above them."""
     here = os.path.join(root, path)
     folder, images, below = Folder(path), [], []
     try:
@@ -84,7 +84,7 @@ def scan(root: bytes, path: bytes, ancestors: frozenset[tuple[int, int]]) -> Fol
                     folder.others[os.path.splitext(name)[1].lower()] += 1
     except OSError as error:
         raise InputError(
-            f"{os.fsdecode(here)}: can't list this folder: {error.strerror}; make it readable or move it away"
+            f"{os.fsdecode(here)}: can't list this folder: {error.strerror}; make it readable, or move it somewhere else"
         ) from error
     identity = (status.st_dev, status.st_ino)
     if identity in ancestors:
@@ -98,7 +98,7 @@ def scan(root: bytes, path: bytes, ancestors: frozenset[tuple[int, int]]) -> Fol
 
 
 def _is_image_file(entry: os.DirEntry[bytes]) -> bool:
-    """A regular file, or a broken link: that one is kept so that reading it names it, instead of losing it here."""
+    """A regular file, or a broken link, which is kept so that reading it names it in an error."""
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:  # A link to itself.

@@ -4,15 +4,14 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 
-from tabzoo.data.samples import counted
-from tabzoo.errors import InputError, did_you_mean
+from tabzoo.errors import InputError, counted, did_you_mean
 
 __all__ = ["class_words"]
 
 logger = logging.getLogger(__name__)
 
-# Only where the rule of `class_words` would not give words that people use. Words must differ between classes: equal
-# words are equal text features.
+# Only where the rule in `class_words` gives words that people do not use. Words must differ between classes, because equal
+# words give equal text features.
 _WORDS = {
     "chewinggum": "chewing gum",  # VisA
     **{f"pcb{i}": f"printed circuit board {i}" for i in range(1, 5)},
@@ -23,8 +22,7 @@ _WORDS = {
 }
 
 # BTAD publishes numbers only. The words describe what its images show: 01 a round grey part, 02 a surface with wood
-# grain, 03 a dark round part like a wheel. They are ours, from general knowledge of the data set, and not from its
-# authors.
+# grain, 03 a dark round part like a wheel. They are ours and not its authors'.
 _BTAD_WORDS = {"01": "round metal part", "02": "wood surface", "03": "wheel"}
 
 
@@ -36,11 +34,11 @@ def class_words(classes: Sequence[str], overrides: Mapping[str, str], layout: st
 
     Args:
         classes: Class names.
-        overrides: Class name to words; these win.
-        layout: The layout that the classes were read with; BTAD's numbers mean something only in BTAD.
+        overrides: Class name to words, in place of the built-in ones.
+        layout: The layout of the data set; BTAD's numbers are known only in BTAD.
 
     Raises:
-        InputError: An override names no class, or is empty.
+        InputError: An override is for an unknown class, or is empty.
     """
     for name, words in overrides.items():
         if name not in classes:
@@ -52,7 +50,7 @@ def class_words(classes: Sequence[str], overrides: Mapping[str, str], layout: st
             )
     built_in = {**_WORDS, **(_BTAD_WORDS if layout == "btad" else {})}
     if layout == "ksdd2" and len(classes) == 1:
-        built_in[classes[0]] = "metal surface"  # A single class has no name of its own in KSDD2.
+        built_in[classes[0]] = "metal surface"  # KSDD2 has one class, without a name.
     words_of = {name: overrides.get(name) or built_in.get(name) or _spelled(name) for name in classes}
     _warn_of_poor_words(words_of)
     return words_of
@@ -69,14 +67,14 @@ def _warn_of_poor_words(words_of: Mapping[str, str]) -> None:
         by_words.setdefault(words, []).append(name)
         if not any(character.isalpha() for character in words):
             logger.warning(
-                "class %r has no words for the prompts: give some, for example --class-names %s 'metal nut'",
+                "class %r has no words for the prompts: name it, for example with --class-names %s 'metal nut'",
                 name,
                 name,
             )
     for words, names in by_words.items():
         if len(names) > 1:
             logger.warning(
-                "classes %s share the words %r, so text can't tell them apart: give others with --class-names",
+                "classes %s share the words %r, so text can't tell them apart: name them with --class-names",
                 ", ".join(names),
                 words,
             )

@@ -1,4 +1,4 @@
-"""Images with more than 8 bits: one value has one brightness in all of them, and the user is told of values that get lost."""
+"""Images with more than 8 bits: one value has one brightness in all of them, and lost values give a warning."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tabzoo.data import decoding, levels
+from tabzoo.data import decoding, white_level
 from tabzoo.data.cache import CACHE_MODES, CacheMode, Images, open_images
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
@@ -43,7 +43,7 @@ def words(*values: float, kind: type = np.uint16) -> np.ndarray:
 
 
 def opened(root: Path, **how: Any) -> Images:
-    levels._warn_once.cache_clear()
+    white_level._warn_once.cache_clear()
     given: dict[str, Any] = {"size": 8, "cache_dir": root.parent / "cache", "workers": 0, "progress": False}
     return open_images(find_samples(root), **given | how)
 
@@ -55,24 +55,27 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", CACHE_MODES)
-def test_12_bits_in_16_are_told_once_and_a_white_level_helps(
+def test_12_bits_in_16_give_one_warning_and_a_white_level_helps(
     mode: CacheMode, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = make(bolt=[words(7, 4095), words(100, 2000)], nut=[words(50, 4000)], plate=[words(0, 65535)])
     for _ in range(2):  # also where an entry is there
         assert opened(root, mode=mode).batch([0]).max() == 16
         assert messages(caplog) == [
-            f"{root}: pixel values of 2 classes (bolt, nut) go from 7 to 4095, with 0 as black and 65535 as white; they come "
-            f"out dark. Type --white-level 4095 if that is the camera's white"
+            f"{root}: pixel values of 2 classes (bolt, nut) range from 7 to 4095, where 0 is black and 65535 is white; these "
+            f"images become dark. Use --white-level 4095 if that is the camera's white"
         ]
     images = opened(root, mode=mode, white_level=4095)
     assert images.batch([0]).unique().tolist() == [0, 255]
     assert images.batch([1])[0, 0, [0, -1], 0].tolist() == [6, 125]  # 255 * 100 / 4095, 255 * 2000 / 4095
     (bright,) = messages(caplog)
-    assert "1 class (plate) go from 0 to 65535, with 0 as black and 4095 as white; what lies above comes out" in bright
+    assert (
+        "1 class (plate) range from 0 to 65535, where 0 is black and 4095 is white; values above that become white"
+        in bright
+    )
 
 
-def test_one_process_is_told_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_process_warns_once(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Methods of a benchmark open the same images in several sizes."""
     root = make(bolt=[words(0, 4095)])
     opened(root)
@@ -88,8 +91,8 @@ def test_a_hot_pixel_changes_no_other(make: Make, caplog: pytest.LogCaptureFixtu
     assert images.batch([0])[0, -1, [0, -1], 0].tolist() == [64, 191]
     assert (images.batch([0]) == images.batch([1]))[:, 1:].all()
     assert messages(caplog) == [
-        f"{root}: pixel values of 1 class (bolt) go from 0.25 to 3000, with 0 as black and 1 as white; what lies outside comes "
-        f"out black or white"
+        f"{root}: pixel values of 1 class (bolt) range from 0.25 to 3000, where 0 is black and 1 is white; values outside "
+        f"become black or white"
     ]
 
 
@@ -99,8 +102,8 @@ def test_floats_that_would_be_white_are_refused(make: Make, caplog: pytest.LogCa
         with pytest.raises(InputError) as caught:
             opened(root)
         assert str(caught.value) == (
-            f"{root}: pixel values of 1 class (bolt) go from 0 to 200, with 0 as black and 1 as white; what lies above comes "
-            f"out white. Type --white-level 255 to see it apart, or --white-level 1 to go on so."
+            f"{root}: pixel values of 1 class (bolt) range from 0 to 200, where 0 is black and 1 is white; values above that "
+            f"become white. Use --white-level 255 to keep them apart, or --white-level 1 to accept this."
         )
     assert opened(root, white_level=1).batch([0]).max() == 255
     assert len(messages(caplog)) == 1
@@ -112,8 +115,8 @@ def test_files_of_several_kinds(make: Make, caplog: pytest.LogCaptureFixture) ->
     root = make(bolt=[words(0, 60000), words(0, 1, kind=np.float32)])
     opened(root)
     assert messages(caplog) == [
-        f"{root}: pixel values of 1 class (bolt) go from 0 to 60000, with 0 as black and 65535 as white; each kind of file has "
-        f"its own white. Type --white-level 65535 for one of all"
+        f"{root}: pixel values of 1 class (bolt) range from 0 to 60000, where 0 is black and 65535 is white; each kind of "
+        f"file has its own white. Use --white-level 65535 to set one for all"
     ]
 
 
@@ -122,7 +125,7 @@ def test_images_of_8_bits_are_left_alone(make: Make, caplog: pytest.LogCaptureFi
     pixels = opened(root).batch([0])
     assert messages(caplog) == []
     assert (opened(root, white_level=100).batch([0]) == pixels).all()
-    assert "no grey image has more than 8 bits, so --white-level 100 changes nothing" in messages(caplog)[0]
+    assert "no grey image has more than 8 bits, so --white-level 100 has no effect" in messages(caplog)[0]
 
 
 def png_16_bit_colour(value: int) -> bytes:
@@ -134,16 +137,18 @@ def png_16_bit_colour(value: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def test_16_bit_colour_is_told_of_and_takes_no_white_level(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_16_bit_colour_gives_a_warning_and_takes_no_white_level(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "data/bolt/train/good/1.png"
     path.parent.mkdir(parents=True)
     path.write_bytes(png_16_bit_colour(4095))
     opened(tmp_path / "data")
     assert (
-        "go from 3840 to 4095, with 0 as black and 65535 as white; they come out dark. Save them with 8 bits"
+        "range from 3840 to 4095, where 0 is black and 65535 is white; these images become dark. Save them with 8 bits"
         in messages(caplog)[0]
     )
-    with pytest.raises(ImageError, match="of its 16 bits a channel only the upper 8 can be read"):
+    with pytest.raises(ImageError, match="only the upper 8 of its 16 bits per channel can be read"):
         read_image(path, white_level=4095)
 
 
@@ -160,7 +165,7 @@ def test_5_bits_a_channel_are_no_16(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize("level", [0, -1, float("nan"), float("inf")])
-def test_white_levels_that_can_not_be(level: float, make: Make) -> None:
+def test_wrong_white_levels(level: float, make: Make) -> None:
     with pytest.raises(InputError, match=r"--white-level .*: expected the pixel value that becomes white, above 0"):
         opened(make(bolt=[words(1)]), white_level=level)
 
