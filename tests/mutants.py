@@ -295,9 +295,9 @@ MUTANTS = [
     ),
     Mutant(
         name="half_a_row_stays_on_a_full_disk",
-        file="tabzoo/training/metrics.py",
-        old="            file.truncate(end)\n",
-        new="",
+        file="tabzoo/jsonl.py",
+        old="            file.truncate(end)\n            raise",
+        new="            raise",
         tests="tests/training/test_disk_full.py",
     ),
     Mutant(
@@ -505,9 +505,9 @@ MUTANTS = [
     ),
     Mutant(
         name="half_a_row_stays_when_the_disk_is_full",
-        file="tabzoo/benchmark/results.py",
-        old="file.truncate(whole)  # no half row",
-        new="pass",
+        file="tabzoo/jsonl.py",
+        old="            file.truncate(end)\n            raise",
+        new="            raise",
         tests="tests/benchmark/test_run.py::test_a_full_disk_is_told_and_loses_no_row",
     ),
     Mutant(
@@ -1017,10 +1017,10 @@ MUTANTS = [
     ),
     Mutant(
         name="old_weights_share_a_column_with_new_ones",
-        file="tabzoo/benchmark/results.py",
+        file="tabzoo/benchmark/summary.py",
         old="if (row.weights_sha256, row.data_sha256) == (weights[_weights_of(row)], images[_images_of(row)])",
         new="if row.data_sha256 == images[_images_of(row)]",
-        tests="tests/benchmark/test_results.py::test_rows_of_other_weights_or_images_under_one_name_are_left_out",
+        tests="tests/scores/test_rows.py::test_rows_of_other_weights_or_images_under_one_name_are_left_out",
     ),
     Mutant(
         name="changed_weights_are_measured_under_their_record",

@@ -13,14 +13,15 @@ from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, Preparation
 from tabzoo.benchmark.methods import METHODS, Budget
 from tabzoo.benchmark.methods.interface import flag_of
 from tabzoo.benchmark.plan import Options, choose_classes, choose_device
-from tabzoo.benchmark.results import RESULTS, current, read_rows
 from tabzoo.benchmark.run import run
+from tabzoo.benchmark.summary import latest_rows
 from tabzoo.benchmark.table import to_markdown
 from tabzoo.command import Parser, run_command, say, show
 from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import RESULTS, read_rows
 from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["main"]
@@ -191,7 +192,7 @@ def _table(options: argparse.Namespace) -> int:
         files = [folder for folder in options.outputs if Path(folder).is_file()]
         hint = f": {Path(files[0]).parent}" if files and Path(files[0]).name == RESULTS else ""
         raise InputError(f"{', '.join(options.outputs)}: no {RESULTS} with rows; give the output folder of a run{hint}")
-    rows, left_out = current({row.key: row for row in rows}.values())
+    rows, left_out = latest_rows({row.key: row for row in rows}.values())
     against_paper, across_datasets = options.against == "paper", options.across == "datasets"
     print(to_markdown(rows, against_paper=against_paper, across_datasets=across_datasets, left_out=left_out), end="")
     return 0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tabzoo.benchmark.results import Row
+from tabzoo.scores.rows import Row
 
 __all__ = ["DRAWS", "auroc_differences", "interval"]
 

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import Group
 from tabzoo.figures import save_figure
+from tabzoo.scores.rows import Row
 
 __all__ = ["Panel", "draw_roc", "draw_sheet", "roc"]
 

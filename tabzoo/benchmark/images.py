@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.benchmark.results import REAL
 from tabzoo.data.cache import Images
 from tabzoo.data.decoding import Hashes
 from tabzoo.data.images import files_of_mask, read_image, read_mask
 from tabzoo.data.samples import GOOD, TEST, TRAIN
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import REAL
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.draws import hold_out, permutation
 from tabzoo.synthesis.pairs import PairMaker

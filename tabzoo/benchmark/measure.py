@@ -18,18 +18,18 @@ from tabzoo.benchmark.images import Batches, Drawn, Trial
 from tabzoo.benchmark.machine import hardware, peak_memory, versions
 from tabzoo.benchmark.methods import METHODS, FewShotMethod, Method, Scores, TestedOnTheWay
 from tabzoo.benchmark.methods.training import KeptFeatures
-from tabzoo.benchmark.metrics import ClassMetrics, Planes, evaluate, image_auroc, not_empty
+from tabzoo.benchmark.metrics import Planes, evaluate, image_auroc, not_empty
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
-from tabzoo.benchmark.results import EMPTY_MASKS, METRICS, Row
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import EMPTY_MASKS, METRICS, Metrics, Row
 
 __all__ = ["measure_row"]
 
 
 class _Measured(NamedTuple):
     image_scores: list[Tensor]
-    metrics: ClassMetrics
+    metrics: Metrics
     seconds: dict[str, float]
     oracle: float | None = None
     empty_masks: int = 0
@@ -47,7 +47,7 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
         torch.cuda.reset_peak_memory_stats(plan.device)
     if missing := [what for what, count in (("good training", len(draws[0].rows)), ("test", len(trial))) if not count]:
         reasons = dict.fromkeys(METRICS, f"no {' and no '.join(missing)} images")
-        measured = _Measured([], ClassMetrics(undefined_because=reasons), {})
+        measured = _Measured([], Metrics(undefined_because=reasons), {})
     else:
         try:
             measured = _measure(plan, job, draws, trial, extractor, method)
@@ -159,7 +159,7 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     seconds[part] = round(seconds.get(part, 0) + time.perf_counter() - start, 3)
 
 
-def _average(metrics: Sequence[ClassMetrics]) -> ClassMetrics:
+def _average(metrics: Sequence[Metrics]) -> Metrics:
     """Over draws of support images; all have the same test images, so what is undefined is so in each."""
     defined = [name for name in METRICS if getattr(metrics[0], name) is not None]
     values: dict[str, Any] = {name: float(np.mean([getattr(one, name) for one in metrics])) for name in defined}

@@ -9,7 +9,6 @@ weight; false positive rate over all pixels that are in no region, of good image
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import METRICS, Metrics
 
 __all__ = [
-    "ClassMetrics",
     "aupro",
     "average_precision",
     "evaluate",
@@ -31,20 +30,6 @@ __all__ = [
 
 Planes: TypeAlias = Tensor | Sequence[Tensor]
 """A plane for each image: [N, H, W], or tensors [H, W] of any sizes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassMetrics:
-    """Measures of one class, in [0, 1], or None; then `undefined_because` holds the measure's name and the reason."""
-
-    image_auroc: float | None = None
-    image_average_precision: float | None = None
-    image_f1_max: float | None = None
-    pixel_auroc: float | None = None
-    pixel_average_precision: float | None = None
-    pixel_f1_max: float | None = None
-    aupro: float | None = None
-    undefined_because: dict[str, str] = field(default_factory=dict)
 
 
 def image_auroc(scores: Tensor, labels: Tensor) -> float:
@@ -141,7 +126,7 @@ class _Ranking(NamedTuple):
         return cls(len(negatives), len(negatives) - not_higher, not_higher - below, recalled)
 
     def measures(self, prefix: str) -> dict[str, float]:
-        """The measures that images and pixels share, by their names in `ClassMetrics`."""
+        """The measures that images and pixels share, by their names in `Metrics`."""
         return {
             f"{prefix}_auroc": self.area(),
             f"{prefix}_average_precision": self.average_precision(),
@@ -184,7 +169,7 @@ def evaluate(
     *,
     has_mask: Tensor | None = None,
     max_fpr: float = 0.3,
-) -> ClassMetrics:
+) -> Metrics:
     """All measures of one class.
 
     Args:
@@ -201,16 +186,15 @@ def evaluate(
     try:
         values |= _Ranking.of(image_scores, labels, "image").measures("image")
     except InputError as error:
-        reasons |= dict.fromkeys(("image_auroc", "image_average_precision", "image_f1_max"), str(error))
+        reasons |= {name: str(error) for name in METRICS if name.startswith("image_")}
     try:
         maps, masks = _with_masks(labels, maps, masks, has_mask)
         ranking = _Ranking.of(_flat(maps), _flat(masks), "pixel")
         values |= ranking.measures("pixel")
         values["aupro"] = ranking.area(weights=region_weights(masks), max_fpr=max_fpr)
     except InputError as error:
-        pixel_measures = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
-        reasons |= {name: str(error) for name in pixel_measures if name not in values}
-    return ClassMetrics(**values, undefined_because=reasons)
+        reasons |= {name: str(error) for name in METRICS if not name.startswith("image_") and name not in values}
+    return Metrics(**values, undefined_because=reasons)
 
 
 def _with_masks(

@@ -7,7 +7,7 @@ were pre-trained on the good images of these same classes, RegAD's on the Indust
 
 from typing import NamedTuple
 
-from tabzoo.benchmark.results import REAL, Row
+from tabzoo.scores.rows import REAL, Row
 
 __all__ = [
     "IMAGES",

@@ -16,13 +16,13 @@ from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesi
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor, is_random, try_out
 from tabzoo.benchmark.images import ClassImages
 from tabzoo.benchmark.methods import METHODS, Budget, Method
-from tabzoo.benchmark.results import REAL, row_key
 from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.scores.rows import REAL, row_key
 
 __all__ = ["Job", "Options", "Plan", "choose_classes", "choose_device"]
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from tabzoo.benchmark.figures import Panel, Pixels, draw_roc, draw_sheet
 from tabzoo.benchmark.images import ClassImages, Trial
 from tabzoo.benchmark.plan import Job, Plan
-from tabzoo.benchmark.results import REAL, Row, current, read_rows
-from tabzoo.benchmark.summary import Group, group_rows
+from tabzoo.benchmark.summary import Group, group_rows, latest_rows
 from tabzoo.benchmark.table import to_csv, to_markdown
 from tabzoo.plain import for_path
+from tabzoo.scores.rows import REAL, Row, read_rows
 from tabzoo.system import whole_file
 
 __all__ = ["MAPS", "keep_maps", "write_report"]
@@ -44,7 +44,7 @@ def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
     """
     folder, order = plan.options.output, [backbone.name for backbone in plan.backbones]
     keys = {job.key for job in jobs}
-    rows, left_out = current(read_rows(folder), keys)
+    rows, left_out = latest_rows(read_rows(folder), keys)
     table = to_markdown(rows, order=order, left_out=left_out)
     for name, text in (("table.md", table), ("table.csv", to_csv(rows, order=order))):
         with whole_file(folder / name) as file:

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.report import write_report
-from tabzoo.benchmark.results import append_row, read_rows
 from tabzoo.command import say
 from tabzoo.compute import CoreWatch
 from tabzoo.errors import InputError
 from tabzoo.plain import for_terminal
+from tabzoo.scores.rows import append_row, read_rows
 
 __all__ = ["run"]
 

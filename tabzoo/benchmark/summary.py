@@ -1,17 +1,27 @@
 """What the rows say together: mean and spread over seeds, averages over classes, differences between backbones."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tabzoo.benchmark.bootstrap import Array, auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES
-from tabzoo.benchmark.results import Row
-from tabzoo.scores import averages_by_seed
+from tabzoo.scores.averages import averages_by_seed
+from tabzoo.scores.rows import Row
 
-__all__ = ["Cell", "Difference", "Group", "Line", "group_rows", "join_datasets", "summarise", "summarise_datasets"]
+__all__ = [
+    "Cell",
+    "Difference",
+    "Group",
+    "Line",
+    "group_rows",
+    "join_datasets",
+    "latest_rows",
+    "summarise",
+    "summarise_datasets",
+]
 
 _LISTED = 3
 """Up to so many classes of a data set have lines of their own in a table of data sets."""
@@ -82,6 +92,41 @@ class Group:
     def of(self, backbone: str, class_name: str) -> dict[int, Row]:
         """Seed to row."""
         return self.rows.get((backbone, class_name), {})
+
+
+def latest_rows(rows: Iterable[Row], keys: Container[str] = ()) -> tuple[list[Row], int]:
+    """The rows that belong together: of each backbone those of one set of weights, of each class those of the same images.
+
+    A backbone that was trained again, and images that changed, keep their names; rows from before would share a column with
+    the new ones.
+
+    Args:
+        rows: In the order they were measured.
+        keys: Rows whose weights and images count; where there are none, those of the last row do.
+
+    Returns:
+        The rows, and how many others were left out.
+    """
+    ordered = sorted(rows, key=lambda row: row.key in keys)  # stable: the ones that count come last
+    weights = {_weights_of(row): row.weights_sha256 for row in ordered}
+    images = {_images_of(row): row.data_sha256 for row in ordered}
+    kept = [
+        row
+        for row in rows
+        if (row.weights_sha256, row.data_sha256) == (weights[_weights_of(row)], images[_images_of(row)])
+    ]
+    return kept, len(ordered) - len(kept)
+
+
+def _weights_of(row: Row) -> tuple[object, ...]:
+    # Weights are hashed as far as a method's layers need them; random ones are others for each seed.
+    seed = row.seed if row.backbone.split(":")[0] == "random" else None
+    return row.backbone, row.method, json.dumps(row.settings.get("layers")), seed
+
+
+def _images_of(row: Row) -> tuple[object, ...]:
+    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "white_level", "pixels")]
+    return row.dataset, row.class_name, row.method, row.shots, row.test, json.dumps(decoded)
 
 
 def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]:

@@ -7,7 +7,6 @@ from functools import partial
 
 from tabzoo.benchmark.bootstrap import DRAWS
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, is_mvtec, published
-from tabzoo.benchmark.results import EMPTY_MASKS, METRICS, ORACLE, REAL, Row
 from tabzoo.benchmark.summary import (
     Cell,
     Difference,
@@ -19,6 +18,7 @@ from tabzoo.benchmark.summary import (
     summarise_datasets,
 )
 from tabzoo.plain import for_table, for_terminal
+from tabzoo.scores.rows import EMPTY_MASKS, METRICS, ORACLE, REAL, Row
 
 __all__ = ["to_csv", "to_markdown"]
 
@@ -44,7 +44,7 @@ def to_markdown(
         order: Names of backbones to put first; the first of all is what the others are compared with.
         against_paper: Put the numbers of the paper's Table 2 beside ours.
         across_datasets: One table over all data sets for each method and its settings, not one for each data set.
-        left_out: How many rows of other weights or images under the same names are not among `rows`; see `results.current`.
+        left_out: How many rows of other weights or images under the same names are not among `rows`; see `summary.latest_rows`.
     """
     rows = list(rows)
     order = list(dict.fromkeys([*order, *(row.backbone for row in rows)]))  # the same in every table

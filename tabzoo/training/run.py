@@ -19,10 +19,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from tabzoo.data.decoding import Hashes
 from tabzoo.data.layouts import Samples
 from tabzoo.errors import InputError, TrainingError, brief, did_you_mean
+from tabzoo.jsonl import append_line
 from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training.aligner import Aligner
 from tabzoo.training.checkpoint import save_checkpoint
-from tabzoo.training.metrics import append_row, cut_back
+from tabzoo.training.metrics import cut_back
 from tabzoo.training.objective import BRANCHES, ProjectionHeads, TextAlignment
 from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
 from tabzoo.training.ranks import Ranks
@@ -203,7 +204,7 @@ class Run:
             "images_per_second": 2 * self.batch_size * (self.step - first) / (self._clock[0] - then),
         }
         if self.ranks.is_first:
-            append_row(self.folder / METRICS, row)
+            append_line(self.folder / METRICS, row)
         return {
             "loss": f"{row['loss']:.3f}",
             "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",
@@ -226,7 +227,7 @@ class Run:
             )
             total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
         means = (total / len(self.held_out)).tolist()
-        append_row(self.folder / VALIDATION, {"step": self.step, "epoch": epoch, **self._named(means)})
+        append_line(self.folder / VALIDATION, {"step": self.step, "epoch": epoch, **self._named(means)})
 
     def save(self) -> None:
         """Writes a checkpoint, once it is seen that all losses so far are numbers."""

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tabzoo.benchmark.__main__ import main
-from tabzoo.benchmark.results import Row, append_row, read_rows
+from tabzoo.scores.rows import Row, append_row, read_rows
 
 SMALL = "random:test_resnet"
 FLAGS = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tabzoo.benchmark.paper import IMAGES, OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, published
-from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.table import to_markdown
+from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]
 

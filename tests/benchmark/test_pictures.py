@@ -14,12 +14,12 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from tabzoo.benchmark import measure, report
 from tabzoo.benchmark.figures import Panel, draw_roc, draw_sheet, roc
 from tabzoo.benchmark.plan import Options
-from tabzoo.benchmark.results import Row, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import group_rows
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST
+from tabzoo.scores.rows import Row, read_rows
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from tabzoo.benchmark import plan as plan_module
 from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, MethodSpec
 from tabzoo.benchmark.plan import Options, Plan
-from tabzoo.benchmark.results import row_key
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.scores.rows import row_key
 
 MakeOptions = Callable[..., Options]
 

@@ -16,10 +16,10 @@ from tabzoo.benchmark import run as runner
 from tabzoo.benchmark.bootstrap import auroc_differences
 from tabzoo.benchmark.methods.regad import Regad
 from tabzoo.benchmark.plan import Job, Options, Plan
-from tabzoo.benchmark.results import RESULTS, Row, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import RESULTS, Row, read_rows
 
 pytestmark = pytest.mark.usefixtures("sketches")
 MakeOptions = Callable[..., Options]

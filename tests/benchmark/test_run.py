@@ -21,18 +21,18 @@ from sklearn.metrics import roc_auc_score
 from timm.models import save_for_hf
 from torch import Tensor
 
-from tabzoo.benchmark import measure, results
+from tabzoo import jsonl
+from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
 from tabzoo.benchmark.features import build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches
-from tabzoo.benchmark.metrics import ClassMetrics
 from tabzoo.benchmark.plan import Options, Plan
-from tabzoo.benchmark.results import RESULTS, Row, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError, WeightsError, WriteError
+from tabzoo.scores.rows import RESULTS, Metrics, Row, read_rows
 from tabzoo.training import pretrain
 from tabzoo.training.recipe import Recipe
 
@@ -146,7 +146,9 @@ def test_a_class_is_transductive_when_any_of_its_images_was_trained_on(
         "renamed": True,
     }
     with (tmp_path / "tables" / RESULTS).open("w") as file:  # marked by an older version
-        file.writelines(dataclasses.replace(row, transductive=False).to_json() + "\n" for row in rows.values())
+        file.writelines(
+            json.dumps(dataclasses.replace(row, transductive=False).to_dict()) + "\n" for row in rows.values()
+        )
     run(chosen, progress=False)
     assert {row.class_name: row for row in read_rows(tmp_path / "tables")} == rows
     assert len(measured) == 3
@@ -366,7 +368,7 @@ def test_full_resolution_is_an_option(
     evaluated: list[tuple[Tensor, Tensor]] = []
     evaluate = measure.evaluate
 
-    def recording(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor, **more: Tensor) -> ClassMetrics:
+    def recording(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor, **more: Tensor) -> Metrics:
         evaluated.append((maps, masks))
         return evaluate(scores, labels, maps, masks, **more)
 
@@ -512,8 +514,10 @@ def test_a_full_disk_is_told_and_loses_no_row(
     def no_room(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    target, name = {"row": (results, "os"), "maps": (Image.Image, "save"), "table": (Path, "write_text")}[full]
-    monkeypatch.setattr(target, name, SimpleNamespace(fsync=no_room) if full == "row" else no_room)
+    target, name = {"row": (jsonl, "os"), "maps": (Image.Image, "save"), "table": (Path, "write_text")}[full]
+    monkeypatch.setattr(
+        target, name, SimpleNamespace(fsync=no_room, SEEK_END=os.SEEK_END) if full == "row" else no_room
+    )
     with pytest.raises(WriteError, match="No space left on device") as caught:
         run(options(classes=["hex_nut"]), progress=False)
     assert str(out) in str(caught.value)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tabzoo.benchmark.bootstrap import auroc_differences, interval
-from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import group_rows, summarise
 from tabzoo.benchmark.table import to_csv, to_markdown
+from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]
 

@@ -16,11 +16,11 @@ from tabzoo.benchmark.features import FeatureExtractor, build_extractor
 from tabzoo.benchmark.methods import METHODS, ImageBatches
 from tabzoo.benchmark.methods.simplenet import Simplenet, SimplenetSettings, embed, margin_loss, with_noise
 from tabzoo.benchmark.plan import Options
-from tabzoo.benchmark.results import Row, read_rows
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_csv, to_markdown
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import Row, read_rows
 
 pytestmark = pytest.mark.usefixtures("sketches")
 MakeBatches = Callable[..., ImageBatches]

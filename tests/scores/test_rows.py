@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tabzoo.benchmark.results import METRICS, ORACLE, RESULTS, Row, append_row, current, read_rows, row_key
+from tabzoo.benchmark.summary import latest_rows
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import METRICS, ORACLE, RESULTS, Row, append_row, read_rows, row_key
 
 MakeRow = Callable[..., Row]
 
@@ -34,7 +35,7 @@ def test_a_torn_last_line_is_cut(tmp_path: Path, make_row: MakeRow) -> None:
     first, second = make_row("random", "nut"), make_row("random", "bolt")
     append_row(tmp_path, first)
     with (tmp_path / RESULTS).open("a") as file:
-        file.write(second.to_json()[:50])
+        file.write(json.dumps(second.to_dict())[:50])
     assert read_rows(tmp_path) == [first]
     append_row(tmp_path, second)
     assert read_rows(tmp_path) == [first, second]
@@ -70,7 +71,7 @@ def test_a_whole_last_line_without_its_end_is_a_row(tmp_path: Path, make_row: Ma
     first, second, third = (make_row("random", name) for name in ("nut", "bolt", "screw"))
     append_row(tmp_path, first)
     with (tmp_path / RESULTS).open("a") as file:
-        file.write(second.to_json())  # an editor that ends no last line
+        file.write(json.dumps(second.to_dict()))  # an editor that ends no last line
     assert read_rows(tmp_path) == [first, second]
     append_row(tmp_path, third)
     assert read_rows(tmp_path) == [first, second, third]
@@ -79,7 +80,7 @@ def test_a_whole_last_line_without_its_end_is_a_row(tmp_path: Path, make_row: Ma
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "93", "-0.1", '"0.9"', "[]"])
 @pytest.mark.parametrize("metric", ["image_auroc", "aupro", "oracle_image_auroc"])
 def test_metrics_are_numbers_from_0_to_1(tmp_path: Path, make_row: MakeRow, metric: str, value: str) -> None:
-    line = json.dumps(json.loads(make_row().to_json()) | {metric: "HERE"}).replace('"HERE"', value)
+    line = json.dumps(json.loads(json.dumps(make_row().to_dict())) | {metric: "HERE"}).replace('"HERE"', value)
     (tmp_path / RESULTS).write_text(f"{line}\n")
     with pytest.raises(InputError, match=f"line 1: not a row of results .{metric} is .*expected a number from 0 to 1"):
         read_rows(tmp_path)
@@ -98,14 +99,14 @@ def test_rows_of_other_weights_or_images_under_one_name_are_left_out(make_row: M
     """States come back: of images D1, D2, D1 the rows of D1 count again, though none was computed anew."""
     d1, d2 = (make_row("mine", "nut", data_sha256=name) for name in ("D1", "D2"))
     other = make_row("mine", "bolt")
-    assert current([d1, d2, other]) == ([d2, other], 1)  # the last state
-    assert current([d1, d2, other], {d1.key, other.key}) == ([d1, other], 1)  # the one that was asked for
+    assert latest_rows([d1, d2, other]) == ([d2, other], 1)  # the last state
+    assert latest_rows([d1, d2, other], {d1.key, other.key}) == ([d1, other], 1)  # the one that was asked for
     w1 = [make_row("mine", name, seed, weights_sha256="W1") for name in ("nut", "bolt") for seed in (0, 1)]
     w2 = make_row("mine", "nut", 0, weights_sha256="W2")
-    assert current([*w1, w2]) == ([w2], 4)  # never both under one name
-    assert current([*w1, w2], {row.key for row in w1}) == (w1, 1)
+    assert latest_rows([*w1, w2]) == ([w2], 4)  # never both under one name
+    assert latest_rows([*w1, w2], {row.key for row in w1}) == (w1, 1)
     random = [make_row("random", "nut", seed, weights_sha256=f"R{seed}") for seed in (0, 1)]
-    assert current([*random, w2]) == ([*random, w2], 0)  # other weights for each seed
+    assert latest_rows([*random, w2]) == ([*random, w2], 0)  # other weights for each seed
 
 
 ODD: list[object] = [
@@ -136,10 +137,10 @@ ACCEPTED: dict[str, list[object]] = {
 def test_every_field_of_a_row_is_what_it_should_be(tmp_path: Path, make_row: MakeRow) -> None:
     """A row of another type is named with its line and its field; the others stay, and nothing is deleted."""
     good = make_row()
-    for field in json.loads(good.to_json()):
+    for field in json.loads(json.dumps(good.to_dict())):
         for value in ODD:
-            row = json.loads(good.to_json()) | {field: value}
-            content = f"{good.to_json()}\n{json.dumps(row)}\n"
+            row = json.loads(json.dumps(good.to_dict())) | {field: value}
+            content = f"{json.dumps(good.to_dict())}\n{json.dumps(row)}\n"
             (tmp_path / RESULTS).write_text(content)
             if any(value is one or (value == one and type(value) is type(one)) for one in ACCEPTED.get(field, [])):
                 assert read_rows(tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tabzoo.scores import averages_by_seed
+from tabzoo.scores.averages import averages_by_seed
 
 
 def test_averages_are_over_the_seeds_that_all_classes_have() -> None:

@@ -1,9 +1,11 @@
 """How scores of classes and seeds become one number: for the benchmark's tables and for model cards alike."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
-__all__ = ["averages_by_seed"]
+from tabzoo.scores.rows import Row
+
+__all__ = ["averages_by_seed", "scores_by_class"]
 
 
 def averages_by_seed(scores: Mapping[str, Mapping[int, float | None]]) -> list[float]:
@@ -23,3 +25,11 @@ def averages_by_seed(scores: Mapping[str, Mapping[int, float | None]]) -> list[f
     return [
         fmean(defined) for of_seed in values if len(defined := [v for v in of_seed if v is not None]) == len(of_seed)
     ]
+
+
+def scores_by_class(rows: Iterable[Row], metric: str) -> dict[str, dict[int, float | None]]:
+    """Class to seed to score, of rows that differ in class and seed alone."""
+    scores: dict[str, dict[int, float | None]] = {}
+    for row in rows:
+        scores.setdefault(row.class_name, {})[row.seed] = getattr(row, metric)
+    return scores
