@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tabzoo.benchmark.methods import ImageBatches
 from tabzoo.data.layouts import class_words
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.detectors import ImageBatches
 from tabzoo.folder import timm_config, write_folder
 from tabzoo.hub.store import install
 from tabzoo.scores.rows import Row, row_key

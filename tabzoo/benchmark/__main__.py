@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, Preparation, measure
-from tabzoo.benchmark.methods import METHODS, Budget
-from tabzoo.benchmark.methods.interface import flag_of
 from tabzoo.benchmark.plan import Options, choose_classes, choose_device
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import latest_rows
@@ -20,6 +18,8 @@ from tabzoo.command import Parser, run_command, say, show
 from tabzoo.data.cache import CACHE_MODES
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS, find_samples
+from tabzoo.detectors import DETECTORS, Budget
+from tabzoo.detectors.interface import flag_of
 from tabzoo.errors import InputError
 from tabzoo.scores.rows import RESULTS, read_rows
 from tabzoo.synthesis import SYNTHESES
@@ -64,7 +64,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         help="a run's folder, a timm name, local-dir:DIR, hf-hub:ID, random[:ARCHITECTURE] (resnet18 from the seed); the "
         "others are compared with the first",
     )
-    run.add_argument("--method", nargs="+", default=["padim"], metavar="NAME", help=", ".join(METHODS))
+    run.add_argument("--method", nargs="+", default=["padim"], metavar="NAME", help=", ".join(DETECTORS))
     run.add_argument(
         "--data", required=True, metavar="DIR", help="folder with good images to fit to and images to test on"
     )
@@ -97,7 +97,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--resampling",
         choices=typing.get_args(Resampling),
         help="how images are squashed; the method's if not given: bilinear, lanczos for "
-        + " and ".join(name for name, spec in METHODS.items() if spec.resampling == "lanczos"),
+        + " and ".join(name for name, spec in DETECTORS.items() if spec.resampling == "lanczos"),
     )
     run.add_argument("--white-level", type=float, metavar="X", help=_WHITE_LEVEL)
     run.add_argument("--batch-size", type=int, default=Options.batch_size, metavar="N")
@@ -119,7 +119,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
         "--oracle",
         action="store_true",
         help="beside the last epoch the best on the test images, of methods whose public code chooses so "
-        f"({', '.join(name for name, spec in METHODS.items() if spec.oracle)}); chosen on test, so not to be compared",
+        f"({', '.join(name for name, spec in DETECTORS.items() if spec.oracle)}); chosen on test, so not to be compared",
     )
     run.add_argument(
         "--budget",
@@ -130,7 +130,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--cache", default=Options.cache, choices=CACHE_MODES, help="where decoded images are kept")
     run.add_argument("--cache-dir", metavar="DIR", help="the user cache folder if not given")
     run.add_argument("--workers", type=int, metavar="N", help="processes that decode images; one a core if not given")
-    for name, spec in METHODS.items():
+    for name, spec in DETECTORS.items():
         group = run.add_argument_group(f"settings of {name}")
         types = typing.get_type_hints(spec.settings)
         for field in dataclasses.fields(spec.settings):

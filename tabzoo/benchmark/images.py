@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.draws import hold_out, permutation
 from tabzoo.synthesis.pairs import PairMaker
 
-__all__ = ["Batches", "ClassImages", "Drawn", "Trial"]
+__all__ = ["ClassImages", "Drawn", "Trial"]
 
 _HELD_OUT = 0.25
 """Share of the good training images that synthetic anomalies are made of and that methods are not fitted to."""
@@ -52,42 +52,6 @@ class Trial:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-class Batches:
-    """Normalised images, float32 [B, 3, H, W], as often as one likes.
-
-    Args:
-        pixels: Gives uint8 [B, H, W, 3] for indices.
-        rows: The indices to go through.
-        batch_size: Images at a time.
-        mean: Of the normalisation, RGB in [0, 1].
-        std: The same.
-    """
-
-    def __init__(
-        self,
-        pixels: Callable[[Tensor], Tensor],
-        rows: Tensor,
-        *,
-        batch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
-        self._pixels, self._rows, self._batch_size = pixels, rows, batch_size
-        self._mean, self._std = (255 * torch.tensor(values).view(3, 1, 1) for values in (mean, std))
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for index in torch.arange(len(self)).split(self._batch_size):
-            yield self.take(index)
-
-    def take(self, rows: Tensor) -> Tensor:
-        """Some of them, by index, as one batch."""
-        images = self._pixels(self._rows[rows]).permute(0, 3, 1, 2).contiguous()
-        return (images - self._mean.to(images.device)) / self._std.to(images.device)
 
 
 class ClassImages:

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor
-from tabzoo.benchmark.images import Batches, Drawn, Trial
+from tabzoo.benchmark.images import Drawn, Trial
 from tabzoo.benchmark.machine import hardware, peak_memory, versions
-from tabzoo.benchmark.methods import METHODS, FewShotMethod, Method, Scores, TestedOnTheWay
-from tabzoo.benchmark.methods.training import KeptFeatures
 from tabzoo.benchmark.metrics import Planes, evaluate, image_auroc, not_empty
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
+from tabzoo.detectors import DETECTORS, CallbackDetector, Detector, FewShotDetector, Scores
+from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
+from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.errors import InputError
 from tabzoo.scores.rows import EMPTY_MASKS, METRICS, Metrics, Row
 
@@ -35,12 +35,12 @@ class _Measured(NamedTuple):
     empty_masks: int = 0
 
 
-def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Method) -> Row:
+def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Detector) -> Row:
     """Fits and tests; what a class lacks leaves metrics undefined, with the reason."""
-    few_shot = isinstance(method, FewShotMethod)
+    few_shot = isinstance(method, FewShotDetector)
     draws = [
         job.images.draw(shots=job.shots, seed=job.seed, test=plan.test, number=number)
-        for number in range(method.draws if isinstance(method, FewShotMethod) else 1)
+        for number in range(method.draws if isinstance(method, FewShotDetector) else 1)
     ]
     trial = job.images.trial(test=plan.test, seed=job.seed)
     if plan.device.type == "cuda":
@@ -91,13 +91,13 @@ def measure_row(plan: Plan, job: Job, extractor: FeatureExtractor, method: Metho
 
 
 def _measure(
-    plan: Plan, job: Job, draws: Sequence[Drawn], trial: Trial, extractor: FeatureExtractor, method: Method
+    plan: Plan, job: Job, draws: Sequence[Drawn], trial: Trial, extractor: FeatureExtractor, method: Detector
 ) -> _Measured:
-    normalised, size = METHODS[job.method].normalised, plan.options.batch_size
+    normalised, size = DETECTORS[job.method].normalised, plan.options.batch_size
     mean, std = (extractor.mean, extractor.std) if normalised else ((0.0,) * 3, (1.0,) * 3)
 
-    def batches(pixels: Callable[[Tensor], Tensor], rows: Tensor) -> Batches:
-        return Batches(pixels, rows, batch_size=size, mean=mean, std=std)
+    def batches(pixels: Callable[[Tensor], Tensor], rows: Tensor) -> NormalisedBatches:
+        return NormalisedBatches(pixels, rows, batch_size=size, mean=mean, std=std)
 
     seconds: dict[str, float] = {}
     score = _learn(job, trial, method, batches, seconds)
@@ -115,7 +115,7 @@ def _measure(
 
     fit = method.fit
     if job.method in plan.options.with_oracle and 0 < labels.sum() < len(labels):
-        tested = cast(TestedOnTheWay, method)
+        tested = cast(CallbackDetector, method)
         fit = partial(tested.fit, after_meta_epoch=lambda: oracle.append(image_auroc(next(test()), labels)))
     for number, drawn in enumerate(draws):
         with _timed(seconds, "fit"):
@@ -134,19 +134,19 @@ def _measure(
 def _learn(
     job: Job,
     trial: Trial,
-    method: Method,
-    batches: Callable[[Callable[[Tensor], Tensor], Tensor], Batches],
+    method: Detector,
+    batches: Callable[[Callable[[Tensor], Tensor], Tensor], NormalisedBatches],
     seconds: dict[str, float],
 ) -> Callable[[Tensor], Scores]:
     """What scores test images, by index; of a few-shot method after it has learned, its network being fixed from then on."""
     tested = batches(trial.pixels, torch.arange(len(trial)))
-    if not isinstance(method, FewShotMethod):
+    if not isinstance(method, FewShotDetector):
         return lambda rows: method.score(tested.take(rows))
     with _timed(seconds, "learn"):
         others = [batches(other.pixels, torch.from_numpy(other.normals)) for other in job.others]
-        method.learn(others, job.shots or 0)
+        method.meta_train(others, job.shots or 0)
     with _timed(seconds, "score"):
-        kept = KeptFeatures(tested, method.embed)
+        kept = FrozenFeatures(tested, method.embed)
     height, width = trial.masks.shape[1:]
     return lambda rows: method.score_maps(kept.take(rows), (height, width))
 

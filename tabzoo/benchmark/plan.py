@@ -13,14 +13,14 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tabzoo.benchmark.backbones import Backbone, find_backbones, unseen_synthesis
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor, is_random, try_out
 from tabzoo.benchmark.images import ClassImages
-from tabzoo.benchmark.methods import METHODS, Budget, Method
 from tabzoo.compute import Amp, choose_amp
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
+from tabzoo.detectors import DETECTORS, Budget, Detector
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor, check_input_size, is_random
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.scores.rows import REAL, row_key
 
@@ -62,12 +62,12 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in self.method:
-            if name not in METHODS:
+            if name not in DETECTORS:
                 raise InputError(
-                    f"--method {name}: unknown; there are {', '.join(METHODS)}.{did_you_mean(name, METHODS)}"
+                    f"--method {name}: unknown; there are {', '.join(DETECTORS)}.{did_you_mean(name, DETECTORS)}"
                 )
         if self.oracle and not self.with_oracle:
-            having = ", ".join(name for name, spec in METHODS.items() if spec.oracle)
+            having = ", ".join(name for name, spec in DETECTORS.items() if spec.oracle)
             raise InputError(
                 f"--oracle: is for methods whose public code chooses the best epoch on test images: {having}; there is none "
                 f"among --method {' '.join(self.method)}"
@@ -90,7 +90,7 @@ class Options:
     @property
     def with_oracle(self) -> set[str]:
         """Methods whose best epoch on the test images is asked for, beside the last."""
-        return {name for name in self.method if self.oracle and METHODS[name].oracle}
+        return {name for name in self.method if self.oracle and DETECTORS[name].oracle}
 
 
 class Job(NamedTuple):
@@ -182,19 +182,19 @@ class Plan:
             full = self.options.full_resolution
             images = {of_class: of_class.digest(mask_files=full) for of_class in self.images(name)}
             targets = [of_class for of_class in images if of_class.name in self._samples.classes]
-            several = self.options.shots or METHODS[name].shots or (None,)
+            several = self.options.shots or DETECTORS[name].shots or (None,)
             for (backbone, seed, settings, weights, more), shots in itertools.product(built, several):
                 for of_class in targets:
                     of_class.draw(shots=shots, seed=seed, test=self.test)  # refuses too many shots early
-                    others = self._others(name, of_class, list(images), shots or 0) if METHODS[name].few_shot else ()
+                    others = self._others(name, of_class, list(images), shots or 0) if DETECTORS[name].few_shot else ()
                     data = _digest_of([images[one] for one in (of_class, *others)])
                     decides = (weights, data, of_class.name, name, settings, seed, shots, self.test, *more)
                     key = row_key({"decides": decides})
                     yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data, others)
 
-    def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Method]:
+    def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Detector]:
         """A backbone's extractor for a method, and the method on it."""
-        spec = METHODS[method]
+        spec = DETECTORS[method]
         extractor = self._extractor(backbone.source, tuple(spec.layers), seed if is_random(backbone.source) else 0)
         given = self.options.settings.get(method, {})
         return extractor, spec.build(extractor, seed, spec.configure(method, budget=self.options.budget, given=given))
@@ -212,7 +212,7 @@ class Plan:
             InputError: A crop larger than the image, or files that can't be read.
         """
         (resize, crop), options = self._sizes(method), self.options
-        everything = METHODS[method].few_shot or not options.classes
+        everything = DETECTORS[method].few_shot or not options.classes
         how = resize, self._resampling(method), everything
         if how not in self._opened:
             self._opened[how] = open_images(
@@ -243,10 +243,10 @@ class Plan:
         return others
 
     def _resampling(self, method: str) -> Resampling:
-        return self.options.resampling or METHODS[method].resampling
+        return self.options.resampling or DETECTORS[method].resampling
 
     def _sizes(self, method: str) -> tuple[int, int]:
-        spec = METHODS[method]
+        spec = DETECTORS[method]
         resize, crop = self.options.resize or spec.resize, self.options.crop or spec.crop
         if crop > resize:
             raise InputError(f"--crop {crop}: images are resized to {resize} px; lower --crop or raise --resize")
@@ -266,15 +266,15 @@ class Plan:
         """
         resize, crop = self._sizes(name)
         extractor, method = self.build(backbone, name, seed)
-        try_out(extractor, backbone.name, crop)
+        check_input_size(extractor, backbone.name, crop)
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
-        normalised = {} if METHODS[name].normalised else {"normalised": False}
+        normalised = {} if DETECTORS[name].normalised else {"normalised": False}
         white = {} if self.options.white_level is None else {"white_level": float(self.options.white_level)}
         sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name), **white}
         settings = {**sizes, "amp": self.amp.amp, **pixels, **normalised, **method.settings}
         # ImageNet's mean and standard deviation are left out: rows were keyed without any before.
         imagenet = (extractor.mean, extractor.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-        statistics = (extractor.mean, extractor.std) if METHODS[name].normalised and not imagenet else ()
+        statistics = (extractor.mean, extractor.std) if DETECTORS[name].normalised and not imagenet else ()
         # Weights can fit several architectures (efficientnet_b0's are tf_efficientnet_b0's); timm's plain ResNets were keyed
         # without.
         structure = () if extractor.is_plain_resnet() else (extractor.structure(),)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tabzoo._version import __version__
+from tabzoo.compute import seeded
 from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.reach import local_copy
@@ -330,8 +331,7 @@ def _load_checkpoint(open_clip: Any, text_model: str, path: str) -> nn.Module:
 
 
 def _create(open_clip: Any, text_model: str, pretrained: str | None, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]), _quiet(pretrained is None):
-        torch.manual_seed(seed)
+    with seeded(seed), _quiet(pretrained is None):
         model: nn.Module = open_clip.create_model(
             text_model, pretrained=pretrained, require_pretrained=pretrained is not None
         )

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tabzoo.benchmark.images import Batches, ClassImages
+from tabzoo.benchmark.images import ClassImages
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
+from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.errors import InputError
 
 SIZE, CROP = 40, 32
@@ -47,7 +48,7 @@ def test_batches_are_normalised_and_come_again(opened: Images) -> None:
     images = of_class(opened, "hex_nut")
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     rows = torch.from_numpy(images.normals)
-    batches = Batches(images.pixels, rows, batch_size=5, mean=mean, std=std)
+    batches = NormalisedBatches(images.pixels, rows, batch_size=5, mean=mean, std=std)
     assert len(batches) == 16
     for _ in range(2):
         parts = list(batches)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from tabzoo.benchmark.images import ClassImages
 from tabzoo.benchmark.measure import _planes
-from tabzoo.benchmark.methods import METHODS
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
+from tabzoo.detectors import DETECTORS
 
 SIZES = [(48, 48), (300, 300), (97, 211), (301, 64), (640, 1000), (37, 401)]
 GREY, BRIGHT = 64, 192
-DEFAULTS = {(spec.resize, spec.crop, spec.resampling) for spec in METHODS.values()}
+DEFAULTS = {(spec.resize, spec.crop, spec.resampling) for spec in DETECTORS.values()}
 ODD_MARGINS = {(257, 224, "lanczos"), (95, 64, "bilinear")}
 
 

@@ -11,10 +11,10 @@ from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]
 
-METHODS = [("padim", None), ("rd4ad", None), ("simplenet", None), ("regad", 4), ("regad", 8)]
+DETECTORS = [("padim", None), ("rd4ad", None), ("simplenet", None), ("regad", 4), ("regad", 8)]
 
 
-@pytest.mark.parametrize(("method", "shots"), METHODS)
+@pytest.mark.parametrize(("method", "shots"), DETECTORS)
 def test_averages_follow_from_the_classes(method: str, shots: int | None) -> None:
     table = published(method, shots)
     assert set(table) == {*TEXTURES, *OBJECTS, TEXTURE_AVERAGE, OBJECT_AVERAGE, OVERALL}

@@ -14,10 +14,10 @@ from torch import Tensor
 from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
 from tabzoo.benchmark.bootstrap import auroc_differences
-from tabzoo.benchmark.methods.regad import Regad
 from tabzoo.benchmark.plan import Job, Options, Plan
 from tabzoo.benchmark.run import run
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.detectors.regad import Regad
 from tabzoo.errors import InputError
 from tabzoo.scores.rows import RESULTS, Row, read_rows
 
@@ -47,7 +47,7 @@ def test_a_row_is_the_mean_over_its_draws(
 ) -> None:
     learned: list[tuple[list[int], int]] = []
     fitted: list[np.ndarray] = []
-    learn, fit = Regad.learn, Regad.fit
+    learn, fit = Regad.meta_train, Regad.fit
 
     def learning(self: Regad, others: list, shots: int) -> None:
         learned.append(([len(images) for images in others], shots))

@@ -24,13 +24,13 @@ from torch import Tensor
 from tabzoo import jsonl
 from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS, ImageBatches
 from tabzoo.benchmark.plan import Options, Plan
 from tabzoo.benchmark.run import run
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
+from tabzoo.detectors import DETECTORS, ImageBatches
+from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError, WeightsError, WriteError
 from tabzoo.scores.rows import RESULTS, Metrics, Row, read_rows
 from tabzoo.training import pretrain
@@ -107,7 +107,7 @@ def test_scores_are_the_methods_on_the_classs_images(
     chosen = options(method=[name], backbone=[backbone], classes=["capsule"], seeds=[3], resize=80, crop=64)
     run(dataclasses.replace(chosen, settings={name: settings}), progress=False)
     (row,) = read_rows(tmp_path / "out")
-    spec = METHODS[name]
+    spec = DETECTORS[name]
     extractor = build_extractor(backbone, layers=spec.layers, seed=3)
     method = spec.build(extractor, 3, spec.settings(**settings))
 
@@ -457,7 +457,7 @@ def test_images_are_squashed_as_in_the_public_code_of_each_method(
     picture = Image.open(toy / "capsule" / "train" / "good" / "000.png").convert("RGB")
     for method, resampling in expected.items():
         (images,) = (one for one in plan.images(method) if one.name == "capsule")
-        size, crop = METHODS[method].resize, METHODS[method].crop
+        size, crop = DETECTORS[method].resize, DETECTORS[method].crop
         edge = slice((size - crop) // 2, (size - crop) // 2 + crop)
         squashed = np.asarray(picture.resize((size, size), Image.Resampling[resampling.upper()]))
         assert np.array_equal(images.pixels(torch.from_numpy(images.normals[:1]))[0], squashed[edge, edge])

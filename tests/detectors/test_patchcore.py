@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods import METHODS, ImageBatches
-from tabzoo.benchmark.methods.neighbours import k_center_greedy
-from tabzoo.benchmark.methods.patchcore import Patchcore, PatchcoreSettings
+from tabzoo.detectors import DETECTORS, ImageBatches
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
+from tabzoo.detectors.neighbours import k_center_greedy
+from tabzoo.detectors.patchcore import Patchcore, PatchcoreSettings
 from tabzoo.errors import InputError
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def extractor() -> FeatureExtractor:
-    return build_extractor("random", layers=METHODS["patchcore"].layers, seed=3)
+    return build_extractor("random", layers=DETECTORS["patchcore"].layers, seed=3)
 
 
 def pictures(count: int, seed: int) -> Tensor:

@@ -1,12 +1,12 @@
 """Gaussians at every position of a pyramid of feature maps, without ever upsampling the coarser maps.
 
 PaDiM repeats the coarse maps up to the finest grid and fits one Gaussian over all channels at each of its positions. The
-positions that share a pixel of a coarse map share a block of the covariance, too, and, once channels are ordered from
+positions that share a pixel of a coarse map also share a block of the covariance and, if channels are ordered from
 coarse to fine, a block of its Cholesky factor. So each block is computed and kept once for all positions that share it:
 the same result for about a fifth of the arithmetic and of the memory at three scales of a ResNet.
 
-The positions of each map are laid out so that those below one coarser pixel follow each other. Then the d channels at P
-fine positions, seen from a coarser map with Q positions, are a view, [P, d, ...] as [Q, P / Q * d, ...], and no copy.
+The positions of each map are ordered so that those below one coarser pixel follow each other. Then the d channels at P
+fine positions, grouped by the Q positions of a coarser map, are a view, [P, d, ...] as [Q, P / Q * d, ...], and not a copy.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ class PyramidGaussians:
         return sum(tensor.nbytes for tensors in (self._means, *self._blocks) for tensor in tensors)
 
     def update(self, maps: Sequence[Tensor]) -> None:
-        """Takes in a batch of maps [B, d, h, w], coarse to fine.
+        """Adds a batch of maps [B, d, h, w], coarse to fine.
 
         Sums of squares around the mean are merged as by Chan, Golub and LeVeque (1983): one pass is enough, and means that
-        are large against the spread cost no precision.
+        are large compared with the spread cost no precision.
         """
         levels = _levels(_nest(maps))
         batch = levels[0].shape[-1]
@@ -61,7 +61,7 @@ class PyramidGaussians:
             mean += shift * (batch / total)
         for fine, row in zip(centred, self._blocks, strict=True):
             for coarse, block in zip(centred, row, strict=False):
-                _seen_from(coarse, block).baddbmm_(_seen_from(coarse, fine), coarse.mT)
+                _grouped_by(coarse, block).baddbmm_(_grouped_by(coarse, fine), coarse.mT)
         self.count = total
 
     def factorise(self) -> None:
@@ -70,31 +70,31 @@ class PyramidGaussians:
             for block, above in zip(row, self._blocks, strict=False):
                 *factors, pivot = above
                 # float64 costs little here and keeps the nearly singular covariances of few images positive definite.
-                rest = _seen_from(pivot, block).double() / max(self.count - 1, 1)
+                rest = _grouped_by(pivot, block).double() / max(self.count - 1, 1)
                 for factor, other in zip(row, factors, strict=False):
-                    rest -= _seen_from(pivot, factor).double() @ other.double().mT
+                    rest -= _grouped_by(pivot, factor).double() @ other.double().mT
                 if block is pivot:
                     rest.diagonal(dim1=-2, dim2=-1).add_(self.regularisation)
                     rest = torch.linalg.cholesky(rest)
                 else:
                     rest = torch.linalg.solve_triangular(pivot.double().mT, rest, upper=True, left=False)
-                _seen_from(pivot, block).copy_(rest)
+                _grouped_by(pivot, block).copy_(rest)
 
-    def distances(self, maps: Sequence[Tensor]) -> Tensor:
+    def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
         maps = _nest(maps)
         whitened: list[Tensor] = []
         for level, mean, row in zip(_levels(maps), self._means, self._blocks, strict=True):
             rest = level - mean
             for coarse, factor in zip(whitened, row, strict=False):
-                _seen_from(coarse, rest).baddbmm_(_seen_from(coarse, factor), coarse, alpha=-1)
+                _grouped_by(coarse, rest).baddbmm_(_grouped_by(coarse, factor), coarse, alpha=-1)
             whitened.append(torch.linalg.solve_triangular(row[-1], rest, upper=False))
         squares = _over_levels([level.square().sum(1) for level in whitened])  # [P, B]
         return _as_grid(squares.sqrt(), maps)
 
 
 class FewImageGaussians:
-    """The same distances where images are fewer than channels, from products of images and no covariance at all.
+    """The same distances where there are fewer images than channels: from products of images, without any covariance.
 
     With centred features X [d, N] and the regularisation r, by the Woodbury identity, the inverse of X X^T / (N - 1) + r I is
     (I - X (X^T X + (N - 1) r I)^-1 X^T) / r. What is factorised is N x N, and products of images are sums over channels, so
@@ -117,7 +117,7 @@ class FewImageGaussians:
         return sum(tensor.nbytes for tensor in (*self._means, *self._centred, self._factors))
 
     def update(self, maps: Sequence[Tensor]) -> None:
-        """Takes in a batch of maps [B, d, h, w], coarse to fine."""
+        """Adds a batch of maps [B, d, h, w], coarse to fine."""
         self._maps.append(_nest(maps))
 
     def factorise(self) -> None:
@@ -126,18 +126,18 @@ class FewImageGaussians:
         self._maps = []
         self._means = [level.mean(-1, keepdim=True) for level in levels]
         self._centred = [level - mean for level, mean in zip(levels, self._means, strict=True)]
-        # float64: below, nearly all of a distance is taken off again where an image is like those seen.
+        # float64: where an image is like those fitted to, `mahalanobis` subtracts nearly equal numbers.
         products = _over_levels([level.mT @ level for level in map(Tensor.double, self._centred)])
         count = products.shape[-1]
         products.diagonal(dim1=-2, dim2=-1).add_(max(count - 1, 1) * self.regularisation)
         self._factors = torch.linalg.cholesky(products)
 
-    def distances(self, maps: Sequence[Tensor]) -> Tensor:
+    def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
         maps = _nest(maps)
         rest = [(level - mean).double() for level, mean in zip(_levels(maps), self._means, strict=True)]
         squares = _over_levels([level.square().sum(1) for level in rest])  # [P, B]
-        products = _over_levels([seen.double().mT @ level for seen, level in zip(self._centred, rest, strict=True)])
+        products = _over_levels([images.double().mT @ level for images, level in zip(self._centred, rest, strict=True)])
         explained = torch.linalg.solve_triangular(self._factors, products, upper=False).square().sum(1)
         distances = ((squares - explained).clamp(min=0) / self.regularisation).sqrt()
         return _as_grid(distances.to(maps[-1].dtype), maps)
@@ -166,7 +166,7 @@ def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _over_levels(levels: Sequence[Tensor]) -> Tensor:
-    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]; it takes their memory."""
+    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]; overwrites them."""
     total, *finer = levels
     for level in finer:
         level.unflatten(0, (len(total), -1)).add_(total[:, None])
@@ -183,12 +183,12 @@ def _as_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:
 
 
 def _splits(maps: Sequence[Tensor]) -> tuple[list[int], list[int]]:
-    """Rows and columns of the coarsest map, then how many of each next map lie below one of the map before."""
+    """Rows and columns of the coarsest map, then how many of each next map are below one of the previous map."""
     heights, widths = ([level.shape[axis] for level in maps] for axis in (-2, -1))
     rows, columns = ([sides[0], *(fine // coarse for coarse, fine in pairwise(sides))] for sides in (heights, widths))
     return rows, columns
 
 
-def _seen_from(coarse: Tensor, fine: Tensor) -> Tensor:
-    """A fine level's [P, d, n] from the positions of a coarser one (or the same), [Q, P / Q * d, n]."""
+def _grouped_by(coarse: Tensor, fine: Tensor) -> Tensor:
+    """A fine level [P, d, n] grouped by the positions of a coarser one (or of itself), [Q, P / Q * d, n]."""
     return fine.view(len(coarse), len(fine) // len(coarse) * fine.shape[1], fine.shape[2])

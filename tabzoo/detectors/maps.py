@@ -39,7 +39,7 @@ def _matrix(small: int, large: int, sigma: float, align_corners: bool) -> Tensor
 
 
 def _smoothing(size: int, sigma: float) -> Tensor:
-    """[size, size]: row i holds the weights that pixel i's value is made of."""
+    """[size, size]: row i holds the weights of the pixels that pixel i becomes the mean of."""
     radius = int(_TRUNCATE * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)

@@ -1,9 +1,9 @@
-"""PaDiM: a Gaussian of backbone features at every position, and Mahalanobis distances to it.
+"""PaDiM: a Gaussian of backbone features at every position, and the Mahalanobis distance to it.
 
 Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and Localization", arXiv 2011.08785.
 Facts from xiahaifeng1995/PaDiM-Anomaly-Detection-Localization-master @ 616004b (Apache-2.0).
-Differs from it in: no min-max scaling of the maps over the test set, which changes no ranking; channels are chosen before
-any upsampling, Gaussians are fitted batch by batch and covariances never inverted, which changes no result; images are
+Differs from it in: maps are not min-max scaled over the test set, which changes no ranking; channels are chosen before
+any upsampling, Gaussians are fitted batch by batch and covariances are never inverted, which changes no result; images are
 squashed to a square, where it scales the shorter side.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor
-from tabzoo.benchmark.methods.gaussians import PyramidGaussians
-from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
-from tabzoo.benchmark.methods.maps import smooth_upsample
+from tabzoo.detectors.extractor import FeatureExtractor
+from tabzoo.detectors.gaussians import PyramidGaussians
+from tabzoo.detectors.interface import ImageBatches, Scores, setting
+from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
 
 __all__ = ["Padim", "PadimSettings", "choose_channels"]
@@ -35,6 +35,9 @@ class PadimSettings:
 
 class Padim:
     """PaDiM with a random choice of channels; on ResNet-18 with seed 1024 the choice is the reference's.
+
+    The embedding x_ij of an image at position (i, j) of the finest map is made of the chosen channels of all layers there
+    (Section 3.1); a pixel of a coarse map covers several positions.
 
     Args:
         extractor: Its layers from fine to coarse.
@@ -62,28 +65,35 @@ class Padim:
         self.gaussians = PyramidGaussians(settings.regularisation)
 
     def fit(self, images: ImageBatches) -> None:
-        """Fits the Gaussians."""
-        self.gaussians = PyramidGaussians(self.gaussians.regularisation)
+        """Fits a Gaussian to the embeddings x_ij^k of the N images at each position (Equation 1).
+
+        mu_ij    = 1 / N        sum_k x_ij^k
+        Sigma_ij = 1 / (N - 1)  sum_k (x_ij^k - mu_ij) (x_ij^k - mu_ij)^T  +  epsilon I
+        """
+        self.gaussians = PyramidGaussians(self.gaussians.regularisation)  # epsilon
         for batch in images:
-            self.gaussians.update(self._maps(batch))
+            self.gaussians.update(self._embed(batch))  # mu_ij and the sums of squares around it
         if not self.gaussians.count:
             raise InputError("PaDiM: no images to fit to")
-        self.gaussians.factorise()
+        self.gaussians.factorise()  # Sigma_ij = L_ij L_ij^T
 
     def score(self, images: Tensor) -> Scores:
-        """Mahalanobis distances, upsampled and smoothed; an image's score is the largest of its map."""
-        distances = self.gaussians.distances(self._maps(images))
+        """The anomaly map is made of Mahalanobis distances (Equation 2), upsampled and smoothed; the score is its largest.
+
+        M(x_ij) = sqrt((x_ij - mu_ij)^T Sigma_ij^-1 (x_ij - mu_ij))
+        """
+        distances = self.gaussians.mahalanobis(self._embed(images))  # [B, h, w]
         maps = smooth_upsample(distances, (images.shape[2], images.shape[3]), sigma=_SIGMA)
         return Scores(maps.amax(dim=(1, 2)), maps)
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        """The chosen channels, coarse to fine."""
+    def _embed(self, images: Tensor) -> list[Tensor]:
+        """The chosen channels of each layer [B, d, h, w], coarse to fine; together they are the x_ij."""
         features = self.extractor(images)
         return [features[layer][:, chosen] for layer, chosen in reversed(self.chosen.items())]
 
 
 def choose_channels(channels: dict[str, int], count: int, seed: int) -> dict[str, list[int]]:
-    """A random choice over all layers' channels, for each layer the chosen ones.
+    """A random choice over all layers' channels: for each layer the chosen ones.
 
     Args:
         channels: Number of channels of each layer.

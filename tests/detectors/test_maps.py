@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from tabzoo.benchmark.methods.maps import smooth_upsample
+from tabzoo.detectors.maps import smooth_upsample
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods.regad_network import (
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
+from tabzoo.detectors.regad_network import (
     Registration,
     SiameseHeads,
     SpatialTransformer,
@@ -18,7 +18,7 @@ from tabzoo.benchmark.methods.regad_network import (
     registration_loss,
     warp,
 )
-from tabzoo.benchmark.methods.views import VIEWS, support_views
+from tabzoo.detectors.regad_views import VIEWS, support_views
 from tabzoo.errors import InputError
 
 ANGLE, SCALE_X, SCALE_Y = 0.3, 1.2, 0.8

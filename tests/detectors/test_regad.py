@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods import METHODS, FewShotMethod, ImageBatches
-from tabzoo.benchmark.methods.regad import Regad, RegadSettings, episodes, learning_rate
-from tabzoo.benchmark.methods.views import support_views
+from tabzoo.detectors import DETECTORS, FewShotDetector, ImageBatches
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
+from tabzoo.detectors.regad import Regad, RegadSettings, episodes, learning_rate
+from tabzoo.detectors.regad_views import support_views
 from tabzoo.errors import InputError
 
 MakeBatches = Callable[[Sequence[Tensor]], ImageBatches]
@@ -25,7 +25,7 @@ def pictures(count: int, seed: int, side: int = 48) -> Tensor:
 
 @pytest.fixture(scope="module")
 def extractor() -> FeatureExtractor:
-    return build_extractor("random:test_resnet", layers=METHODS["regad"].layers, seed=3)
+    return build_extractor("random:test_resnet", layers=DETECTORS["regad"].layers, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def others(batches: MakeBatches) -> list[ImageBatches]:
 @pytest.fixture(scope="module")
 def learned(extractor: FeatureExtractor, others: list[ImageBatches]) -> Regad:
     regad = Regad(extractor, 0, RegadSettings(steps=2, batch_size=3, lr=0.01))
-    regad.learn(others, 2)
+    regad.meta_train(others, 2)
     return regad
 
 
@@ -109,7 +109,7 @@ def test_equal_seeds_equal_numbers(extractor: FeatureExtractor, others: list[Ima
         regad = Regad(extractor, seed, settings)
         for _ in range(2):  # each starts afresh
             torch.rand(7)  # the process's own generator does not matter
-            regad.learn(others, 2)
+            regad.meta_train(others, 2)
             maps.append(regad.embed(images))
     for one in maps[1:4]:
         assert all(torch.equal(a, b) for a, b in zip(one, maps[0], strict=True))
@@ -136,22 +136,22 @@ def test_memory_does_not_grow_with_the_square_of_the_shots(batches: MakeBatches,
 
 
 def test_bfloat16(others: list[ImageBatches], batches: MakeBatches, learned: Regad) -> None:
-    half = build_extractor("random:test_resnet", layers=METHODS["regad"].layers, seed=3, amp=True, channels_last=True)
+    half = build_extractor("random:test_resnet", layers=DETECTORS["regad"].layers, seed=3, amp=True, channels_last=True)
     regad = Regad(half, 0, learned.options)
-    regad.learn(others, 2)
+    regad.meta_train(others, 2)
     for ours, theirs in zip(regad.embed(pictures(2, 6)), learned.embed(pictures(2, 6)), strict=True):
         assert ours.dtype == torch.float32
         assert F.cosine_similarity(ours.flatten(1), theirs.flatten(1)).min() > 0.98
 
 
 def test_interface(extractor: FeatureExtractor, batches: MakeBatches, learned: Regad) -> None:
-    assert isinstance(learned, FewShotMethod)
-    assert METHODS["regad"].few_shot
-    assert not isinstance(METHODS["padim"].build(extractor, 0, None), FewShotMethod)
+    assert isinstance(learned, FewShotDetector)
+    assert DETECTORS["regad"].few_shot
+    assert not isinstance(DETECTORS["padim"].build(extractor, 0, None), FewShotDetector)
     assert learned.settings["trained_on"] == "the other classes of --data"
     with pytest.raises(InputError, match="no images"):
         learned.fit(batches([]))
-    with pytest.raises(RuntimeError, match="learn"):
+    with pytest.raises(RuntimeError, match="call meta_train first"):
         Regad(extractor, 0).score(pictures(1, 0))
 
 
@@ -162,7 +162,7 @@ def test_on_a_gpu(
     found = []
     for device in ("cpu", "cuda"):
         regad = Regad(extractor.to(device), 0, learned.options)
-        regad.learn([batches([images.to(device) for images in other]) for other in others], 2)
+        regad.meta_train([batches([images.to(device) for images in other]) for other in others], 2)
         regad.fit(batches([pictures(2, 1).to(device)]))
         found.append(regad.score(pictures(2, 2).to(device)).anomaly_maps.cpu())
     torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=1e-2)

@@ -9,7 +9,7 @@ from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torchvision.models.resnet import conv1x1, conv3x3
 
-from tabzoo.benchmark.features import FeatureExtractor
+from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.errors import InputError
 
 __all__ = ["Registration", "SiameseHeads", "SpatialTransformer", "inverse", "registration_loss", "warp"]
@@ -19,22 +19,22 @@ _SMALLEST = 3
 
 
 class Registration(nn.Module):
-    """A copy of a backbone, all of it trained, whose maps are turned and scaled after each stage before they go on.
+    """A copy of a backbone, all of it trained, whose maps are rotated and scaled after each stage.
 
     Args:
         extractor: Whose backbone is copied.
         sizes: Height and width of the map of each of its layers.
 
     Raises:
-        InputError: The backbone's stages can't be told apart.
+        InputError: The backbone's stages can't be separated.
     """
 
     def __init__(self, extractor: FeatureExtractor, sizes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         if not isinstance(extractor.body, FeatureListNet):
             raise InputError(
-                "--method regad: puts spatial transformers between the stages of its backbone, and this one's stages do not "
-                "follow one another. Choose a ResNet, such as resnet18 or resnet50."
+                "--method regad: it puts spatial transformers between the stages of its backbone, and the stages of this one "
+                "can't be separated. Choose a ResNet, such as resnet18 or resnet50."
             )
         self.body = copy.deepcopy(extractor.body).requires_grad_(True)
         channels = extractor.channels.values()
@@ -49,13 +49,13 @@ class Registration(nn.Module):
 
     @torch.no_grad()
     def unwarped(self, images: Tensor) -> list[Tensor]:
-        """The map of each stage back in the image's frame: all warps up to it are undone, the last one first; float32."""
+        """The map of each stage aligned with the image: all warps up to it are undone, the last one first; float32."""
         maps: list[Tensor] = []
         undo: list[Tensor] = []
         for warped, theta in self._stages(images):
             undo.insert(0, inverse(theta))
-            for back in undo:
-                warped = warp(warped, back)
+            for transform in undo:
+                warped = warp(warped, transform)
             maps.append(warped)
         return maps
 
@@ -70,7 +70,7 @@ class Registration(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Finds a rotation and two scales for each map, and warps it by them; a new one leaves maps as they are.
+    """Predicts a rotation and two scales for each map, and warps it by them; before training it leaves maps as they are.
 
     Args:
         channels: Of the maps.
@@ -84,8 +84,8 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         if min(size) < _SMALLEST:
             raise InputError(
-                f"--method regad: maps of {size[0]} x {size[1]} are too small for its spatial transformers, {_SMALLEST} x "
-                f"{_SMALLEST} are the least. Raise --resize and --crop."
+                f"--method regad: maps of {size[0]} x {size[1]} are too small for its spatial transformers, which "
+                f"need {_SMALLEST} x {_SMALLEST}. Raise --resize and --crop."
             )
         height, width = (-(-side // 4) for side in size)  # two poolings, each rounds up
         self.locate = nn.Sequential(*_shrink(channels, 64), *_shrink(64, 16), nn.Flatten())
@@ -103,7 +103,7 @@ class SpatialTransformer(nn.Module):
         zero, cosine, sine = torch.zeros_like(angle), angle.cos(), angle.sin()
         rows = [cosine * scale_x, -sine, zero, sine, cosine * scale_y, zero]
         theta = torch.stack(rows, dim=1).view(-1, 2, 3)
-        if self.training and not theta.isfinite().all():  # torch's backward pass of such a warp ends the process
+        if self.training and not theta.isfinite().all():  # torch's backward pass of such a warp would crash the process
             raise FloatingPointError
         return warp(maps, theta), theta
 
@@ -113,7 +113,7 @@ def _shrink(channels: int, out: int) -> list[nn.Module]:
 
 
 def warp(maps: Tensor, theta: Tensor) -> Tensor:
-    """Maps [B, C, h, w] looked up where transforms [B, 2, 3] of the target's coordinates point to; mirrored beyond the edge."""
+    """Maps [B, C, h, w] sampled where transforms [B, 2, 3] of the target's coordinates point to; mirrored beyond the edge."""
     with torch.autocast(maps.device.type, enabled=False):
         grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
         return F.grid_sample(maps.float(), grid, padding_mode="reflection", align_corners=False)
@@ -125,7 +125,7 @@ def inverse(theta: Tensor) -> Tensor:
 
 
 class SiameseHeads(nn.Module):
-    """Encoder and predictor of a registered map; both keep its width."""
+    """Encoder and predictor of a registered map; both keep its number of channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class SiameseHeads(nn.Module):
         self.predict = nn.Sequential(*_mix(width), conv1x1(width, width))
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoded maps, and what is predicted from them."""
+        """Encoded maps z, and predictions p from them."""
         encoded = self.encode(maps)
         return encoded, self.predict(encoded)
 
@@ -143,13 +143,15 @@ def _mix(width: int) -> list[nn.Module]:
 
 
 def registration_loss(query: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor]) -> Tensor:
-    """Minus the cosine between what one predicts and what the other, held fixed, is encoded to; mean over positions and ways.
+    """The symmetric loss L = (D(p_a, z_b) + D(p_b, z_a)) / 2, where D(p, z) = -cosine of p and z, no gradient through z.
+
+    Cosines are over channels; the mean is over images and positions.
 
     Args:
-        query: Encoded and predicted maps [B, C, h, w].
-        support: The same.
+        query: Encoded and predicted maps z_a and p_a, [B, C, h, w].
+        support: The same of the other image, z_b and p_b.
     """
-    (encoded, predicted), (other_encoded, other_predicted) = query, support
-    ways = ((predicted, other_encoded), (other_predicted, encoded))
-    cosines = [F.cosine_similarity(one.float(), other.detach().float(), dim=1).mean() for one, other in ways]
+    (z_a, p_a), (z_b, p_b) = query, support
+    pairs = ((p_a, z_b), (p_b, z_a))
+    cosines = [F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean() for p, z in pairs]
     return -torch.stack(cosines).mean()

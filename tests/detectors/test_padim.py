@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods import METHODS, ImageBatches, Scores
-from tabzoo.benchmark.methods.padim import Padim, PadimSettings, choose_channels
 from tabzoo.benchmark.metrics import image_auroc, pixel_auroc
+from tabzoo.detectors import DETECTORS, ImageBatches, Scores
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
+from tabzoo.detectors.padim import Padim, PadimSettings, choose_channels
 from tabzoo.errors import InputError
 
 Array = NDArray[np.float64]
@@ -43,7 +43,7 @@ def defective(count: int, *, seed: int, side: int = 64) -> tuple[Tensor, Tensor]
 
 @pytest.fixture(scope="module")
 def extractor() -> FeatureExtractor:
-    return build_extractor("random:test_resnet", layers=METHODS["padim"].layers, seed=3)
+    return build_extractor("random:test_resnet", layers=DETECTORS["padim"].layers, seed=3)
 
 
 def embeddings(extractor: FeatureExtractor, images: Tensor, chosen: Sequence[int]) -> Array:
@@ -138,7 +138,7 @@ def test_memory_is_that_of_the_shared_blocks(extractor: FeatureExtractor, batche
 
 @pytest.mark.slow
 def test_anomalib_gives_the_same(batches: Callable[..., ImageBatches]) -> None:
-    extractor = build_extractor("random", layers=METHODS["padim"].layers, seed=3)
+    extractor = build_extractor("random", layers=DETECTORS["padim"].layers, seed=3)
     torch_model = pytest.importorskip("anomalib.models.image.padim.torch_model")
     theirs = torch_model.PadimModel(backbone="resnet18", pre_trained=False, n_features=100)
     theirs.feature_extractor.feature_extractor.load_state_dict(extractor.body.state_dict())

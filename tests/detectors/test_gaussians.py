@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
+from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def test_pyramids_of_any_shape(
             at_finest = torch.cat([F.interpolate(near, size=size, mode="nearest"), at_finest], dim=1)
         return at_finest.double().numpy()
 
-    found, (inputs, others) = gaussians.distances(test), (repeated(train), repeated(test))
+    found, (inputs, others) = gaussians.mahalanobis(test), (repeated(train), repeated(test))
     for row, column in np.ndindex(*size):
         here, difference = inputs[:, :, row, column], others[:, :, row, column] - inputs[:, :, row, column].mean(axis=0)
         inverse = np.linalg.inv(np.cov(here, rowvar=False) + 0.01 * np.eye(here.shape[1]))
@@ -66,7 +66,7 @@ def test_few_images_and_many_channels(count: int) -> None:
         for rows in torch.arange(count).split(5):
             gaussians.update([level[rows] for level in train])
         gaussians.factorise()
-        found.append(gaussians.distances(test))
+        found.append(gaussians.mahalanobis(test))
     assert found[0].shape == (5, 8, 8)
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
     assert gaussians.num_bytes == 4 * (count + 1) * (4 * 40 + 16 * 20 + 64 * 10) + 8 * 64 * count**2

@@ -12,40 +12,19 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from tabzoo.backbones import cached_weights, check_name
+from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 
-__all__ = ["FeatureExtractor", "build_extractor", "is_random", "try_out"]
+__all__ = ["FeatureExtractor", "build_extractor", "is_random", "check_input_size"]
 
 _RANDOM = "random"
 _RANDOM_ARCHITECTURE = "resnet18"
 _RESNETS = frozenset(
-    [
-        *(
-            "resnet10t",
-            "resnet14t",
-            "resnet18",
-            "resnet18d",
-            "resnet26",
-            "resnet26d",
-            "resnet26t",
-            "resnet34",
-            "resnet34d",
-        ),
-        *(
-            "resnet50",
-            "resnet50d",
-            "resnet50t",
-            "resnet101",
-            "resnet101d",
-            "resnet152",
-            "resnet152d",
-            "wide_resnet50_2",
-        ),
-        *("wide_resnet101_2", "test_resnet"),
-    ]
+    "resnet10t resnet14t resnet18 resnet18d resnet26 resnet26d resnet26t resnet34 resnet34d resnet50 resnet50d resnet50t "
+    "resnet101 resnet101d resnet152 resnet152d wide_resnet50_2 wide_resnet101_2 test_resnet".split()
 )
-_NOBODYS_SEED = 0xBAC4B04E
-"""Draws what no run started from, so that weights that training hardly moved are not taken for missing."""
+_UNUSED_SEED = 0xBAC4B04E
+"""No run starts from the weights of this seed, so weights that training hardly changed are not taken for missing."""
 
 
 class FeatureExtractor(nn.Module):
@@ -54,8 +33,8 @@ class FeatureExtractor(nn.Module):
     Args:
         body: A `features_only` model of timm.
         layers: Names of its outputs, in order.
-        amp: Compute in bfloat16; the maps are float32 nevertheless.
-        channels_last: Keep pixels interleaved in memory, which is faster on recent CPUs and GPUs.
+        amp: Compute in bfloat16; the maps are float32 all the same.
+        channels_last: Use the channels-last memory format, which is faster on recent CPUs and GPUs.
 
     Attributes:
         channels: Number of channels of each layer.
@@ -95,15 +74,15 @@ class FeatureExtractor(nn.Module):
         return {name: value.float() for name, value in zip(self.layers, maps, strict=True)}
 
     def train(self, mode: bool = True) -> "FeatureExtractor":
-        """Stays in evaluation mode, so that a method that is trained around it leaves its batch-norm as it is."""
+        """Stays in evaluation mode, so that training a detector around it does not change its batch-norm."""
         return super().train(False)
 
     def structure(self) -> str:
-        """Hash of what is computed with the weights: the kind of each module and its settings, such as a stride."""
+        """Hash of what is computed with the weights: the type of each module and its settings, such as a stride."""
         return _structure(self.body)
 
     def is_plain_resnet(self) -> bool:
-        """Whether this is a ResNet as timm makes it by name, whose weights tell its structure."""
+        """Whether this is a ResNet as timm builds it by name; then the shapes of its weights determine its structure."""
         architecture = getattr(self.body, "pretrained_cfg", {}).get("architecture")
         if architecture not in _RESNETS:
             return False
@@ -132,19 +111,19 @@ def build_extractor(
     Args:
         name: A timm name, "hf-hub:...", "local-dir:DIR", a folder, such as a run's, or "random[:ARCHITECTURE]".
         layers: Each by its index ("1"), its module's name ("layer1") or its stride ("/4": the last layer with a quarter
-            of the image's side), from the image on.
+            of the image's side), in the order from image to output.
         seed: Of random weights.
         device: Where it computes.
         amp: Compute in bfloat16.
-        channels_last: Keep pixels interleaved in memory.
+        channels_last: Use the channels-last memory format.
 
     Raises:
-        InputError: No such model, folder or layer, or a model that gives no feature maps.
+        InputError: No such model, folder or layer, or a model without feature maps.
         WeightsError: The weights can't be fetched or don't fit the model.
     """
     pretrained = not is_random(name)
     if pretrained:
-        seed = _NOBODYS_SEED
+        seed = _UNUSED_SEED
     model = _folder(name) if pretrained else name.partition(":")[2] or _RANDOM_ARCHITECTURE
     check_name(model)
     infos = _create(name, model, seed, out_indices=(0,)).feature_info.info
@@ -166,8 +145,8 @@ def is_random(name: str) -> bool:
     return name.split(":", 1)[0] == _RANDOM
 
 
-def try_out(extractor: FeatureExtractor, name: str, side: int) -> None:
-    """Sees that a backbone takes images of this side, and gives maps [B, C, h, w].
+def check_input_size(extractor: FeatureExtractor, name: str, side: int) -> None:
+    """Checks that a backbone accepts images of this side, and returns maps [B, C, h, w].
 
     Raises:
         InputError: It does not.
@@ -179,7 +158,7 @@ def try_out(extractor: FeatureExtractor, name: str, side: int) -> None:
             f"--backbone {name}: does not take images of {side} x {side}: {brief(error)}. Choose a CNN of timm."
         ) from error
     if any(value.ndim != 4 or value.shape[1] != extractor.channels[layer] for layer, value in maps.items()):
-        raise InputError(f"--backbone {name}: gives no maps with channels first. Choose a CNN of timm.")
+        raise InputError(f"--backbone {name}: does not return maps with channels first. Choose a CNN of timm.")
 
 
 def _structure(body: nn.Module) -> str:
@@ -210,8 +189,7 @@ def _folder(name: str) -> str:
 
 
 def _create(name: str, model: str, seed: int, **options: Any) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             # Without classifier the draws are those of `build_backbone`: "random" is what training from scratch starts from.
             return timm.create_model(model, features_only=True, num_classes=0, **options)
@@ -221,21 +199,21 @@ def _create(name: str, model: str, seed: int, **options: Any) -> Any:
             if options.get("pretrained") or ":" in model:
                 raise _unavailable(name, error) from error
             raise InputError(
-                f"--backbone {name}: gives no feature maps: {brief(error)}. Choose a CNN of timm."
+                f"--backbone {name}: does not return feature maps: {brief(error)}. Choose a CNN of timm."
             ) from error
 
 
 def _unavailable(name: str, error: Exception) -> WeightsError:
     return WeightsError(
-        f"the weights of {name} can't be loaded: {brief(error)}. Ways out:\n"
-        f"  from a folder: --backbone DIR, with config.json and model.safetensors, as on the Hub or left by a run\n"
-        f"  a baseline: --backbone random"
+        f"the weights of {name} can't be loaded: {brief(error)}. Instead, use:\n"
+        f"  weights in a folder: --backbone DIR, with config.json and model.safetensors, as on the Hub or from a run\n"
+        f"  random weights as a baseline: --backbone random"
     )
 
 
 def _indices(name: str, layers: Sequence[str], infos: Sequence[dict[str, Any]]) -> tuple[int, ...]:
     if not layers:
-        raise InputError("layers: none given; at least one is needed")
+        raise InputError("layers: none given; expected at least one")
     # A later layer of the same stride replaces an earlier one.
     table = {str(i): i for i in range(len(infos))} | {f"/{info['reduction']}": i for i, info in enumerate(infos)}
     table |= {info["module"]: i for i, info in enumerate(infos)}
@@ -243,19 +221,19 @@ def _indices(name: str, layers: Sequence[str], infos: Sequence[dict[str, Any]]) 
         if layer not in table:
             described = ", ".join(f"{i} = {info['module']} (/{info['reduction']})" for i, info in enumerate(infos))
             strides = " Choose a backbone with maps of that stride, such as resnet18."
-            way_out = strides if layer.startswith("/") else did_you_mean(layer, table)
-            raise InputError(f"layer {layer}: {name} has {described}.{way_out}")
+            hint = strides if layer.startswith("/") else did_you_mean(layer, table)
+            raise InputError(f"layer {layer}: {name} has {described}.{hint}")
     indices = tuple(table[layer] for layer in layers)
     if list(indices) != sorted(set(indices)):
-        raise InputError(f"layers {' '.join(layers)}: expected each once, from the image on")
+        raise InputError(f"layers {' '.join(layers)}: expected each layer once, in the order from image to output")
     return indices
 
 
 def _check_loaded(name: str, random: nn.Module, body: nn.Module) -> None:
-    """timm loads features without being strict: a tensor that its file lacks would stay as drawn, and nobody would know."""
+    """timm does not load features strictly: a tensor that is not in the file would silently keep its random values."""
     drawn = dict(random.named_parameters())
     same = [key for key, value in body.named_parameters() if value.ndim > 1 and torch.equal(value, drawn[key])]
     if same:
         raise WeightsError(
-            f"the weights of {name} do not fit its architecture: {len(same)} tensors are not among them, {same[0]} first"
+            f"the weights of {name} do not fit its architecture: {len(same)} tensors are missing, such as {same[0]}"
         )

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS, ImageBatches
-from tabzoo.benchmark.methods.regad import Regad, RegadSettings, episodes
-from tabzoo.benchmark.methods.regad_network import Registration, SiameseHeads, SpatialTransformer
+from tabzoo.detectors import DETECTORS, ImageBatches
+from tabzoo.detectors.extractor import build_extractor
+from tabzoo.detectors.regad import Regad, RegadSettings, episodes
+from tabzoo.detectors.regad_network import Registration, SiameseHeads, SpatialTransformer
 
 State = dict[str, Tensor]
 
@@ -100,10 +100,10 @@ def test_heads_written_out() -> None:
 
 def test_training_written_out(batches: Callable[[Sequence[Tensor]], ImageBatches]) -> None:
     """Three epochs of two episodes, each epoch at its rate; the heads, which nobody keeps, show in what the others learn."""
-    extractor = build_extractor("random:test_resnet", layers=METHODS["regad"].layers, seed=3)
+    extractor = build_extractor("random:test_resnet", layers=DETECTORS["regad"].layers, seed=3)
     untouched, classes = extractor.sha256(), [images(3, 1), images(2, 2)]
     regad = Regad(extractor, 7, RegadSettings(epochs=3, batch_size=3, lr=0.01))
-    regad.learn([batches([one]) for one in classes], 2)
+    regad.meta_train([batches([one]) for one in classes], 2)
 
     torch.manual_seed(7)
     network, new_heads = Registration(extractor, [(12, 12), (6, 6), (3, 3)]), SiameseHeads(192)

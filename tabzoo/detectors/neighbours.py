@@ -1,4 +1,4 @@
-"""Distances between many points, a piece at a time, and the subset of points from which no point is far."""
+"""Distances between many points, computed in parts, and the greedy choice of points that cover all others."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 __all__ = ["k_center_greedy", "squared_distances"]
 
-# So many distances are made at a time, on a CPU as many as stay in its cache; for no fewer points, lest products are slow.
+# Distances computed at a time: on a CPU as many as fit its cache. At least _POINTS rows, since small products are slow.
 _AT_A_TIME = {"cpu": 2**18}
 _AT_A_TIME_ELSEWHERE = 2**26
 _POINTS = 512
-# So many of the farthest points are at hand while centres are chosen.
+# How many of the farthest points are candidates while centres are chosen.
 _FARTHEST = 512
 
 
@@ -26,11 +26,11 @@ def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, T
 
 
 def k_center_greedy(points: Tensor, count: int, *, start: int) -> Tensor:
-    """Indices [count] of points [N, D]: `start`, then each time the point that is farthest from all chosen before.
+    """Greedy choice of centres: indices [count] of points [N, D], `start`, then always the point farthest from all chosen.
 
-    The plain loop measures all points against every choice. Here choices are made among the farthest points alone for as
-    long as one of them is farther than all others were before; then all catch up at once, in a matrix product. Distances
-    to the nearest choice only shrink, so the choices are the plain loop's.
+    The plain loop compares all points with every choice. Here only the farthest points are candidates, for as long as one of
+    them is farther than all other points were at the last update; then all points are updated at once, in a matrix product.
+    Distances to the nearest choice can only shrink, so the choices are those of the plain loop.
 
     Args:
         points: What to choose from.

@@ -1,9 +1,11 @@
-"""RD4AD: a student decodes a frozen teacher's feature maps from a bottleneck, and fails to where the image is anomalous.
+"""RD4AD: a student decodes a frozen teacher's feature maps from a bottleneck, and fails where the image is anomalous.
 
 Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", arXiv 2201.10703. Facts from
 hq-deng/RD4AD @ 6554076 (MIT).
+The loss is the public code's: the cosine of whole flattened maps, where Equation 2 of the paper averages over positions.
 Differs from it in: the teacher's maps of the training images are computed once, since they never change, and the teacher
-ends at its third stage, which changes no result; the last step is reported, not tested on the way; seeds are per class;
+ends at its third stage, which changes no result; the last step is reported, nothing is tested during training; seeds are per
+class;
 masks are resized to the nearest pixel, where it resizes bilinearly and cuts at a half; AUPRO is over all images together,
 where it averages over images.
 """
@@ -17,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1, conv3x3
 
-from tabzoo.benchmark.features import FeatureExtractor
-from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
-from tabzoo.benchmark.methods.maps import smooth_upsample
-from tabzoo.benchmark.methods.training import KeptFeatures, check_now_and_then, seeded, shuffled_batches
+from tabzoo.compute import seeded
+from tabzoo.detectors.batches import FrozenFeatures, check_finite, shuffled_batches
+from tabzoo.detectors.extractor import FeatureExtractor
+from tabzoo.detectors.interface import ImageBatches, Scores, setting
+from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
 
 __all__ = ["Rd4ad", "Rd4adSettings", "Student", "distillation_loss"]
@@ -49,7 +52,7 @@ class Rd4ad:
         settings: Of the training.
 
     Raises:
-        InputError: The backbone is no ResNet.
+        InputError: The backbone is not a ResNet.
     """
 
     def __init__(self, extractor: FeatureExtractor, seed: int, settings: Rd4adSettings | None = None) -> None:
@@ -66,8 +69,8 @@ class Rd4ad:
         if not len(images):
             raise InputError("RD4AD: no images to fit to")
         self.student, options = self._new_student(), self.options
-        kept = KeptFeatures(images, self._teach)
-        # One kernel for all tensors; the twenty million parameters of a small student are many.
+        kept = FrozenFeatures(images, self._teach)
+        # Fused: one kernel for all tensors, which matters with the twenty million parameters of even a small student.
         optimizer = torch.optim.Adam(self.student.parameters(), lr=options.lr, betas=_BETAS, fused=True)
         batches = shuffled_batches(
             len(images), options.batch_size, epochs=options.epochs, steps=options.steps, seed=self.seed, about="RD4AD"
@@ -78,17 +81,20 @@ class Rd4ad:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            check_now_and_then(step, loss)
+            check_finite(step, loss)
         self.student.eval()
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Scores:
-        """1 - cosine at each position, upsampled, summed over the scales, smoothed; an image's score is its largest."""
+        """Maps M^k of the scales k (Equation 1), upsampled, summed (Equation 3) and smoothed; the score is the largest value.
+
+        M^k(h, w) = 1 - cosine of the channels of teacher and student at (h, w),  S = sum_k upsampled M^k
+        """
         taught, size = self._teach(images), (images.shape[2], images.shape[3])
         maps = images.new_zeros(len(images), *size)
         for theirs, ours in zip(taught, self._decode(taught), strict=True):
-            distances = 1 - F.cosine_similarity(theirs, ours)
-            maps += smooth_upsample(distances, size, sigma=_SIGMA, align_corners=True)
+            scale = 1 - F.cosine_similarity(theirs, ours)  # M^k, [B, h, w]
+            maps += smooth_upsample(scale, size, sigma=_SIGMA, align_corners=True)
         return Scores(maps.amax(dim=(1, 2)), maps)
 
     def _teach(self, images: Tensor) -> list[Tensor]:
@@ -109,8 +115,8 @@ class Rd4ad:
         plain = all(isinstance(getattr(first, name, None), nn.Conv2d) for name in ("conv1", "conv2"))
         if not plain or list(self.extractor.channels.values()) != widths:
             raise InputError(
-                "--method rd4ad: its student mirrors a ResNet, and this backbone is none. Choose one, such as resnet18, "
-                "resnet34, resnet50 or wide_resnet50_2."
+                "--method rd4ad: its student mirrors a ResNet, and this backbone is not one. Choose resnet18, "
+                "resnet34, resnet50, wide_resnet50_2 or another ResNet."
             )
         with seeded(self.seed):
             student = Student(
@@ -123,7 +129,10 @@ class Rd4ad:
 
 
 def distillation_loss(taught: Sequence[Tensor], decoded: Sequence[Tensor]) -> Tensor:
-    """1 - cosine of whole maps [B, C, h, w], flattened, mean over the images, summed over the scales."""
+    """1 - cosine of flattened maps [B, C, h, w], mean over the images, summed over the scales k.
+
+    L = sum_k mean over images of (1 - cos(flatten(E^k), flatten(D^k))), teacher E and student D
+    """
     pairs = zip(taught, decoded, strict=True)
     return torch.stack([1 - F.cosine_similarity(a.flatten(1), b.flatten(1)).mean() for a, b in pairs]).sum()
 
@@ -178,7 +187,7 @@ def _double(channels: int, out: int, groups: int = 1) -> nn.ConvTranspose2d:
 
 
 def _upsampling(block: Block) -> Block:
-    """A block whose first 3 x 3 convolution doubles the side of the map instead."""
+    """A block whose first 3 x 3 convolution is replaced by one that doubles the side of the map."""
     name = "conv2" if isinstance(block, Bottleneck) else "conv1"
     replaced = getattr(block, name)
     setattr(block, name, _double(replaced.in_channels, replaced.out_channels, replaced.groups))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tabzoo.benchmark.methods import neighbours
-from tabzoo.benchmark.methods.neighbours import k_center_greedy, squared_distances
+from tabzoo.detectors import neighbours
+from tabzoo.detectors.neighbours import k_center_greedy, squared_distances
 
 Array = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods import METHODS, ImageBatches
-from tabzoo.benchmark.methods.rd4ad import Rd4ad, Rd4adSettings, Student, distillation_loss
 from tabzoo.benchmark.metrics import image_auroc, pixel_auroc
+from tabzoo.detectors import DETECTORS, ImageBatches
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
+from tabzoo.detectors.rd4ad import Rd4ad, Rd4adSettings, Student, distillation_loss
 from tabzoo.errors import InputError
 
 SMALL = "random:resnet10t"
@@ -23,7 +23,7 @@ QUICK = Rd4adSettings(steps=2, batch_size=4)
 
 @pytest.fixture(scope="module")
 def extractor() -> FeatureExtractor:
-    return build_extractor(SMALL, layers=METHODS["rd4ad"].layers, seed=3)
+    return build_extractor(SMALL, layers=DETECTORS["rd4ad"].layers, seed=3)
 
 
 def pictures(count: int, seed: int, side: int = 64) -> Tensor:
@@ -41,7 +41,7 @@ def pictures(count: int, seed: int, side: int = 64) -> Tensor:
 )
 def test_the_student_mirrors_the_teacher(name: str, blocks: tuple[int, list[int]], widths: tuple[int, int]) -> None:
     with torch.device("meta"):  # shapes alone; numbers are those of the tests below
-        teacher = build_extractor(f"random:{name}", layers=METHODS["rd4ad"].layers, device="meta")
+        teacher = build_extractor(f"random:{name}", layers=DETECTORS["rd4ad"].layers, device="meta")
         student = Rd4ad(teacher, 0).student.eval()
         taught = teacher.body(torch.empty(1, 3, 64, 64))
         decoded = student(taught)
@@ -192,7 +192,7 @@ def test_equal_seeds_equal_numbers(extractor: FeatureExtractor, batches: Callabl
 def test_bfloat16_is_close(batches: Callable[..., ImageBatches]) -> None:
     maps = []
     for amp in (False, True):
-        extractor = build_extractor(SMALL, layers=METHODS["rd4ad"].layers, amp=amp, channels_last=amp)
+        extractor = build_extractor(SMALL, layers=DETECTORS["rd4ad"].layers, amp=amp, channels_last=amp)
         method = Rd4ad(extractor, 0, QUICK)
         method.fit(batches([pictures(4, 1)]))
         maps.append(method.score(pictures(4, 2)).anomaly_maps)

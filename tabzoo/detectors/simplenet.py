@@ -1,15 +1,15 @@
-"""SimpleNet: a discriminator learns to tell adapted features of normal images from the same with Gaussian noise.
+"""SimpleNet: a discriminator learns to tell features of normal images from the same features with Gaussian noise.
 
-Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", arXiv 2303.15023. Facts from
-DonaldRR/SimpleNet @ 351a2b8 (MIT), whose settings for MVTec AD are those of its `run.sh`; the paper has others.
-The embedding is as wide as the layers together: 1,536 for Wide ResNet-50, as there, and 384 for ResNet-18, of which it
-says nothing; the discriminator's hidden layer is 1,024 wide with both.
+Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", arXiv 2303.15140. Facts from
+DonaldRR/SimpleNet @ 351a2b8 (MIT), with the settings for MVTec AD of its `run.sh`; the paper has others.
+The embedding is as wide as the layers together: 1,536 for Wide ResNet-50, as in that code, and 384 for ResNet-18, which it
+does not mention; the discriminator's hidden layer is 1,024 wide with both.
 Differs from it in: the last step is reported, where it keeps the meta-epoch that is best on the test images (`--oracle`
-puts that beside it); images are squashed to 329 px, where it scales the shorter side; embeddings of the training images are
-computed once, since they never change, and channels are pooled before the coarser layer is upsampled, which commutes; no
-min-max scaling, which changes no ranking; masks are resized to the nearest pixel, where it resizes bilinearly and counts only
-pixels that are fully white, so that its pixel AUROC is of slightly smaller defects. Adaptor and discriminator compute in
-float32 even where the backbone is in bfloat16, which would round the noise away.
+reports that, too); images are squashed to 329 px, where it scales the shorter side; embeddings of the training images are
+computed once, since they never change, and channels are pooled before the coarser layer is upsampled, which commutes; maps
+are not min-max scaled, which changes no ranking; masks are resized to the nearest pixel, where it resizes bilinearly and
+counts only pixels that are fully white, so that its defects are slightly smaller. Adaptor and discriminator compute in
+float32 even where the backbone computes in bfloat16, which would round the noise away.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tabzoo.benchmark.features import FeatureExtractor
-from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
-from tabzoo.benchmark.methods.maps import smooth_upsample
-from tabzoo.benchmark.methods.training import KeptFeatures, check_now_and_then, seeded, shuffled_batches
+from tabzoo.compute import seeded
+from tabzoo.detectors.batches import FrozenFeatures, check_finite, shuffled_batches
+from tabzoo.detectors.extractor import FeatureExtractor
+from tabzoo.detectors.interface import ImageBatches, Scores, setting
+from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
 
 __all__ = ["Simplenet", "SimplenetSettings", "embed", "margin_loss", "with_noise"]
@@ -41,11 +42,13 @@ class SimplenetSettings:
     gan_epochs: int = setting(4, "epochs in a meta-epoch, after which the reference tests", least=1)
     steps: int | None = setting(None, "stop after so many batches, even before the epochs are over", least=1)
     batch_size: int = setting(8, "images at a time", least=1)
-    noise: float = setting(0.015, "standard deviation of what is added to adapted features")
-    margin: float = setting(0.5, "score beyond which a patch adds nothing to the loss")
+    noise: float = setting(0.015, "standard deviation of the noise added to adapted features")
+    margin: float = setting(0.5, "margin of the loss: a score beyond it adds nothing")
     adaptor_lr: float = setting(1e-4, "learning rate of the adaptor's AdamW")
     discriminator_lr: float = setting(2e-4, "learning rate of the discriminator's Adam")
-    width: int | None = setting(None, "numbers that describe a patch; as many as the layers have channels", least=1)
+    width: int | None = setting(
+        None, "length of a patch's embedding; if not given, the layers' channels together", least=1
+    )
     hidden: int = setting(1024, "width of the discriminator's hidden layer", least=1)
 
 
@@ -73,8 +76,8 @@ class Simplenet:
         """Trains a new adaptor and a new discriminator.
 
         Args:
-            images: Normal ones.
-            after_meta_epoch: Called after each meta-epoch and at the end, when `score` scores with what is there by then.
+            images: Normal images.
+            after_meta_epoch: Called after each meta-epoch and at the end; `score` may be called in it.
 
         Raises:
             InputError: There are no images.
@@ -82,7 +85,7 @@ class Simplenet:
         if not len(images):
             raise InputError("SimpleNet: no images to fit to")
         (self.adaptor, self.discriminator), options = self._new_networks(), self.options
-        kept = KeptFeatures(images, lambda batch: [self._embed(batch)])
+        kept = FrozenFeatures(images, lambda batch: [self._embed(batch)])
         optimizers = self._optimizers()
         generator = torch.Generator(self.extractor.device).manual_seed(self.seed)
         epochs = options.meta_epochs * options.gan_epochs
@@ -97,16 +100,16 @@ class Simplenet:
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
-            check_now_and_then(step, loss)
+            check_finite(step, loss)
             if after_meta_epoch and step % of_meta_epoch == 0:
-                self._pause(after_meta_epoch)
-        if after_meta_epoch and step % of_meta_epoch:  # The steps ended within a meta-epoch.
-            self._pause(after_meta_epoch)
+                self._evaluating(after_meta_epoch)
+        if after_meta_epoch and step % of_meta_epoch:  # The last step was in the middle of a meta-epoch.
+            self._evaluating(after_meta_epoch)
         self.discriminator.eval()
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Scores:
-        """How far patches are from what the discriminator takes for normal; an image's score is its largest, unsmoothed."""
+        """s(h, w) = -D(G(o(h, w))) for the embedding o of each patch; an image's score is the largest, before smoothing."""
         patches = self._embed(images)
         grid = -self.discriminator(self.adaptor(patches.flatten(0, 2))).view(patches.shape[:3])
         return Scores(grid.amax(dim=(1, 2)), smooth_upsample(grid, (images.shape[2], images.shape[3]), sigma=_SIGMA))
@@ -115,10 +118,11 @@ class Simplenet:
         return embed(list(self.extractor(images).values()), self.width)
 
     def _loss(self, patches: Tensor, generator: torch.Generator) -> Tensor:
-        true = self.adaptor(patches)
-        fake = with_noise(true, self.options.noise, generator)
-        scores = self.discriminator(torch.cat([true, fake]))  # At once, so that batch-norm sees both as one batch.
-        return margin_loss(scores[: len(true)], scores[len(true) :], self.options.margin)
+        """Adaptor G, anomalous features by noise, discriminator D: q = G(o), q- = q + noise, loss of D(q) and D(q-)."""
+        normal = self.adaptor(patches)
+        anomalous = with_noise(normal, self.options.noise, generator)
+        scores = self.discriminator(torch.cat([normal, anomalous]))  # At once: batch-norm sees both as one batch.
+        return margin_loss(scores[: len(normal)], scores[len(normal) :], self.options.margin)
 
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         rates = self.options.adaptor_lr, self.options.discriminator_lr
@@ -128,7 +132,7 @@ class Simplenet:
             torch.optim.Adam(discriminator, lr=rates[1], weight_decay=_DISCRIMINATOR_DECAY, fused=True),
         )
 
-    def _pause(self, call: Callable[[], None]) -> None:
+    def _evaluating(self, call: Callable[[], None]) -> None:
         self.discriminator.eval()
         call()
         self.discriminator.train()
@@ -147,10 +151,10 @@ class Simplenet:
 
 
 def embed(layers: Sequence[Tensor], width: int) -> Tensor:
-    """Descriptions of patches from maps [B, C, h, w], fine to coarse: [B, h, w, width] at the finest one's grid.
+    """Embeddings o(h, w) of patches from maps [B, C, h, w], fine to coarse: [B, h, w, width] on the finest one's grid.
 
-    Neighbourhoods of 3 x 3 positions as C * 9 numbers are averaged to `width` of them, layer by layer, and so are then those
-    of all layers together.
+    The C * 9 numbers of a neighbourhood of 3 x 3 positions are averaged to `width` numbers, layer by layer; then those of all
+    layers together are averaged to `width` numbers.
     """
     size, pooled = layers[0].shape[-2:], []
     for layer in layers:
@@ -163,10 +167,16 @@ def embed(layers: Sequence[Tensor], width: int) -> Tensor:
 
 
 def with_noise(features: Tensor, std: float, generator: torch.Generator) -> Tensor:
-    """Features plus independent Gaussian noise on each number."""
+    """Anomalous features: normal ones plus independent Gaussian noise on each number."""
     return features + std * torch.randn(features.shape, generator=generator, device=features.device)
 
 
-def margin_loss(true: Tensor, fake: Tensor, margin: float) -> Tensor:
-    """Scores of normal patches are pushed above `margin`, those of noisy ones below `-margin`; beyond, nothing is gained."""
-    return F.relu(margin - true).mean() + F.relu(margin + fake).mean()
+def margin_loss(normal: Tensor, anomalous: Tensor, margin: float) -> Tensor:
+    """The truncated L1 loss, mean of max(0, th - D(q)) + mean of max(0, th + D(q-)), with `margin` th.
+
+    Args:
+        normal: Scores D(q) of normal patches, to be above `margin`.
+        anomalous: Scores D(q-) of patches with noise, to be below `-margin`.
+        margin: Beyond it, a score adds nothing.
+    """
+    return F.relu(margin - normal).mean() + F.relu(margin + anomalous).mean()

@@ -1,4 +1,4 @@
-"""What every detector of the benchmark offers: fit to the normal images of one class, then score batches of images."""
+"""What every detector offers: fit to the normal images of one class, then score batches of images."""
 
 import dataclasses
 import math
@@ -8,28 +8,28 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor
 from tabzoo.data.images import Resampling
+from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.errors import InputError
 
 __all__ = [
     "Budget",
-    "FewShotMethod",
+    "CallbackDetector",
+    "Detector",
+    "DetectorSpec",
+    "FewShotDetector",
     "ImageBatches",
-    "Method",
-    "MethodSpec",
     "Scores",
-    "TestedOnTheWay",
     "flag_of",
     "setting",
 ]
 
 Budget = Literal["paper", "quick"]
-"""The settings of a method's authors, or less for a small machine."""
+"""The settings of a detector's authors, or less training, for a small machine."""
 
 
 class Scores(NamedTuple):
-    """How anomalous images and their pixels are; more is more anomalous, and only the order within a class has a meaning.
+    """How anomalous images and pixels are; higher is more anomalous. Only scores of one class can be compared.
 
     Attributes:
         image_scores: float32 [B].
@@ -41,24 +41,24 @@ class Scores(NamedTuple):
 
 
 class ImageBatches(Protocol):
-    """Normal images of one class, in batches; trained methods go over them many times."""
+    """Normal images of one class, in batches; detectors that are trained go over them many times."""
 
     def __len__(self) -> int:
         """Number of images."""
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Batches, float32 [B, 3, H, W], normalised as `MethodSpec.normalised` says, on the extractor's device."""
+        """Batches, float32 [B, 3, H, W], normalised as `DetectorSpec.normalised` says, on the extractor's device."""
 
     def take(self, rows: Tensor) -> Tensor:
         """Some of them, by index, as one batch."""
 
 
-class Method(Protocol):
-    """A detector. `fit` starts afresh, so one object serves class after class."""
+class Detector(Protocol):
+    """A detector. `fit` forgets what was fitted before, so one object serves one class after another."""
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """Layers, options and what else tells its numbers apart besides weights, images and seed, as JSON takes it."""
+        """What its numbers depend on besides weights, images and seed, such as layers; values that JSON can hold."""
 
     def fit(self, images: ImageBatches) -> None:
         """Learns what is normal.
@@ -68,77 +68,77 @@ class Method(Protocol):
         """
 
     def score(self, images: Tensor) -> Scores:
-        """Scores images [B, 3, H, W] like those it was fitted to."""
+        """Scores images [B, 3, H, W], prepared as those it was fitted to."""
 
 
-class TestedOnTheWay(Method, Protocol):
+class CallbackDetector(Detector, Protocol):
     """A detector whose public code tests after each meta-epoch, and reports the one that is best on the test images."""
 
     def fit(self, images: ImageBatches, after_meta_epoch: Callable[[], None] | None = None) -> None:
-        """Learns what is normal; `after_meta_epoch` is called whenever that code would test, and can score."""
+        """Learns what is normal; calls `after_meta_epoch`, which may score, whenever the public code would test."""
 
 
 @runtime_checkable
-class FewShotMethod(Method, Protocol):
-    """A detector that learns on other classes, once, and is then fitted to one draw of support images after the other."""
+class FewShotDetector(Detector, Protocol):
+    """A detector that is trained on other classes, once, and then fitted to one draw of support images after another."""
 
     @property
     def draws(self) -> int:
-        """How many draws of support images its numbers are averaged over."""
+        """Number of draws of support images that its metrics are averaged over."""
 
-    def learn(self, others: Sequence[ImageBatches], shots: int) -> None:
-        """Starts afresh and learns on normal images of other classes, more than one; afterwards `fit` and `score` work.
+    def meta_train(self, others: Sequence[ImageBatches], shots: int) -> None:
+        """Trains from the start on normal images of two or more other classes; `fit` and `score` need it.
 
         Args:
             others: Of each class more than `shots` images.
-            shots: How many support images it will be fitted to.
+            shots: Number of support images that it will be fitted to.
         """
 
     def embed(self, images: Tensor) -> Sequence[Tensor]:
-        """What scoring needs of images, whichever the support images are: [B, ...] each."""
+        """The part of scoring that does not depend on the support images: [B, ...] each."""
 
     def score_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
-        """Scores of what `embed` gave for images of this size."""
+        """Scores from what `embed` returned, for images of this size."""
 
 
 def setting(default: Any, about: str, *, least: float = 0, most: float = math.inf) -> Any:
-    """A field of a method's settings, which is also a flag of the command line.
+    """A field of a detector's settings, which is also a flag of the command line.
 
     Args:
         default: What the authors used.
         about: The flag's help.
-        least: The smallest value that makes sense.
+        least: The smallest value accepted.
         most: The largest.
     """
     return dataclasses.field(default=default, metadata={"about": about, "least": least, "most": most})
 
 
-def flag_of(method: str, field: str) -> str:
-    """The flag of a field of a method's settings."""
-    return f"--{method}-{field.replace('_', '-')}"
+def flag_of(name: str, field: str) -> str:
+    """The flag of a field of the settings of a detector of this name."""
+    return f"--{name}-{field.replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodSpec:
-    """How a method is built, and the settings of its authors.
+class DetectorSpec:
+    """How a detector is built, and the settings of its authors.
 
     Attributes:
-        build: From a feature extractor with `layers`, a seed for all that the method draws, and `settings`.
-        settings: A dataclass, each field of it made by `setting`.
-        layers: Layers it takes, in the notation of `features.build_extractor`.
+        build: From a feature extractor with `layers`, a seed for all that the detector draws, and `settings`.
+        settings: A dataclass; each field is made by `setting`.
+        layers: Layers it uses, in the notation of `extractor.build_extractor`.
         resize: Side of the square that images are squashed to.
-        resampling: How they are.
+        resampling: The filter for that.
         crop: Side of the centre crop.
-        multiple: What the crop's side must be a multiple of.
-        smallest: The least side of the crop.
-        quick: Settings that are other with the quick budget; none where the method is quick anyway.
-        oracle: Whether it is `TestedOnTheWay`.
+        multiple: The crop's side must be a multiple of this.
+        smallest: The smallest side of the crop.
+        quick: Settings that differ with the quick budget; empty where the detector is quick anyway.
+        oracle: Whether it is a `CallbackDetector`.
         normalised: Whether images are normalised by the backbone's mean and standard deviation; else they are in [0, 1].
-        shots: How many images it is given if nothing else is asked for; none: all.
-        few_shot: Whether it is a `FewShotMethod`.
+        shots: The default numbers of images to fit to; empty: all images.
+        few_shot: Whether it is a `FewShotDetector`.
     """
 
-    build: Callable[[FeatureExtractor, int, Any], Method]
+    build: Callable[[FeatureExtractor, int, Any], Detector]
     settings: type[Any]
     layers: tuple[str, ...]
     resize: int = 256
@@ -153,10 +153,10 @@ class MethodSpec:
     few_shot: bool = False
 
     def configure(self, name: str, *, budget: Budget, given: Mapping[str, object]) -> Any:
-        """The method's settings: those given, else the budget's.
+        """The detector's settings: those given, else the budget's.
 
         Raises:
-            InputError: A value that is too small, too large or not finite; flags are called after the method's `name`.
+            InputError: A value that is too small, too large or not finite; the message has the flag of the detector `name`.
         """
         fields = {field.name: field for field in dataclasses.fields(self.settings)}
         for key, value in given.items():

@@ -10,7 +10,7 @@ import torch
 from timm.models import save_for_hf
 
 from tabzoo.backbones import build_backbone
-from tabzoo.benchmark.features import build_extractor
+from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError, WeightsError
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -97,8 +97,8 @@ def test_faster_forms_give_nearly_the_same() -> None:
         ("resnet81", ("1",), "timm has no such model. Did you mean 'resnet18'"),
         ("random:resnet81", ("1",), "timm has no such model. Did you mean 'resnet18'"),
         ("random", ("layer9",), r"layer layer9: random has 0 = act1 \(/2\), 1 = layer1 \(/4\), .*Did you mean 'layer"),
-        ("random", ("2", "layer2"), "each once, from the image on"),
-        ("random", ("3", "2"), "each once, from the image on"),
+        ("random", ("2", "layer2"), "each layer once, in the order"),
+        ("random", ("3", "2"), "each layer once, in the order"),
         ("random", (), "none given"),
         ("local-dir:nowhere", ("1",), "no such folder"),
     ],

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS, FewShotMethod, ImageBatches
+from tabzoo.detectors import DETECTORS, FewShotDetector, ImageBatches
+from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError
 
 
 def test_given_settings_win_over_the_budget() -> None:
-    spec = METHODS["rd4ad"]
+    spec = DETECTORS["rd4ad"]
     paper, quick = (spec.configure("rd4ad", budget=budget, given={}) for budget in ("paper", "quick"))
     assert (paper.epochs, paper.steps, paper.batch_size, paper.lr) == (200, None, 16, 0.005)
     assert quick.steps == spec.quick["steps"]
@@ -20,21 +20,21 @@ def test_given_settings_win_over_the_budget() -> None:
     assert (given.steps, given.lr, given.epochs) == (7, 0.1, 200)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_quick_settings_are_settings(name: str) -> None:
-    spec = METHODS[name]
+    spec = DETECTORS[name]
     assert spec.configure(name, budget="quick", given={}) == spec.settings(**spec.quick)
 
 
 def test_values_that_make_no_sense() -> None:
     for value in (0, -3):
         with pytest.raises(InputError, match=f"--rd4ad-batch-size {value}: expected at least 1"):
-            METHODS["rd4ad"].configure("rd4ad", budget="paper", given={"batch_size": value})
+            DETECTORS["rd4ad"].configure("rd4ad", budget="paper", given={"batch_size": value})
     for value in (float("nan"), float("inf"), 1.5):
         with pytest.raises(InputError, match=f"--patchcore-share {value}: expected 0 to 1"):
-            METHODS["patchcore"].configure("patchcore", budget="paper", given={"share": value})
+            DETECTORS["patchcore"].configure("patchcore", budget="paper", given={"share": value})
     with pytest.raises(InputError, match="--rd4ad-lr inf: expected at least 0, and finite"):
-        METHODS["rd4ad"].configure("rd4ad", budget="paper", given={"lr": float("inf")})
+        DETECTORS["rd4ad"].configure("rd4ad", budget="paper", given={"lr": float("inf")})
 
 
 SHORT: dict[str, dict[str, object]] = {
@@ -58,20 +58,20 @@ OTHERS: dict[str, dict[str, object]] = {
 """Another value of every setting; how many draws there are is the run's matter."""
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_every_setting_changes_the_numbers(name: str, batches: Callable[..., ImageBatches]) -> None:
-    assert {field.name for field in dataclasses.fields(METHODS[name].settings)} == OTHERS[name].keys() | (
+    assert {field.name for field in dataclasses.fields(DETECTORS[name].settings)} == OTHERS[name].keys() | (
         {"draws"} if name == "regad" else set()
     )
     backbone = "random:resnet10t" if name == "rd4ad" else "random:test_resnet"
-    extractor = build_extractor(backbone, layers=METHODS[name].layers)
-    side = max(48, METHODS[name].multiple * 2)
+    extractor = build_extractor(backbone, layers=DETECTORS[name].layers)
+    side = max(48, DETECTORS[name].multiple * 2)
     images = torch.rand(12, 3, side, side, generator=torch.Generator().manual_seed(0))
     maps = []
     for change in ({}, *({setting: value} for setting, value in OTHERS[name].items())):
-        method = METHODS[name].build(extractor, 0, METHODS[name].settings(**SHORT[name] | change))
-        if isinstance(method, FewShotMethod):
-            method.learn([batches([images[:5]]), batches([images[5:7]])], 2)
+        method = DETECTORS[name].build(extractor, 0, DETECTORS[name].settings(**SHORT[name] | change))
+        if isinstance(method, FewShotDetector):
+            method.meta_train([batches([images[:5]]), batches([images[5:7]])], 2)
         method.fit(batches([images[7:10]]))
         scores = method.score(images[10:])
         maps.append(torch.cat([scores.anomaly_maps.flatten(), scores.image_scores]))

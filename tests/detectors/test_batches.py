@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.benchmark.methods import ImageBatches, training
-from tabzoo.benchmark.methods.training import KeptFeatures, check_now_and_then, seeded, shuffled_batches
+from tabzoo.compute import seeded
+from tabzoo.detectors import ImageBatches
+from tabzoo.detectors import batches as module
+from tabzoo.detectors.batches import FrozenFeatures, check_finite, shuffled_batches
 
 
 def batches_of(**changes: object) -> list[list[int]]:
@@ -34,7 +36,7 @@ def test_steps_end_before_the_epochs_do() -> None:
 def test_a_diverging_training_is_found_within_a_hundred_steps(loss: float) -> None:
     def a_hundred_steps(value: float) -> None:
         for step in range(1, 101):
-            check_now_and_then(step, torch.tensor(value))
+            check_finite(step, torch.tensor(value))
 
     a_hundred_steps(1.0)
     with pytest.raises(FloatingPointError):
@@ -46,7 +48,7 @@ def test_features_are_computed_once_if_they_fit(
     limit: int | None, batches: Callable[..., ImageBatches], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if limit is not None:
-        monkeypatch.setattr(training, "_KEPT_AT_MOST", limit)
+        monkeypatch.setattr(module, "_MOST_BYTES", limit)
     computed: list[int] = []
 
     def compute(images: Tensor) -> list[Tensor]:
@@ -54,7 +56,7 @@ def test_features_are_computed_once_if_they_fit(
         return [images[:, :1], 2 * images]
 
     images = torch.rand(7, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    kept = KeptFeatures(batches(images.split(3)), compute)
+    kept = FrozenFeatures(batches(images.split(3)), compute)
     rows = torch.tensor([6, 0, 3])
     for _ in range(2):
         one, two = kept.take(rows)

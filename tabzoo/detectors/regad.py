@@ -1,13 +1,13 @@
-"""RegAD: a network learns on other classes to register images of one class, and PaDiM's Gaussians of a few supports score.
+"""RegAD: a network learns on other classes to register images of one class; PaDiM's Gaussians of a few images score.
 
 Huang et al., "Registration based Few-Shot Anomaly Detection", arXiv 2207.07361. Facts from MediaBrain-SJTU/RegAD @ 5e2c1f8
 (MIT).
 Differs from it in: the last epoch is reported, not the best one on the test images; everything is drawn from the seed,
-supports too, and saved with the row; images are squashed to a square as for all methods here; other classes with too few
-good images for a query and `shots` supports are left out; supports turned by quarters are exact, not interpolated. With
-`steps`, the cosine schedule goes down step by step and is over at the last one. Nothing is computed that no score needs
-(the Siamese heads' loss at test time), maps are not scaled over the test set, and covariances of few
-views are not even formed: no ranking changes.
+support images too, and saved with the row; images are squashed to a square as for all detectors here; other classes with too
+few good images for a query and `shots` support images are left out; rotations by 90 degrees are exact, not interpolated. With
+`steps`, the cosine schedule decreases at every step and ends at the last one. What no score needs is not computed (the
+loss of the Siamese heads at test time), maps are not scaled over the test set, and covariances of few views are never
+formed: no ranking changes.
 """
 
 import math
@@ -18,13 +18,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tabzoo.benchmark.features import FeatureExtractor
-from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
-from tabzoo.benchmark.methods.interface import ImageBatches, Scores, setting
-from tabzoo.benchmark.methods.maps import smooth_upsample
-from tabzoo.benchmark.methods.regad_network import Registration, SiameseHeads, registration_loss
-from tabzoo.benchmark.methods.training import limited, seeded
-from tabzoo.benchmark.methods.views import VIEWS, support_views
+from tabzoo.compute import seeded
+from tabzoo.detectors.batches import with_progress
+from tabzoo.detectors.extractor import FeatureExtractor
+from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
+from tabzoo.detectors.interface import ImageBatches, Scores, setting
+from tabzoo.detectors.maps import smooth_upsample
+from tabzoo.detectors.regad_network import Registration, SiameseHeads, registration_loss
+from tabzoo.detectors.regad_views import VIEWS, support_views
 from tabzoo.errors import InputError
 
 __all__ = ["Episode", "Regad", "RegadSettings", "episodes", "learning_rate"]
@@ -40,14 +41,14 @@ class RegadSettings:
 
     epochs: int = setting(50, "how often to go over the images of the other classes", least=1)
     steps: int | None = setting(None, "stop after so many batches, even before the epochs are over", least=1)
-    batch_size: int = setting(32, "queries at a time; each comes with its supports", least=1)
-    lr: float = setting(0.0001, "learning rate of SGD, from which a cosine goes down to 0")
-    draws: int = setting(10, "how often supports are drawn; metrics are averages over the draws", least=1)
+    batch_size: int = setting(32, "queries at a time; each has its support images", least=1)
+    lr: float = setting(0.0001, "initial learning rate of SGD; a cosine takes it to 0")
+    draws: int = setting(10, "how often support images are drawn; metrics are averages over the draws", least=1)
     regularisation: float = setting(0.01, "added to the diagonal of the covariances", least=1e-6)
 
 
 class Episode(NamedTuple):
-    """Images of one class: queries [B], and the supports of each, [B, K], by index."""
+    """Images of one class, by index: queries [B], and the support images of each, [B, K]."""
 
     class_id: int
     queries: Tensor
@@ -63,7 +64,7 @@ class Regad:
         settings: Of training and Gaussians.
 
     Attributes:
-        draws: How many sets of supports to fit to and test with.
+        draws: How many sets of support images to fit to and test with.
     """
 
     def __init__(self, extractor: FeatureExtractor, seed: int, settings: RegadSettings | None = None) -> None:
@@ -79,12 +80,12 @@ class Regad:
         self.network: Registration | None = None
         self.gaussians: FewImageGaussians | PyramidGaussians = FewImageGaussians(self.options.regularisation)
 
-    def learn(self, others: Sequence[ImageBatches], shots: int) -> None:
-        """Trains a new network, from the extractor's weights on.
+    def meta_train(self, others: Sequence[ImageBatches], shots: int) -> None:
+        """Trains a new network on other classes, starting from the extractor's weights.
 
         Args:
             others: Good images of each other class, more than one.
-            shots: Supports of a query.
+            shots: Support images of a query.
         """
         options = self.options
         self.network, heads = self._new_network(others[0].take(torch.arange(1)))
@@ -97,7 +98,7 @@ class Regad:
         every = (
             episode for _ in range(options.epochs) for episode in episodes(counts, shots, options.batch_size, generator)
         )
-        batches = limited(every, options.epochs * per_epoch, steps=options.steps, about="RegAD")
+        batches = with_progress(every, options.epochs * per_epoch, steps=options.steps, about="RegAD")
         for step, episode in enumerate(batches):
             optimizer.param_groups[0]["lr"] = learning_rate(options, step, per_epoch)
             loss = self._loss(self.network, heads, episode, others[episode.class_id])
@@ -107,10 +108,10 @@ class Regad:
         self.network.eval()
 
     def fit(self, images: ImageBatches) -> None:
-        """Fits the Gaussians to the views of the support images."""
+        """Fits a Gaussian at each position to the views of the support images, as PaDiM does to training images."""
         if not len(images):
             raise InputError("RegAD: no images to fit to")
-        # The quicker of the two up to about there; its time and memory grow with the square of the views.
+        # Up to about here this form is the faster one; its time and memory grow with the square of the number of views.
         few = 2 * VIEWS * len(images) < sum(self.extractor.channels.values())
         self.gaussians = (FewImageGaussians if few else PyramidGaussians)(self.options.regularisation)
         for batch in images:
@@ -119,15 +120,15 @@ class Regad:
         self.gaussians.factorise()
 
     def embed(self, images: Tensor) -> list[Tensor]:
-        """Maps in the frame of the images [B, 3, H, W], coarse to fine, float32."""
+        """Maps aligned with the images [B, 3, H, W], that is with all warps undone; coarse to fine, float32."""
         if self.network is None:
-            raise RuntimeError("RegAD: call learn before")
+            raise RuntimeError("RegAD: call meta_train first")
         with self._autocast(images):
             return self.network.unwarped(images.contiguous(memory_format=self.extractor.memory_format))[::-1]
 
     def score_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
-        """Mahalanobis distances, upsampled and smoothed; an image's score is the largest of its map."""
-        smooth = smooth_upsample(self.gaussians.distances(maps), size, sigma=_SIGMA)
+        """Mahalanobis distances, upsampled and smoothed; an image's score is the largest value of its map."""
+        smooth = smooth_upsample(self.gaussians.mahalanobis(maps), size, sigma=_SIGMA)
         return Scores(smooth.amax(dim=(1, 2)), smooth)
 
     def score(self, images: Tensor) -> Scores:
@@ -135,6 +136,7 @@ class Regad:
         return self.score_maps(self.embed(images), (images.shape[2], images.shape[3]))
 
     def _loss(self, network: Registration, heads: SiameseHeads, episode: Episode, images: ImageBatches) -> Tensor:
+        """The registration loss between each query and the mean feature map of its support images."""
         queries, supports = images.take(episode.queries), images.take(episode.supports.flatten())
         with self._autocast(queries):
             query, support = (
@@ -160,7 +162,7 @@ def episodes(counts: Sequence[int], shots: int, batch_size: int, generator: torc
 
     Args:
         counts: Number of images of each class, at least two.
-        shots: Supports of a query: any images of its class but itself, maybe one twice.
+        shots: Support images of a query: any images of its class except itself, drawn with replacement.
         batch_size: Queries at a time.
         generator: Of everything that is drawn.
     """
@@ -168,12 +170,12 @@ def episodes(counts: Sequence[int], shots: int, batch_size: int, generator: torc
     for class_id, count in enumerate(counts):
         for queries in torch.randperm(count, generator=generator).split(batch_size):
             drawn = torch.randint(count - 1, (len(queries), shots), generator=generator)
-            batches.append(Episode(class_id, queries, drawn + (drawn >= queries[:, None])))  # jumps over the query
+            batches.append(Episode(class_id, queries, drawn + (drawn >= queries[:, None])))  # skips the query itself
     return (batches[i] for i in torch.randperm(len(batches), generator=generator).tolist())
 
 
 def learning_rate(settings: RegadSettings, step: int, per_epoch: int) -> float:
-    """Half a cosine over the epochs, or over the steps if these end first; the first epoch (step) is already down by one.
+    """Half a cosine over the epochs, or over the steps if these end first; the first epoch (step) is already decreased once.
 
     Args:
         settings: Of the training.

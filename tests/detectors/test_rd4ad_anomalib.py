@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS
-from tabzoo.benchmark.methods.rd4ad import Rd4ad, Student, distillation_loss
+from tabzoo.detectors import DETECTORS
+from tabzoo.detectors.extractor import build_extractor
+from tabzoo.detectors.rd4ad import Rd4ad, Student, distillation_loss
 
 SIDE = 128
 NAMES = {
@@ -48,7 +48,7 @@ def test_anomalib_gives_the_same(backbone: str) -> None:
     with torch.no_grad():
         for _ in range(20):  # batch-norm statistics of its own
             taught, decoded = theirs(images)
-    rd4ad = Rd4ad(build_extractor(f"random:{backbone}", layers=METHODS["rd4ad"].layers), 0)
+    rd4ad = Rd4ad(build_extractor(f"random:{backbone}", layers=DETECTORS["rd4ad"].layers), 0)
     rd4ad.extractor.body.load_state_dict(theirs.encoder.feature_extractor.state_dict())
     copy_weights(theirs, rd4ad.student)
     own = list(rd4ad.extractor(images).values())
