@@ -114,7 +114,7 @@ def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, names in (
         ("training.figures", ("samples", "curves", "similarity")),
-        ("benchmark.report", ("roc", "sheet")),
+        ("benchmark.report", ("roc", "grid")),
     ):
         for name in names:
             monkeypatch.setattr(f"tabzoo.{module}.draw_{name}", sketch)

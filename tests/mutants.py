@@ -212,8 +212,8 @@ MUTANTS = [
     Mutant(
         name="corner_in_place_of_the_centre",
         file="tabzoo/synthesis/pairs.py",
-        old="start = (squares.shape[1] - self.crop) // 2",
-        new="start = 0",
+        old="centre_crop(squares, self.crop)",
+        new="squares[:, : self.crop, : self.crop]",
         tests="tests/training/test_pairs.py",
     ),
     Mutant(
@@ -407,16 +407,16 @@ MUTANTS = [
     ),
     Mutant(
         name="full_resolution_masks_are_not_cropped",
-        file="tabzoo/benchmark/images.py",
-        old="ends = (self._start, self._start + self._crop)",
-        new="ends = (0, self._resize)",
+        file="tabzoo/benchmark/class_images.py",
+        old="edges = crop_edges(self._resize, self._crop)",
+        new="edges = (0, self._resize)",
         tests="tests/benchmark/test_run.py::test_full_resolution_is_an_option",
     ),
     Mutant(
         name="full_resolution_masks_are_off_by_an_odd_margin",
-        file="tabzoo/benchmark/images.py",
-        old="ends = (self._start, self._start + self._crop)",
-        new="ends = ((self._resize - self._crop) / 2, (self._resize + self._crop) / 2)",
+        file="tabzoo/benchmark/class_images.py",
+        old="edges = crop_edges(self._resize, self._crop)",
+        new="edges = ((self._resize - self._crop) / 2, (self._resize + self._crop) / 2)",
         tests="tests/benchmark/test_geometry.py",
     ),
     Mutant(
@@ -486,7 +486,7 @@ MUTANTS = [
         name="methods_are_fitted_to_the_test_images",
         file="tabzoo/benchmark/measure.py",
         old="fit(batches(job.images.pixels, torch.from_numpy(drawn.rows)))",
-        new="fit(batches(trial.pixels, torch.arange(len(trial))))",
+        new="fit(batches(evaluation.pixels, torch.arange(len(evaluation))))",
         tests="tests/benchmark/test_run.py::test_scores_are_the_methods_on_the_classs_images",
     ),
     Mutant(
@@ -541,16 +541,16 @@ MUTANTS = [
     Mutant(
         name="fid_crops_a_corner",
         file="tabzoo/benchmark/fid.py",
-        old="start = (how.resize - how.crop) // 2",
-        new="start = 0",
+        old="cropped = centre_crop(images.batch(rows), how.crop)",
+        new="cropped = images.batch(rows)[:, : how.crop, : how.crop]",
         tests="tests/benchmark/test_fid.py::test_distances_are_between_defects_and_anomalies",
     ),
     Mutant(
         name="sheets_show_maps_of_other_images",
         file="tabzoo/benchmark/report.py",
-        old="shown = maps[_shown(trial)]",
-        new="shown = maps[: len(_shown(trial))]",
-        tests="tests/benchmark/test_pictures.py::test_a_runs_sheet_shows_the_test_images_and_their_maps",
+        old="shown = maps[_shown(evaluation)]",
+        new="shown = maps[: len(_shown(evaluation))]",
+        tests="tests/benchmark/test_report.py::test_a_runs_sheet_shows_the_test_images_and_their_maps",
     ),
     Mutant(
         name="differences_are_first_minus_second",
@@ -1024,14 +1024,14 @@ MUTANTS = [
     ),
     Mutant(
         name="changed_weights_are_measured_under_their_record",
-        file="tabzoo/benchmark/backbones.py",
+        file="tabzoo/benchmark/provenance.py",
         old="(found := Digest.of(path).sha256) != said",
         new="(found := Digest.of(path).sha256) != said and not found",
-        tests="tests/benchmark/test_backbones.py::test_weights_that_were_changed_are_refused",
+        tests="tests/benchmark/test_provenance.py::test_weights_that_were_changed_are_refused",
     ),
     Mutant(
         name="one_image_more_hides_that_a_class_was_seen",
-        file="tabzoo/benchmark/backbones.py",
+        file="tabzoo/benchmark/provenance.py",
         old="np.isin(hashes, self.hashes).any()",
         new="np.isin(hashes, self.hashes).all()",
         tests="tests/benchmark/test_run.py::test_a_class_is_transductive_when_any_of_its_images_was_trained_on",

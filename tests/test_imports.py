@@ -90,7 +90,7 @@ def test_arrows_go_down(floor: str, above: tuple[str, ...]) -> None:
         if other.startswith(above)
     }
     # The quickstart ends with a benchmark of what it made.
-    allowed = {("tabzoo.training.pretrain", f"tabzoo.benchmark.{name}") for name in ("run", "plan")}
+    allowed = {("tabzoo.training.pretrain", f"tabzoo.benchmark.{name}") for name in ("run", "options")}
     assert against - allowed == set()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, Preparation, measure
-from tabzoo.benchmark.plan import Options, choose_classes, choose_device
+from tabzoo.benchmark.options import Options, choose_classes, choose_device
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import latest_rows
 from tabzoo.benchmark.table import to_markdown

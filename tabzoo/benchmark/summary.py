@@ -1,4 +1,4 @@
-"""What the rows say together: mean and spread over seeds, averages over classes, differences between backbones."""
+"""Rows summarised: mean and standard deviation over seeds, averages over classes, differences between backbones."""
 
 import json
 from collections.abc import Container, Iterable, Sequence
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _LISTED = 3
-"""Up to so many classes of a data set have lines of their own in a table of data sets."""
+"""In a table of data sets, a data set with up to this many classes has a line for each of them."""
 
 
 class Cell(NamedTuple):
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A backbone minus the first one; the interval is known for image AUROC alone."""
+    """A backbone minus the first one; only image AUROC has an interval."""
 
     mean: float
     low: float | None
@@ -45,29 +45,29 @@ class Difference(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A class, or an average over some; None for what was not run or can't be compared."""
+    """A class, or an average over classes; None for what was not run or can't be compared."""
 
     name: str
     cells: list[Cell | None]
     differences: list[Difference | None]
     """One for each backbone but the first."""
     over: int | None
-    """How many classes an average is of."""
+    """The number of classes of an average."""
 
 
 class Group:
-    """Rows that differ in backbone, class and seed alone, and so make one table.
+    """Rows that differ only in backbone, class and seed, and so make one table.
 
     Attributes:
-        first: One of the rows, for what all have in common.
-        backbones: Their names; the first is what the others are compared with.
+        first: One of the rows, to look up what all have in common.
+        backbones: Their names; the first is the baseline.
         classes: Names of the classes, sorted.
         seeds: Of all rows.
         rows: (backbone, class) to seed to row.
     """
 
     def __init__(self, rows: Sequence[Row], order: Sequence[str]) -> None:
-        # Of a class whose images have changed only the latest state counts, and of a retrained backbone the latest weights.
+        # Only the latest state of a class whose images have changed counts.
         current = {row.class_name: row.data_sha256 for row in rows}
         self.rows: dict[tuple[str, str], dict[int, Row]] = {}
         for row in rows:
@@ -81,7 +81,7 @@ class Group:
 
     @property
     def with_oracle(self) -> list[str]:
-        """Names of the backbones of which some rows have a best meta-epoch on test."""
+        """Names of the backbones with rows that have a best meta-epoch on test."""
         having = {row.backbone for row in self.all_rows() if row.oracle_image_auroc is not None}
         return [name for name in self.backbones if name in having]
 
@@ -97,17 +97,17 @@ class Group:
 def latest_rows(rows: Iterable[Row], keys: Container[str] = ()) -> tuple[list[Row], int]:
     """The rows that belong together: of each backbone those of one set of weights, of each class those of the same images.
 
-    A backbone that was trained again, and images that changed, keep their names; rows from before would share a column with
-    the new ones.
+    Backbones keep their names when they are trained again, and classes when their images change; without this, older rows
+    would share a column with the new ones.
 
     Args:
         rows: In the order they were measured.
-        keys: Rows whose weights and images count; where there are none, those of the last row do.
+        keys: Rows whose weights and images count; without any, those of the last row count.
 
     Returns:
-        The rows, and how many others were left out.
+        The rows, and the number of those left out.
     """
-    ordered = sorted(rows, key=lambda row: row.key in keys)  # stable: the ones that count come last
+    ordered = sorted(rows, key=lambda row: row.key in keys)  # a stable sort: the ones that count come last
     weights = {_weights_of(row): row.weights_sha256 for row in ordered}
     images = {_images_of(row): row.data_sha256 for row in ordered}
     kept = [
@@ -119,7 +119,7 @@ def latest_rows(rows: Iterable[Row], keys: Container[str] = ()) -> tuple[list[Ro
 
 
 def _weights_of(row: Row) -> tuple[object, ...]:
-    # Weights are hashed as far as a method's layers need them; random ones are others for each seed.
+    # The hash covers the weights that a method's layers need; random weights differ for each seed.
     seed = row.seed if row.backbone.split(":")[0] == "random" else None
     return row.backbone, row.method, json.dumps(row.settings.get("layers")), seed
 
@@ -143,7 +143,7 @@ def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]
 
 
 def join_datasets(groups: Iterable[Group]) -> list[list[Group]]:
-    """Groups that differ in the data set alone, together."""
+    """Groups that differ only in the data set, together."""
     joined: dict[tuple[object, ...], list[Group]] = {}
     for group in groups:
         joined.setdefault(_conditions(group.first), []).append(group)
@@ -169,12 +169,12 @@ def summarise(group: Group, metric: str) -> list[Line]:
 
 
 def summarise_datasets(groups: Sequence[Group], metric: str, backbones: Sequence[str]) -> list[Line]:
-    """A line for each data set: the average over its classes; of a data set with few classes these come first.
+    """A line for each data set: the average over its classes, after lines for the classes if there are few.
 
     Args:
         groups: One of each data set.
         metric: Field of a row.
-        backbones: What the lines' cells are of; the differences are to the first of them.
+        backbones: One for each cell of a line; differences are to the first of them.
     """
     lines = []
     for group in groups:

@@ -7,6 +7,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from tabzoo.data.images import centre_crop
 from tabzoo.synthesis.ahead import one_ahead
 from tabzoo.synthesis.interface import Synthesis
 
@@ -151,5 +152,4 @@ class PairMaker:
     def _pixels(self, members: Tensor) -> Tensor:
         """uint8 [B, 3, H, W], centre crops, a view of pixels that are interleaved in memory."""
         squares = self.images.batch(self.members[members])  # [B, S, S, 3]
-        start = (squares.shape[1] - self.crop) // 2
-        return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
+        return centre_crop(squares, self.crop).permute(0, 3, 1, 2)

@@ -321,7 +321,7 @@ def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float
 
 def _benchmark(run: Run) -> None:
     """The quickstart's last step: random weights against the trained ones, on the toy factory's test split."""
-    from tabzoo.benchmark.plan import Options
+    from tabzoo.benchmark.options import Options
     from tabzoo.benchmark.run import run as benchmark
 
     recipe, folder = run.recipe, run.folder / "benchmark"

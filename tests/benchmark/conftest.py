@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.options import Options
 
 MakeOptions = Callable[..., Options]
 

@@ -111,7 +111,7 @@ def test_classes_without_defects_are_undefined_with_the_reason(toy: Path, extrac
         row.class_name: row for row in measure(samples.select(keep), ["nsa"], features=extractor, preparation=SMALL)
     }
     assert rows["capsule"].fid is None
-    assert rows["capsule"].undefined_because == "0 defects in the test split; two are the least"
+    assert rows["capsule"].undefined_because == "0 defects in the test split; at least 2 needed"
     assert rows["pooled"].real == 6
     assert rows["pooled"].synthetic == 32  # of the two classes with defects
     with pytest.raises(InputError, match="no defects in a test split"):

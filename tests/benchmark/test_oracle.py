@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from tabzoo.benchmark import measure
-from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.table import to_csv, to_markdown
 from tabzoo.data.toy import make_toy_factory
@@ -69,7 +69,7 @@ def test_the_oracle_is_beside_the_last_step(
         assert row.scores[kind] != pytest.approx(first[labels == label].tolist())
     assert (row.key, row.scores, row.pixel_auroc) == (last.key, last.scores, last.pixel_auroc)
     assert "random:test_resnet oracle" in table
-    assert "never to be compared" in table
+    assert "must not be compared" in table
     for chosen in (options(settings=settings, oracle=True), options(settings=settings)):  # and serves for both now
         assert run(chosen, progress=False) == table
     assert len((out / "results.jsonl").read_text().splitlines()) == 2
@@ -90,6 +90,6 @@ def test_the_oracle_in_tables(make_row: Callable[..., Row]) -> None:
 
 
 def test_methods_without_an_oracle(options: MakeOptions) -> None:
-    with pytest.raises(InputError, match=r"--oracle: .*: simplenet; there is none among --method padim rd4ad"):
+    with pytest.raises(InputError, match=r"--oracle: .*: simplenet; none of them is in --method padim rd4ad"):
         options(method=["padim", "rd4ad"], oracle=True)
     assert options(method=["padim", "simplenet"], oracle=True).with_oracle == {"simplenet"}

@@ -17,7 +17,8 @@ from PIL import Image
 from timm.models import save_for_hf
 
 from tabzoo.benchmark import plan as plan_module
-from tabzoo.benchmark.plan import Options, Plan
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.plan import Plan
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.detectors import DETECTORS, DetectorSpec
 from tabzoo.detectors.extractor import FeatureExtractor, build_extractor

@@ -24,7 +24,8 @@ from torch import Tensor
 from tabzoo import jsonl
 from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
-from tabzoo.benchmark.plan import Options, Plan
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.plan import Plan
 from tabzoo.benchmark.run import run
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
@@ -92,7 +93,7 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
     assert (tmp_path / "out" / "table.md").read_text() == table
     assert "image_auroc,capsule,mine" in (tmp_path / "out" / "table.csv").read_text()
     for name in ("maps/padim/brushed_steel", "maps/padim/capsule", "maps/padim/hex_nut", "roc/padim"):
-        assert (tmp_path / "out" / f"{name}.png").is_file()  # what is on them: test_pictures.py
+        assert (tmp_path / "out" / f"{name}.png").is_file()  # what is on them: test_report.py
 
 
 @pytest.mark.parametrize("name", ["padim", "patchcore", "rd4ad", "simplenet"])
@@ -216,7 +217,7 @@ def test_synthetic_tests_are_labelled_a_proxy(options: Callable[..., Options], t
     assert {row.test for row in rows} == {"synthetic:cutpaste"}  # the trained one has seen NSA
     assert all(row.images == {"fitted": 12, "good": 4, "anomalous": 4} for row in rows)
     assert all(row.aupro is not None for row in rows)
-    assert "PROXY: cutpaste anomalies" in table
+    assert "PROXY: synthetic cutpaste anomalies" in table
     assert (tmp_path / "out" / "maps" / "padim-synthetic" / "capsule.png").is_file()
 
 
@@ -356,7 +357,10 @@ def test_defects_that_vanish_at_the_methods_size_are_told(options: Callable[...,
         Image.fromarray(mask).save(tmp_path / "data" / "plate" / "ground_truth" / name / "4_mask.png")
     chosen = {"data": str(tmp_path / "data"), "resize": 32, "crop": 24}
     table = run(options(**chosen), progress=False)
-    assert "whose masks are empty at this size: plate 2 of 3 (padim). A larger --resize, or --full-resolution" in table
+    assert (
+        "whose masks are empty at this size: plate 2 of 3 (padim). To keep small defects, use a larger --resize or"
+        in table
+    )
     run(options(**chosen, full_resolution=True), progress=False)
     small, full = read_rows(tmp_path / "out")
     assert (small.images["empty masks"], full.images["empty masks"]) == (2, 1)

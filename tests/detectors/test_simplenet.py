@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.options import Options
 from tabzoo.detectors import DETECTORS, ImageBatches
 from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
 from tabzoo.detectors.simplenet import Simplenet, SimplenetSettings, embed, margin_loss, with_noise

@@ -14,7 +14,8 @@ from torch import Tensor
 from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
 from tabzoo.benchmark.bootstrap import auroc_differences
-from tabzoo.benchmark.plan import Job, Options, Plan
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.run import run
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.detectors.regad import Regad
@@ -61,7 +62,7 @@ def test_a_row_is_the_mean_over_its_draws(
     kept: list[Tensor] = []
     keep = measure.keep_maps
     monkeypatch.setattr(measure, "keep_maps", lambda *given: (kept.append(given[3]), keep(*given)))
-    monkeypatch.setattr(Regad, "learn", learning)
+    monkeypatch.setattr(Regad, "meta_train", learning)
     monkeypatch.setattr(Regad, "fit", fitting)
     table = run(options(classes=["capsule"], settings={"regad": {"steps": 1, "draws": 3}}), progress=False)
     (row,) = read_rows(tmp_path / "out")
@@ -110,10 +111,10 @@ def test_finished_rows_are_not_computed_again(
 
 def test_draws_follow_the_seed_and_the_first_is_that_of_other_methods(options: MakeOptions) -> None:
     (images,) = (one for one in Plan(options()).images("regad") if one.name == "capsule")
-    draws = [images.draw(shots=4, seed=0, test="real", number=number).paths for number in range(10)]
-    assert draws[0] == images.draw(shots=4, seed=0, test="real").paths
-    assert draws[3] == images.draw(shots=4, seed=0, test="real", number=3).paths
-    assert draws[3] != images.draw(shots=4, seed=1, test="real", number=3).paths
+    draws = [images.fitting_set(shots=4, seed=0, test="real", number=number).paths for number in range(10)]
+    assert draws[0] == images.fitting_set(shots=4, seed=0, test="real").paths
+    assert draws[3] == images.fitting_set(shots=4, seed=0, test="real", number=3).paths
+    assert draws[3] != images.fitting_set(shots=4, seed=1, test="real", number=3).paths
     assert len({tuple(paths) for paths in draws}) > 8
 
 
@@ -129,14 +130,12 @@ def test_shots_by_default(options: MakeOptions) -> None:
 def test_too_few_other_classes(
     options: MakeOptions, thinned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Regad, "learn", None)  # nothing is trained before
+    monkeypatch.setattr(Regad, "meta_train", None)  # nothing is trained before
     for shots, target in ((2, "capsule"), (1, "hex_nut")):
         others = Plan(options(data=str(thinned), classes=[target], shots=[1])).jobs()
         assert [len(job.others) for job in others] == [2], (shots, target)
-    reason = (
-        "to test capsule with --shots 2.*two at least, with 3 good training images each; there are 1: brushed_steel"
-    )
-    with pytest.raises(InputError, match=reason):
+    reason = "at least two other classes in --data need 3 good training images each; there are 1: brushed_steel"
+    with pytest.raises(InputError, match=f"to test capsule with --shots 2 {reason}"):
         run(options(data=str(thinned), classes=["capsule"]), progress=False)
     shutil.rmtree(thinned / "brushed_steel")
     shutil.rmtree(thinned / "hex_nut")

@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from tabzoo.benchmark import measure, report
-from tabzoo.benchmark.figures import Panel, draw_roc, draw_sheet, roc
-from tabzoo.benchmark.plan import Options
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.report import Panel, draw_grid, draw_roc, roc
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import group_rows
 from tabzoo.data.images import read_image, read_mask
@@ -52,7 +52,7 @@ def test_each_picture_is_in_its_place_on_a_sheet(masked: bool, drawn: list[Figur
     masks = rng.integers(0, 2, (3, 16, 16), np.uint8)
     panels = [Panel(name, rng.integers(0, 256, (3, 16, 16), np.uint8)) for name in ("random", "mine")]
     path = tmp_path / "new" / "sheet.png"
-    draw_sheet(path, "the title", images, masks if masked else None, ["scratch", "hole", "good"], panels)
+    draw_grid(path, "the title", images, masks if masked else None, ["scratch", "hole", "good"], panels)
     expected = {"image": images}
     if masked:
         expected["mask"] = np.stack([255 * masks] * 3, axis=-1)
@@ -113,7 +113,7 @@ def test_a_runs_sheet_shows_the_test_images_and_their_maps(
     sheets: list[tuple[object, ...]] = []
     keep = measure.keep_maps
     monkeypatch.setattr(measure, "keep_maps", lambda *given: (kept.update({given[1]: given[3]}), keep(*given)))
-    monkeypatch.setattr(report, "draw_sheet", lambda *given: sheets.append(given))
+    monkeypatch.setattr(report, "draw_grid", lambda *given: sheets.append(given))
     names = ["random:test_resnet", "random:resnet10t"]
     run(options(backbone=names, classes=["capsule"], seeds=[1, 0]), progress=False)
     ((path, title, images, masks, labels, panels),) = sheets  # of the first seed

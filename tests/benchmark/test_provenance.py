@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tabzoo.benchmark.backbones import find_backbones, unseen_synthesis
 from tabzoo.benchmark.paper import OBJECTS, TEXTURES
+from tabzoo.benchmark.provenance import find_backbones, unseen_synthesis
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.store import install
 from tabzoo.training.recipe import Recipe
@@ -49,7 +49,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="random is given more than once"):
         find_backbones(["random", "random"])
     (tmp_path / "mine" / "tabzoo.json").write_text("{}")
-    with pytest.raises(InputError, match="not what a run of tabzoo writes"):
+    with pytest.raises(InputError, match="not written by a run of tabzoo"):
         find_backbones([str(tmp_path / "mine")])
 
 
@@ -97,7 +97,7 @@ def test_images_that_were_seen_are_known_by_their_contents(tmp_path: Path) -> No
     hashes.write_text("torn")
     record["image_hashes_sha256"] = hashlib.sha256(b"torn").hexdigest()
     (folder / "tabzoo.json").write_text(json.dumps({"training": record}))
-    with pytest.raises(InputError, match=r"image_hashes\.txt: not what a run of tabzoo writes"):
+    with pytest.raises(InputError, match=r"image_hashes\.txt: not written by a run of tabzoo"):
         find_backbones([str(folder)])
 
 
@@ -136,5 +136,5 @@ def test_kinds_of_anomalies_are_in_the_record_and_else_in_the_recipe(tmp_path: P
     assert find_backbones([str(folder)])[0].syntheses == ("nsa", "mask")
     (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"nut": 1}}}))
     (folder / "recipe.yaml").write_text("- no recipe")
-    with pytest.raises(InputError, match=r"recipe\.yaml: not what a run of tabzoo writes"):
+    with pytest.raises(InputError, match=r"recipe\.yaml: not written by a run of tabzoo"):
         find_backbones([str(folder)])

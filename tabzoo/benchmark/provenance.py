@@ -1,4 +1,4 @@
-"""What is known of a backbone beside its weights: what it was trained on, and with which synthetic anomalies."""
+"""Where a backbone's weights come from: the images it was pre-trained on, and the synthetic anomalies."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from tabzoo.synthesis import SYNTHESES
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]
 
 _PUBLISHED_ON: dict[str, tuple[str, ...]] = {"resnet18.tab_mvtec": (*TEXTURES, *OBJECTS)}
-"""Weights that come without a run's record, such as the authors', to the classes they are trained on."""
+"""Weights without a run's record, such as the authors', and the classes they were trained on."""
 _KINDS = tuple(name for name in SYNTHESES if name != "mix")
 
 
@@ -29,10 +29,10 @@ class Backbone(NamedTuple):
 
     Attributes:
         name: What tables call it.
-        trained_on: Classes it was pre-trained on, as far as its folder or its name says.
+        trained_on: Classes it was pre-trained on, if its folder or its name tells.
         syntheses: Kinds of synthetic anomalies it was pre-trained with.
-        source: What its feature extractor is built from, see `features.build_extractor`.
-        hashes: Of the files of the images it was pre-trained on; None where its folder does not say.
+        source: What its feature extractor is built from, see `extractor.build_extractor`.
+        hashes: Of the files of the images it was pre-trained on; None where its folder does not tell.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Backbone(NamedTuple):
     hashes: Hashes | None = None
 
     def saw(self, class_name: str, hashes: Hashes) -> bool:
-        """Whether it was pre-trained on one of these files; where that is not known, on a class of this name."""
+        """Whether it was pre-trained on one of these files; if that is unknown, on a class of this name."""
         return class_name in self.trained_on if self.hashes is None else bool(np.isin(hashes, self.hashes).any())
 
 
 def find_backbones(names: Sequence[str]) -> list[Backbone]:
-    """The backbones that a user names; a folder is called by its name, or by its path where two have the same.
+    """The backbones that a user names; a folder is called by its name, or by its path if two have the same name.
 
     Raises:
-        InputError: A folder that is not there, or the same name twice.
-        WeightsError: Weights that differ from what the folder's tabzoo.json says.
+        InputError: A folder that does not exist, or the same name twice.
+        WeightsError: Weights that differ from the checksum in the folder's tabzoo.json.
     """
     if double := {name for name in names if names.count(name) > 1}:
         raise InputError(f"--backbone: {', '.join(sorted(double))} is given more than once")
@@ -64,14 +64,14 @@ def unseen_synthesis(backbones: Iterable[Backbone]) -> str:
     """A kind of synthetic anomaly that none of the backbones was trained with, the one most like real defects first.
 
     Raises:
-        InputError: They have seen every kind.
+        InputError: They were trained with every kind.
     """
     seen = {kind for backbone in backbones for kind in backbone.syntheses}
     unseen = [kind for kind in _KINDS if kind not in seen]
     if not unseen:
         raise InputError(
-            f"--test synthetic: these backbones were trained with every kind of anomaly ({', '.join(_KINDS)}), so none is left "
-            f"that would be new to all of them. Name fewer backbones, or test on real defects."
+            f"--test synthetic: these backbones were trained with every kind of anomaly ({', '.join(_KINDS)}), so none "
+            f"is new to all of them. Give fewer backbones, or test on real defects."
         )
     return unseen[0]
 
@@ -92,18 +92,18 @@ def _of_folder(folder: Path, name: str) -> Backbone:
     record = folder / RECORD
     try:
         content: dict[str, Any] = read_json(record) if record.is_file() else {"converted_from": None}
-        if "converted_from" in content:  # not by a run
+        if "converted_from" in content:  # not written by a run
             content["training"] = {"classes": _PUBLISHED_ON.get(content.get("name", ""), ())}
         training: dict[str, Any] = content["training"]
         classes, expected = tuple(training["classes"]), content.get("weights", {}).get("sha256")
     except (WeightsError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{record}: not what a run of tabzoo writes: {brief(error)}") from error
-    # Weights that were changed would get the record's name, classes and kinds of anomalies.
+        raise InputError(f"{record}: not written by a run of tabzoo: {brief(error)}") from error
+    # Else, changed weights would be measured under the record's name, classes and kinds of anomalies.
     of_hashes = training.get("image_hashes_sha256")
     for path, said in ((folder / WEIGHTS, expected), (folder / HASHES, of_hashes)):
         if said and path.is_file() and (found := Digest.of(path).sha256) != said:
             raise WeightsError(
-                f"--backbone {name}: {path.name} was changed: its SHA-256 is {found}, {RECORD} says {said}. Restore it, or "
+                f"--backbone {name}: {path.name} was changed: its SHA-256 is {found}, but {RECORD} says {said}. Restore it, or "
                 f"remove {RECORD} to measure the weights as they are."
             )
     return Backbone(
@@ -112,17 +112,17 @@ def _of_folder(folder: Path, name: str) -> Backbone:
 
 
 def _hashes(path: Path, said: str | None) -> Hashes | None:
-    """None where they are missing, as in copies that older versions made."""
+    """None if they are missing, as in copies made by older versions."""
     if said is None or not path.is_file():
         return None
     try:
         return np.array([int(line, 16) for line in path.read_text(encoding="ascii").split()], dtype=np.uint64)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not what a run of tabzoo writes: {error}") from error
+        raise InputError(f"{path}: not written by a run of tabzoo: {error}") from error
 
 
 def _syntheses(training: dict[str, Any], recipe: Path) -> tuple[str, ...]:
-    """Kinds of anomalies, from the record; runs of older versions have them in their recipe alone."""
+    """Kinds of anomalies, from the record; runs of older versions have them only in their recipe."""
     found = training.get("syntheses")
     if found is None and recipe.is_file():
         try:
@@ -131,5 +131,5 @@ def _syntheses(training: dict[str, Any], recipe: Path) -> tuple[str, ...]:
                 content["synthesis"] if content["synthesis"] != "mix" else list(content.get("mix_weights") or _KINDS)
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-            raise InputError(f"{recipe}: not what a run of tabzoo writes: {brief(error)}") from error
+            raise InputError(f"{recipe}: not written by a run of tabzoo: {brief(error)}") from error
     return (found,) if isinstance(found, str) else tuple(found or ())
