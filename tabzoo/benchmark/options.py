@@ -3,86 +3,108 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+import tyro
 
-from tabzoo.compute import Amp
 from tabzoo.data.cache import CacheMode
 from tabzoo.data.images import Resampling
+from tabzoo.data.layouts import LAYOUTS
 from tabzoo.data.samples import Samples
 from tabzoo.detectors import DETECTORS, Budget
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.scores.rows import REAL
 
-__all__ = ["ComputeOptions", "ImageOptions", "MainOptions", "Options", "choose_classes", "choose_device"]
+__all__ = ["ComputeOptions", "ImageOptions", "MainOptions", "Options", "choose_classes", "choose_device", "optional"]
 
 _LARGEST = 2**31 - 1
+
+
+def optional(metavar: str) -> Any:
+    """What `--help` shows for a flag that has no value unless given."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+_Names = Annotated[Sequence[str], tyro.conf.arg(metavar="NAME [NAME ...]")]
+_Pixels = Annotated[int | None, optional("PX")]
+_LANCZOS = " and ".join(name for name, spec in DETECTORS.items() if spec.resampling == "lanczos")
+_WITH_ORACLE = ", ".join(name for name, spec in DETECTORS.items() if spec.oracle)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MainOptions:
     """What to measure."""
 
-    backbone: Sequence[str]
-    """A run's folder, a timm name, local-dir:DIR, hf-hub:ID, or random[:ARCHITECTURE] (resnet18 with weights from the seed).
-    The first one is the baseline that the others are compared with."""
-    method: Sequence[str] = ("padim",)
-    """padim, patchcore, rd4ad, simplenet, regad."""
-    data: str
+    backbone: _Names
+    """A run's folder, a timm name, local-dir:DIR, hf-hub:ID, or random[:ARCHITECTURE] (resnet18), with weights from the seed.
+    The others are compared with the first one."""
+    method: Annotated[_Names, tyro.conf.arg(help=f"Detectors: {', '.join(DETECTORS)}.")] = ("padim",)
+    data: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """Folder with good images to fit to and images to test on."""
-    output: Path
-    """Folder for the results; rows that are finished are kept, new ones are added."""
-    classes: Sequence[str] | None = None
+    output: Annotated[Path, tyro.conf.arg(metavar="OUT")]
+    """Folder for the results; finished rows in it are kept, new ones are added."""
+    classes: Annotated[Sequence[str] | None, optional("NAME [NAME ...]")] = None
     """Test only these classes; regad is still trained on all others of --data."""
-    seeds: Sequence[int] = (0,)
-    """Seed values; each makes a row of its own."""
-    shots: Sequence[int] | None = None
-    """Fit to K good images drawn with the seed; if not given, to all, with regad to 4 and to 8."""
+    seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="S [S ...]")] = (0,)
+    """Seed values; each makes rows of its own."""
+    shots: Annotated[Sequence[int] | None, optional("K [K ...]")] = None
+    """Fit to K good images drawn with the seed. If not given: to all, with regad to 4 and to 8."""
     test: Literal["real", "synthetic"] = "real"
-    """synthetic: test on held-out good images and synthetic anomalies of a kind that no backbone was trained with; a proxy."""
+    """synthetic: test on held-out good images, and on synthetic anomalies of a kind that no backbone was trained with.
+    This is a proxy for real defects."""
     budget: Budget = "paper"
-    """quick: less training, for small machines; the numbers then can't be compared with the paper's."""
-    oracle: bool = False
-    """Also report the best epoch on the test images, for methods whose public code selects it (simplenet). It is selected on
-    test data, so don't compare it with other numbers."""
+    """quick: less training, for small machines; the numbers can't be compared with the paper's."""
+    oracle: Annotated[
+        bool,
+        tyro.conf.FlagCreatePairsOff,
+        tyro.conf.arg(
+            help=f"Also report the best epoch on the test images, for methods whose public code selects it ({_WITH_ORACLE}). "
+            "It is selected on test data, so it can't be compared with other numbers.",
+            help_behavior_hint="",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """How images are read."""
 
-    layout: str = "auto"
-    """Layout of the folder; auto, or a name from `python -m tabzoo.data check --help`."""
-    resize: int | None = None
-    """Side in pixels that images are squashed to; the method's own if not given."""
-    crop: int | None = None
-    """Side of the centre crop in pixels; the method's own if not given."""
-    resampling: Resampling | None = None
-    """Filter for squashing images; the method's own if not given: lanczos for padim and regad, else bilinear."""
-    full_resolution: bool = False
-    """Compute pixel metrics at the resolution of the files, not at that of the method's input."""
-    white_level: float | None = None
-    """Pixel value that becomes white in grey images of more than 8 bits, such as 4095 for a 12-bit camera; if not given, the
-    largest value of the file's bits, or 1 for floats."""
+    layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}.")] = "auto"
+    resize: _Pixels = None
+    """Side that images are squashed to; the method's own if not given."""
+    crop: _Pixels = None
+    """Side of the centre crop; the method's own if not given."""
+    resampling: Annotated[
+        Resampling | None,
+        tyro.conf.arg(
+            metavar=f"{{{','.join(get_args(Resampling))}}}",
+            help=f"Filter for squashing images; if not given, lanczos for {_LANCZOS}, else bilinear.",
+            help_behavior_hint="",
+        ),
+    ] = None
+    full_resolution: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
+    """Compute pixel metrics at the files' resolution, not at the size of the method's input."""
+    white_level: Annotated[float | None, optional("X")] = None
+    """Pixel value that becomes white in grey images of more than 8 bits, such as 4095 for a 12-bit camera.
+    If not given: the largest value of the file's bits, or 1 for floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """How it is computed."""
+    """Where and how to compute."""
 
-    device: str = "auto"
-    """Where to compute: auto, cpu or cuda; auto takes the GPU if there is one."""
-    amp: Amp = "off"
-    """Compute backbones in bfloat16: bf16 (the same as --amp alone), off, or auto, which is bf16 where the device has
-    instructions for it."""
-    batch_size: int = 32
+    device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda}")] = "auto"
+    """auto takes the GPU if there is one."""
+    amp: Literal["bf16", "auto", "off"] = "off"
+    """bf16 (the same as --amp alone): compute backbones in bfloat16; auto: only where the device has instructions for it."""
+    batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 32
     """Images at a time."""
     cache: CacheMode = "disk"
     """Where decoded images are kept."""
-    cache_dir: str | None = None
+    cache_dir: Annotated[str | None, optional("DIR")] = None
     """Folder of the cache; the user's cache folder if not given."""
-    workers: int | None = None
+    workers: Annotated[int | None, optional("N")] = None
     """Processes that decode images; one a core if not given."""
 
 
@@ -104,8 +126,12 @@ class Options(MainOptions, ImageOptions, ComputeOptions):
                 f"--oracle: only for methods whose public code selects the best epoch on the test images: {having}; none of "
                 f"them is in --method {' '.join(self.method)}"
             )
-        if self.amp == "fp16":
-            raise InputError("--amp fp16: expected bf16, auto or off; float16 is for training")
+        for name, accepted in (("device", ("auto", "cpu", "cuda")), ("amp", ("bf16", "auto", "off"))):
+            if (value := getattr(self, name)) not in accepted:
+                raise InputError(f"--{name} {value}: expected {', '.join(accepted)}")
+        for name in ("backbone", "method", "seeds", "classes", "shots"):
+            if (values := getattr(self, name)) is not None and not len(values):
+                raise InputError(f"--{name}: expected at least one value")
         if self.full_resolution and self.test != REAL:
             raise InputError(
                 "--full-resolution: not with --test synthetic, whose anomalies have the method's input size"
