@@ -527,15 +527,15 @@ MUTANTS = [
     Mutant(
         name="row_keys_ignore_normalisation",
         file="tabzoo/benchmark/plan.py",
-        old="self.test, *more)",
-        new="self.test)",
+        old="(*decides, *one.more)",
+        new="decides",
         tests="tests/benchmark/test_plan.py::test_statistics_of_the_backbone_change_the_key_where_they_are_used",
     ),
     Mutant(
         name="row_keys_ignore_the_classes_learned_on",
         file="tabzoo/benchmark/plan.py",
-        old="for one in (of_class, *others)",
-        new="for one in (of_class,)",
+        old="for used in (of_class, *others)",
+        new="for used in (of_class,)",
         tests="tests/benchmark/test_plan.py::test_images_of_other_classes_change_the_key_of_few_shot_methods_alone",
     ),
     Mutant(

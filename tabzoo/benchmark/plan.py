@@ -118,16 +118,25 @@ class Plan:
             images = {of_class: of_class.digest(mask_files=full) for of_class in self.images(name)}
             targets = [of_class for of_class in images if of_class.name in self._samples.classes]
             several = self.options.shots or DETECTORS[name].shots or (None,)
-            for (backbone, seed, settings, weights, more), shots in itertools.product(built, several):
+            for one, shots in itertools.product(built, several):
                 for of_class in targets:
-                    of_class.fitting_set(
-                        shots=shots, seed=seed, test=self.test
-                    )  # refuses too many shots now, not after hours
+                    # Refuses too many shots now, not after hours.
+                    of_class.fitting_set(shots=shots, seed=one.seed, test=self.test)
                     others = self._others(name, of_class, list(images), shots or 0) if DETECTORS[name].few_shot else ()
-                    data = _digest_of([images[one] for one in (of_class, *others)])
-                    decides = (weights, data, of_class.name, name, settings, seed, shots, self.test, *more)
-                    key = row_key({"decides": decides})
-                    yield Job(key, backbone, name, seed, shots, of_class, settings, weights, data, others)
+                    data = _digest_of([images[used] for used in (of_class, *others)])
+                    decides = (one.weights_sha256, data, of_class.name, name, one.settings, one.seed, shots, self.test)
+                    yield Job(
+                        key=row_key({"decides": (*decides, *one.more)}),
+                        backbone=one.backbone,
+                        method=name,
+                        seed=one.seed,
+                        shots=shots,
+                        images=of_class,
+                        settings=one.settings,
+                        weights_sha256=one.weights_sha256,
+                        data_sha256=data,
+                        others=others,
+                    )
 
     def build(self, backbone: Backbone, method: str, seed: int) -> tuple[FeatureExtractor, Detector]:
         """A backbone's extractor for a method, and the detector on it."""
@@ -195,27 +204,38 @@ class Plan:
             )
         return resize, crop
 
-    def _identify(
-        self, backbone: Backbone, seed: int, name: str
-    ) -> tuple[Backbone, int, dict[str, Any], str, tuple[object, ...]]:
-        """A backbone and a seed; settings of a method on it, the hash of its weights, and what else its maps depend on: mean
-        and standard deviation other than ImageNet's, and an architecture other than a plain ResNet.
-        """
-        resize, crop = self._sizes(name)
+    def _identify(self, backbone: Backbone, seed: int, name: str) -> "_Identity":
+        """What the maps of a method with a backbone and a seed depend on besides the images."""
+        spec, (resize, crop) = DETECTORS[name], self._sizes(name)
         extractor, detector = self.build(backbone, name, seed)
         check_input_size(extractor, backbone.name, crop)
+        # Parts that are neutral are left out, here and below, as in the keys of older rows.
         pixels = {"pixels": "full resolution"} if self.options.full_resolution else {}
-        normalised = {} if DETECTORS[name].normalised else {"normalised": False}
+        normalised = {} if spec.normalised else {"normalised": False}
         white = {} if self.options.white_level is None else {"white_level": float(self.options.white_level)}
         sizes = {"resize": resize, "crop": crop, "resampling": self._resampling(name), **white}
         settings = {**sizes, "amp": self.amp.amp, **pixels, **normalised, **detector.settings}
-        # ImageNet's mean and standard deviation are left out, as in the keys of older rows.
         imagenet = (extractor.mean, extractor.std) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-        statistics = (extractor.mean, extractor.std) if DETECTORS[name].normalised and not imagenet else ()
-        # Weights can fit several architectures (those of efficientnet_b0 also fit tf_efficientnet_b0). For timm's plain
-        # ResNets the structure is left out, as in the keys of older rows.
+        statistics = (extractor.mean, extractor.std) if spec.normalised and not imagenet else ()
+        # Weights can fit several architectures: those of efficientnet_b0 also fit tf_efficientnet_b0.
         structure = () if extractor.is_plain_resnet() else (extractor.structure(),)
-        return backbone, seed, settings, extractor.sha256(), (*statistics, *structure)
+        return _Identity(backbone, seed, settings, extractor.sha256(), (*statistics, *structure))
+
+
+class _Identity(NamedTuple):
+    """What a method's maps depend on besides the images.
+
+    Attributes:
+        settings: Of the row.
+        weights_sha256: Of the backbone's weights.
+        more: Mean and standard deviation other than ImageNet's, and the structure of what is not a plain ResNet.
+    """
+
+    backbone: Backbone
+    seed: int
+    settings: dict[str, Any]
+    weights_sha256: str
+    more: tuple[object, ...]
 
 
 def _digest_of(digests: Sequence[str]) -> str:

@@ -180,7 +180,9 @@ def summarise_datasets(groups: Sequence[Group], metric: str, backbones: Sequence
     for group in groups:
         dataset = group.first.dataset
         *of_classes, average = summarise(group, metric)
-        if average.over is None:  # the metric is defined nowhere for every backbone: say so, in place of leaving it out
+        if (
+            average.over is None
+        ):  # no class where every backbone has the metric: the table says "undefined" instead of leaving the line out
             of_classes, average = [*of_classes, average], _line(group, OVERALL, group.classes, metric)
         chosen = [line for line in of_classes if line.over is None] if len(group.classes) <= _LISTED else []
         for line in chosen + ([average] if len(group.classes) > 1 else []):

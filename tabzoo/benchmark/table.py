@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from tabzoo.benchmark.bootstrap import DRAWS
+from tabzoo.benchmark.notes import SHOWN, write_notes
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, is_mvtec, paper_numbers
 from tabzoo.benchmark.summary import (
     Cell,
@@ -18,11 +18,10 @@ from tabzoo.benchmark.summary import (
     summarise_datasets,
 )
 from tabzoo.plain import for_table, for_terminal
-from tabzoo.scores.rows import EMPTY_MASKS, METRICS, ORACLE, REAL, Row
+from tabzoo.scores.rows import METRICS, ORACLE, REAL, Row
 
 __all__ = ["to_csv", "to_markdown"]
 
-_SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 _SQUASHED = "Images are squashed to a square."
 _AVERAGED = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS, OVERALL: (*TEXTURES, *OBJECTS)}
 Column = Callable[[Line], str]
@@ -53,7 +52,7 @@ def to_markdown(
         parts = [part for joined in join_datasets(groups) for part in _across_datasets(joined, order)]
     else:
         parts = [part for group in groups for part in _of_dataset(group, against_paper)]
-    return "\n\n".join([*parts, _notes(groups, against_paper, left_out)]) + "\n"
+    return "\n\n".join([*parts, write_notes(groups, against_paper=against_paper, left_out=left_out)]) + "\n"
 
 
 def _plain(text: str) -> str:
@@ -92,7 +91,7 @@ def _of_dataset(group: Group, against_paper: bool) -> list[str]:
     more = _oracles(group) | (_paper_columns(group) if against_paper else {})
     tables = [
         _table(metric, "class", summarise(group, metric), group.backbones, more if metric == "image_auroc" else {})
-        for metric in _SHOWN
+        for metric in SHOWN
     ]
     about = map(for_terminal, (f"Seeds {_seeds(group)}; {_settings(row)}. {_SQUASHED}", _images(group)))
     return [_title(row, f"on {row.dataset}"), *about, *filter(None, tables)]
@@ -100,7 +99,7 @@ def _of_dataset(group: Group, against_paper: bool) -> list[str]:
 
 def _across_datasets(groups: Sequence[Group], order: Sequence[str]) -> list[str]:
     row, backbones = groups[0].first, [name for name in order if any(name in group.backbones for group in groups)]
-    tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in _SHOWN]
+    tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in SHOWN]
     about = [for_terminal(f"- {group.first.dataset}, seeds {_seeds(group)}. {_images(group)}") for group in groups]
     return [
         _title(row, "across data sets"),
@@ -219,64 +218,3 @@ def _grid(cells: Sequence[Sequence[str]]) -> str:
     ]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
-
-
-def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
-    notes = [
-        "Mean ± standard deviation over seeds. Averages: over the classes for which the metric is defined with every backbone.",
-        f"In brackets: 95 % interval of the difference, from a paired bootstrap over the test images ({DRAWS} draws; seeds are "
-        "not resampled). Pixel metrics have no interval.",
-        "Pixel metrics use masks at the size of the method's input (same resize and crop, nearest neighbour) unless the "
-        "settings say full resolution. AUPRO: up to FPR 0.3, over all images of a class together.",
-        "Selection: the weights of the last training step; nothing is selected on test data"
-        f"{', except in columns called oracle' if any(group.with_oracle for group in groups) else ''}.",
-    ]
-    draws = {group.first.settings["draws"] for group in groups if "draws" in group.first.settings}
-    if draws:
-        notes.append(
-            f"Few-shot: means over {_list(map(str, sorted(draws)))} draws of the good images; maps are from the first draw."
-        )
-    rows = [row for group in groups for row in group.all_rows()]
-    for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
-        classes = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)
-        notes.append(f"t: transductive, {backbone} was pre-trained on images of {classes}.")
-    undefined: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for metric, reason in row.undefined_because.items():
-            if metric in _SHOWN:
-                undefined.setdefault((METRICS[metric], reason), []).append(row.class_name)
-    notes += [f"Undefined: {metric} of {_list(classes)}, {reason}." for (metric, reason), classes in undefined.items()]
-    empty = {
-        f"{row.class_name} {row.images[EMPTY_MASKS]} of {row.images['anomalous']} ({row.method})"
-        for row in rows
-        if row.images.get(EMPTY_MASKS)
-    }
-    if empty:
-        notes.append(
-            f"Pixel metrics leave out anomalous images whose masks are empty at this size: {_list(sorted(empty))}. To keep "
-            f"small defects, use a larger --resize or --full-resolution."
-        )
-    if any(group.with_oracle for group in groups):
-        notes.append(
-            "Oracle: the best meta-epoch by image AUROC on the test images, as the method's public code selects it. It is "
-            "selected on test data, so it must not be compared with other methods' numbers."
-        )
-    if left_out:
-        notes.append(
-            f"Left out: {left_out} {'row' if left_out == 1 else 'rows'} of older weights or images with the same names."
-        )
-    if against_paper:
-        notes.append(
-            "Paper: Table 2 of arXiv 2312.09480, image AUROC on MVTec AD, ResNet-18. Its TAB columns are transductive, "
-            "except RegAD's, whose weights come from the Industrial dataset."
-        )
-        others = _list(f"{row.class_name} of {row.dataset}" for row in rows if not is_mvtec(row))
-        if others:
-            notes.append(
-                f"Not compared with the paper, since the name or the numbers of images are not MVTec AD's: {others}."
-            )
-    return "\n".join(f"- {for_terminal(note)}" for note in notes)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))

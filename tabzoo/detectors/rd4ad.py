@@ -38,7 +38,7 @@ class Rd4adSettings:
     """The reference's."""
 
     epochs: int = setting(200, "how often to go over the images", least=1)
-    steps: int | None = setting(None, "stop after so many batches, even before the epochs are over", least=1)
+    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
     batch_size: int = setting(16, "images at a time", least=1)
     lr: float = setting(0.005, "learning rate of Adam")
 

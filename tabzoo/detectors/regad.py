@@ -40,7 +40,7 @@ class RegadSettings:
     """The reference's."""
 
     epochs: int = setting(50, "how often to go over the images of the other classes", least=1)
-    steps: int | None = setting(None, "stop after so many batches, even before the epochs are over", least=1)
+    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
     batch_size: int = setting(32, "queries at a time; each has its support images", least=1)
     lr: float = setting(0.0001, "initial learning rate of SGD; a cosine takes it to 0")
     draws: int = setting(10, "how often support images are drawn; metrics are averages over the draws", least=1)

@@ -40,7 +40,7 @@ class SimplenetSettings:
 
     meta_epochs: int = setting(40, "how often to go over the images, times the GAN epochs", least=1)
     gan_epochs: int = setting(4, "epochs in a meta-epoch, after which the reference tests", least=1)
-    steps: int | None = setting(None, "stop after so many batches, even before the epochs are over", least=1)
+    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
     batch_size: int = setting(8, "images at a time", least=1)
     noise: float = setting(0.015, "standard deviation of the noise added to adapted features")
     margin: float = setting(0.5, "margin of the loss: a score beyond it adds nothing")

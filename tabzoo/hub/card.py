@@ -1,4 +1,4 @@
-"""The card of published weights: the run's own card, with what the Hub shows and searches, and measured results."""
+"""The card of published weights: the run's own card, with metadata for the Hub's search and with measured results."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
