@@ -180,9 +180,7 @@ def summarise_datasets(groups: Sequence[Group], metric: str, backbones: Sequence
     for group in groups:
         dataset = group.first.dataset
         *of_classes, average = summarise(group, metric)
-        if (
-            average.over is None
-        ):  # no class where every backbone has the metric: the table says "undefined" instead of leaving the line out
+        if average.over is None:  # no class has the metric for every backbone: show "undefined", not no line at all
             of_classes, average = [*of_classes, average], _line(group, OVERALL, group.classes, metric)
         chosen = [line for line in of_classes if line.over is None] if len(group.classes) <= _LISTED else []
         for line in chosen + ([average] if len(group.classes) > 1 else []):

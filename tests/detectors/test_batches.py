@@ -1,4 +1,4 @@
-"""Orders of batches, features that are computed once, weights from a seed."""
+"""Orders of batches, and features that are computed once."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.compute import seeded
 from tabzoo.detectors import ImageBatches
 from tabzoo.detectors import batches as module
 from tabzoo.detectors.batches import FrozenFeatures, check_finite, shuffled_batches
@@ -63,14 +62,3 @@ def test_features_are_computed_once_if_they_fit(
         assert torch.equal(one, images[rows, :1])
         assert torch.equal(two, 2 * images[rows])
     assert computed == ([3, 3, 1] if limit is None else [3, 3, 3])  # without memory: the first batch, then each taken
-
-
-def test_new_weights_come_from_the_seed_alone() -> None:
-    before = torch.get_rng_state()
-    drawn = []
-    for seed in (0, 0, 1):
-        with seeded(seed):
-            drawn.append(torch.nn.Linear(2, 2).weight)
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert torch.equal(torch.get_rng_state(), before)
