@@ -7,7 +7,7 @@ from torch import Tensor
 from tabzoo.synthesis.cutpaste import CutPaste, CutPasteParams, CutPasteSettings
 from tabzoo.synthesis.interface import Params, Synthesis, Synthetic
 from tabzoo.synthesis.mask import GridMask, GridMaskParams, GridMaskSettings
-from tabzoo.synthesis.mix import DETECTORS, Mix, MixParams, MixSettings
+from tabzoo.synthesis.mix import METHODS, Mix, MixParams, MixSettings
 from tabzoo.synthesis.nsa import Nsa, NsaParams, NsaSettings
 from tabzoo.synthesis.perlin import Perlin, PerlinParams, PerlinSettings
 
@@ -35,7 +35,7 @@ __all__ = [
     "make_synthesis",
 ]
 
-SYNTHESES: dict[str, type[Nsa | CutPaste | Perlin | GridMask | Mix]] = {**DETECTORS, "mix": Mix}
+SYNTHESES: dict[str, type[Nsa | CutPaste | Perlin | GridMask | Mix]] = {**METHODS, "mix": Mix}
 """Name in a recipe -> class, made as `cls(class_ids, height, width, settings)`."""
 
 SETTINGS = {"nsa": NsaSettings, "cutpaste": CutPasteSettings, "perlin": PerlinSettings, "mask": GridMaskSettings}

@@ -14,10 +14,10 @@ from tabzoo.synthesis.mask import GridMask
 from tabzoo.synthesis.nsa import Nsa
 from tabzoo.synthesis.perlin import Perlin
 
-__all__ = ["DETECTORS", "Mix", "MixParams", "MixSettings"]
+__all__ = ["METHODS", "Mix", "MixParams", "MixSettings"]
 
 STREAM = 5
-DETECTORS: dict[str, type[Nsa | CutPaste | Perlin | GridMask]] = {
+METHODS: dict[str, type[Nsa | CutPaste | Perlin | GridMask]] = {
     "nsa": Nsa,
     "cutpaste": CutPaste,
     "perlin": Perlin,
@@ -29,15 +29,15 @@ DETECTORS: dict[str, type[Nsa | CutPaste | Perlin | GridMask]] = {
 class MixSettings:
     """Which methods are mixed, and how often each."""
 
-    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(DETECTORS, 1.0))
+    weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(METHODS, 1.0))
     """Relative weight by method name; a method without one isn't used."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings by method name; a method without them uses its defaults."""
 
     def __post_init__(self) -> None:
         for name in (*self.weights, *self.settings):
-            if name not in DETECTORS:
-                raise InputError(f"mix: there is no method {name!r}; accepted are {', '.join(DETECTORS)}")
+            if name not in METHODS:
+                raise InputError(f"mix: there is no method {name!r}; accepted are {', '.join(METHODS)}")
         if not all(weight >= 0 for weight in self.weights.values()) or not sum(self.weights.values()) > 0:
             raise InputError(f"mix: weights must not be negative, and one must be above 0; got {self.weights}")
 
@@ -74,7 +74,7 @@ class Mix:
         self._sides = (height, width)
         names = [name for name, weight in self.settings.weights.items() if weight > 0]
         self._methods: list[Synthesis[Any]] = [
-            DETECTORS[name](class_ids, height, width, self.settings.settings.get(name)) for name in names
+            METHODS[name](class_ids, height, width, self.settings.settings.get(name)) for name in names
         ]
         weights = torch.tensor([self.settings.weights[name] for name in names], dtype=torch.float64)
         self._limits = torch.cumsum(weights / weights.sum(), 0)[:-1]
