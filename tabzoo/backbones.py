@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.remote import local_copy
 
@@ -28,8 +29,7 @@ def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
     """
     check_name(name)
     check_init(init)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if init == "pretrained":
             return _build_pretrained(name)
         try:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,19 @@ import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from tabzoo.data.class_words import class_words
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.detectors import ImageBatches
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.folder import write_folder
 from tabzoo.hub.load import install
+from tabzoo.scores.rows import Row, row_key
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.text import TextFeatures
+
+MakeRow = Callable[..., Row]
 
 REAL_DATA = os.environ.get("TABZOO_TEST_DATA")
 # Asks the driver about devices without starting CUDA, which would make it unusable in processes that tests fork.
@@ -124,7 +129,7 @@ def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, names in (
         ("training.figures", ("samples", "curves", "similarity")),
-        ("benchmark.report", ("roc", "sheet")),
+        ("benchmark.report", ("roc", "grid")),
     ):
         for name in names:
             monkeypatch.setattr(f"tabzoo.{module}.draw_{name}", sketch)
@@ -188,3 +193,61 @@ def installed(home: Path, make_folder: Callable[..., Path]) -> Path:
     folder = make_folder("resnet18.tab_mvtec", seed=1)
     install("resnet18.tab_mvtec", folder)
     return folder
+
+
+class Batches(list[Tensor]):
+    """Batches as methods take them: the length is the number of images."""
+
+    def __len__(self) -> int:
+        return sum(len(batch) for batch in self)
+
+    def take(self, rows: Tensor) -> Tensor:
+        return torch.cat(self)[rows]
+
+
+@pytest.fixture(scope="session")
+def batches() -> Callable[[Iterable[Tensor]], ImageBatches]:
+    return Batches
+
+
+@pytest.fixture
+def make_row() -> MakeRow:
+    """A row with random image scores and the AUROC that belongs to them; `shift` is how far defects stand out."""
+
+    from sklearn.metrics import roc_auc_score
+
+    def make(
+        backbone: str = "random", class_name: str = "nut", seed: int = 0, *, shift: float = 1.0, **changes: object
+    ) -> Row:
+        rng = np.random.default_rng(int(row_key({"of": [backbone, class_name, seed]}), 16))
+        good, anomalous = rng.normal(size=20).tolist(), rng.normal(shift, size=30).tolist()
+        values: dict[str, object] = {
+            "key": row_key({"of": [backbone, class_name, seed, str(changes)]}),
+            "backbone": backbone,
+            "method": "padim",
+            "dataset": "factory",
+            "class_name": class_name,
+            "seed": seed,
+            "shots": None,
+            "image_auroc": float(roc_auc_score([0] * 20 + [1] * 30, good + anomalous)),
+            "pixel_auroc": 0.9,
+            "aupro": 0.5,
+            "image_average_precision": 0.7,
+            "image_f1_max": 0.8,
+            "pixel_average_precision": 0.3,
+            "pixel_f1_max": 0.4,
+            "transductive": False,
+            "images": {"fitted": 16, "good": 20, "anomalous": 30},
+            "scores": {"good": good, "anomalous": anomalous},
+            "settings": {"resize": 256, "crop": 224, "layers": ["layer1", "layer2"]},
+            "weights_sha256": "0" * 64,
+            "data_sha256": class_name,
+            "versions": {"tabzoo": "0"},
+            "hardware": "cpu",
+            "seconds": {"fit": 1.0, "score": 1.0},
+            "peak_memory": 1,
+            "created": "2026-01-01T00:00:00+00:00",
+        }
+        return Row(**(values | changes))  # type: ignore[arg-type]
+
+    return make

@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,21 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tabzoo.errors import ImageError, InputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Facts", "Levels", "Resampling", "files_of_mask", "read_image", "read_mask"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "Facts",
+    "Levels",
+    "Resampling",
+    "centre_crop",
+    "crop_edges",
+    "files_of_mask",
+    "read_image",
+    "read_mask",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -175,6 +189,21 @@ def _read_one_mask(path: str, size: int | None, facts: Facts | None) -> NDArray[
         if size is not None and mask.size != (size, size):
             mask = mask.resize((size, size), Image.Resampling.NEAREST)
         return np.array(mask, dtype=np.uint8)
+
+
+def centre_crop(squares: "Tensor", side: int) -> "Tensor":
+    """The middle `side` x `side` pixels of squares [B, S, S, ...], as a view."""
+    start, end = crop_edges(squares.shape[1], side)
+    return squares[:, start:end, start:end]
+
+
+def crop_edges(size: int, side: int) -> tuple[int, int]:
+    """First row (or column) of the centre crop of a square, and the one after its last.
+
+    With an odd margin, one pixel less is cut off at the start than at the end.
+    """
+    start = (size - side) // 2
+    return start, start + side
 
 
 def _check_size(size: int | None) -> None:

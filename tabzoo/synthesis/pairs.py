@@ -7,6 +7,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from tabzoo.data.images import centre_crop
 from tabzoo.synthesis.interface import Synthesis
 from tabzoo.synthesis.perlin import Perlin
 from tabzoo.synthesis.prefetch import prefetch
@@ -160,6 +161,4 @@ class PairMaker:
 
     def _pixels(self, rows: Tensor) -> Tensor:
         """Centre crops, uint8 [B, 3, H, W]: a view of pixels that are interleaved in memory."""
-        squares = self.images.batch(rows)  # [B, S, S, 3]
-        start = (squares.shape[1] - self.crop) // 2
-        return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
+        return centre_crop(self.images.batch(rows), self.crop).permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.remote import local_copy
 
@@ -137,8 +138,7 @@ def _load_checkpoint(open_clip: Any, text_model: str, path: str) -> nn.Module:
 
 
 def _create(open_clip: Any, text_model: str, pretrained: str | None, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]), _quiet(pretrained is None):
-        torch.manual_seed(seed)
+    with seeded(seed), _quiet(pretrained is None):
         model: nn.Module = open_clip.create_model(
             text_model, pretrained=pretrained, require_pretrained=pretrained is not None
         )

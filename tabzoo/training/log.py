@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tabzoo.errors import TrainingError
-from tabzoo.training.metrics import append_row
+from tabzoo.jsonl import append_line
 from tabzoo.training.objective import total_loss
 from tabzoo.training.output import CHECKPOINTS, METRICS
 from tabzoo.training.run import Run
@@ -62,7 +62,7 @@ class Log:
         }
         self._since_row = []
         if run.ranks.is_first:
-            append_row(run.folder / METRICS, row)
+            append_line(run.folder / METRICS, row)
         return {
             "loss": f"{row['loss']:.3f}",
             "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",

@@ -204,7 +204,7 @@ def _licensed(recipe: Recipe) -> Recipe:
 
 def _benchmark(run: Run) -> None:
     """The quickstart's last step: random weights against the trained ones, on the toy factory's test split."""
-    from tabzoo.benchmark.plan import Options
+    from tabzoo.benchmark.options import Options
     from tabzoo.benchmark.run import run as benchmark
 
     recipe, folder = run.recipe, run.folder / "benchmark"

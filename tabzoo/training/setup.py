@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tabzoo.backbones import build_backbone, check_init, check_name, embedding_width
-from tabzoo.compute import Amp, choose_amp
+from tabzoo.compute import Amp, choose_amp, seeded
 from tabzoo.data.cache import Images, default_cache_dir, open_images
 from tabzoo.data.class_words import class_words
 from tabzoo.data.layouts import find_samples
@@ -223,8 +223,7 @@ def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
             f"the embedding of {recipe.backbone} is {width} wide and the texts' are {width_of_texts} wide, so they can't "
             f"be compared without a projection. Type --projection linear (it is discarded at the end)."
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         return ProjectionHeads(recipe.projection, width, width_of_texts)
 
 

@@ -326,10 +326,10 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
 def test_short_trainings_and_replaced_rows(tmp_path: Path) -> None:
     quick = {"method": "rd4ad", "settings": {"steps": 60}}
     values = [
-        {"key": "a", "image_auroc": 0.1, "method": "simplenet", "settings": {"steps": None}},
-        {"key": "a", "image_auroc": 0.8, "method": "simplenet", "settings": {"steps": None}},  # measured again
-        {"key": "b", "image_auroc": 0.6, **quick},
-        {"key": "c", "image_auroc": 0.9, "method": "rd4ad", "settings": {"steps": None}},
+        {"key": "a" * 16, "image_auroc": 0.1, "method": "simplenet", "settings": {"steps": None}},
+        {"key": "a" * 16, "image_auroc": 0.8, "method": "simplenet", "settings": {"steps": None}},  # measured again
+        {"key": "b" * 16, "image_auroc": 0.6, **quick},
+        {"key": "c" * 16, "image_auroc": 0.9, "method": "rd4ad", "settings": {"steps": None}},
     ]
     found = read_results([rows(tmp_path / "results.jsonl", values)], [NAME])
     expected = {"rd4ad": 90.0, "rd4ad, 60 steps": 60.0, "simplenet": 80.0}
@@ -341,7 +341,7 @@ def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     for write, reason in (
         (lambda: rows(path, [{"backbone": "random"}]), f"no row .* {NAME}; it holds rows of random"),
         (lambda: rows(path, [{}, {}]), r"more than one row for class and seed \('bottle', 0\)"),
-        (lambda: path.write_text("{}\n"), "rows lack aupro, backbone"),
+        (lambda: path.write_text("{}\n"), "lacks aupro, backbone"),
         (lambda: path.write_text("no json\n"), "expected the benchmark's results.jsonl"),
         (lambda: path.write_text("[1]\n"), "expected the benchmark's results.jsonl"),
         (path.unlink, "expected the benchmark's results.jsonl"),

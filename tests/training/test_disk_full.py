@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import WriteError
+from tabzoo.jsonl import append_line
 from tabzoo.synthesis.pairs import Pairs, RawPairs
 from tabzoo.training import checkpoint, figures, loop, metrics, output, pretrain
 from tabzoo.training.recipe import Recipe
@@ -62,7 +63,7 @@ WRITERS: list[tuple[Callable[[Path], object], str]] = [
     (save_checkpoint, "step_00000007.pt"),
     (lambda folder: texts().save(folder / "texts.safetensors"), "texts.safetensors"),
     (write_run, "run.json"),
-    (lambda folder: metrics.append_row(folder / "m.jsonl", {"step": 1, "loss": "x" * 500}), "m.jsonl"),
+    (lambda folder: append_line(folder / "m.jsonl", {"step": 1, "loss": "x" * 500}), "m.jsonl"),
     (lambda folder: metrics.cut_back(folder / "rows.jsonl", 20), "rows.jsonl"),
     (draw_curves, "curves.png"),
     (draw_samples, "samples.png"),
