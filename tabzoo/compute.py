@@ -19,7 +19,7 @@ __all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp", "seeded"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
-# Measured on 2 cores: 7 to 43 with one thread on a little used machine, 170 to 270 with two threads beside busy processes.
+# Measured on 2 cores: 7 to 43 with one thread on an idle machine, 170 to 270 with two threads next to busy processes.
 _INTERRUPTIONS = 100  # for each second of CPU time
 _WATCHED = 5.0  # seconds of CPU time
 
@@ -31,7 +31,7 @@ class AmpChoice(NamedTuple):
 
     Attributes:
         amp: "off", "bf16" or "fp16"; never "auto".
-        reason: Why, in one line for a person; empty where the value was given.
+        reason: Why, in one line for people; empty if the value was given.
     """
 
     amp: Amp

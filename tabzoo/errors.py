@@ -1,6 +1,6 @@
 """The errors that a user's input can cause. Command lines print their text alone, with no traceback, and exit with code 2.
 
-Each also derives from the built-in error of its kind, so that code which catches `ValueError` and the like keeps working.
+Each also derives from the built-in error of its kind, so code that catches `ValueError`, for example, keeps working.
 """
 
 import difflib
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class TabzooError(Exception):
-    """Anything that the user can put right; the text says what was given, what is accepted and what to type."""
+    """A mistake that the user can fix; the text says what was given, what is accepted and what to type."""
 
 
 class InputError(TabzooError, ValueError):
@@ -76,7 +76,7 @@ def counted(names: Sequence[str], one: str, many: str | None = None) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """A library's error in one line, for the middle of a message of ours, since some run to pages; ours stay whole."""
+    """A library's error in one line, for the middle of a message of ours, since some fill pages; ours stay as they are."""
     if isinstance(error, TabzooError):
         return str(error)
     lines = str(error).strip().splitlines()

@@ -35,9 +35,10 @@ def pytest_configure() -> None:
     # On a busy machine, threads that wait for each other turn a second of small tensors into a minute.
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
     torch.set_num_threads(int(threads))
-    # A script that starts the tests in the background has them ignore Ctrl-C, and a run goes on ignoring what it was told to.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # In the background, or under nohup, the tests would ignore these signals, and so would the runs that they start.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     # Tests are about CPUs unless they are marked gpu: else `auto` would take a GPU, and two processes would want two.
     torch.cuda.is_available, torch.cuda.device_count = lambda: False, lambda: 0
 

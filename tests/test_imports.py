@@ -30,6 +30,7 @@ def imported(module: str) -> set[str]:
     return {name for name in found if name in MODULES} - {module}
 
 
+ROOMS = tuple(f"tabzoo.{path.name}" for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__")
 IMPORTS = {module: imported(module) for module in MODULES}
 
 
@@ -75,6 +76,11 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
             "tabzoo.backbones",
             ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),
         ),
+        (
+            "tabzoo.anomalib",
+            ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),
+        ),
+        *((f"tabzoo.{name}", ROOMS) for name in ("compute", "figures", "jsonl", "locks", "system")),
         ("tabzoo.command", ("tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark")),
         ("tabzoo.errors", ("tabzoo",)),
         ("tabzoo.plain", ("tabzoo",)),

@@ -107,7 +107,7 @@ def open_images(
         samples: Which files.
         size: Side of the square that each image is resized to.
         mode: Where decoded images are kept. `disk`: in a memory map. `ram`: the same, read into memory. `device`: in the
-            device's memory. `off`: nowhere, each batch is decoded anew. Even then all files are decoded once now, to find
+            device's memory. `off`: nowhere, batches are decoded when read. Even then all files are decoded once now, to find
             out their hashes and which can't be read, unless there is an entry in the cache.
         cache_dir: Folder of the cache entries, by default `default_cache_dir()`.
         workers: Number of processes, or with `off` of threads, by default one for each core; 0 and 1 decode in this

@@ -142,7 +142,7 @@ def decode_all(
 
 
 def _decode_chunks(target: Target, chunks: Iterator[list[_Job]], count: int, workers: int) -> Iterator[Outcome]:
-    """Starts in this process, and goes on in several when that is certainly faster."""
+    """Starts in this process, and continues in several when that is certainly faster."""
     start_time, num_done = time.monotonic(), 0
     for jobs in chunks:
         yield decode_chunk(target, jobs)

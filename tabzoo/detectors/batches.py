@@ -14,7 +14,7 @@ __all__ = ["FrozenFeatures", "NormalisedBatches", "check_finite", "shuffled_batc
 
 Batch = TypeVar("Batch")
 _MOST_BYTES = 4 * 2**30
-"""Of features that are kept; if there are more, they are computed anew each time."""
+"""Of features that are kept; if there are more, they are computed again each time."""
 _STEPS_BETWEEN_CHECKS = 100
 
 

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes `step_NNNNNNNN.pt` and its hash beside it, and keeps the last three.
+    """Writes `step_NNNNNNNN.pt` and a file with its hash, and keeps the last three.
 
     A checkpoint counts only once its `.json` is there, which is written last. Each file is flushed to the disk, then renamed:
     a process that is killed at any moment leaves the earlier checkpoints as they were.
@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     Args:
         folder: Made if need be.
         step: Steps done so far.
-        state: Tensors, numbers, texts, and lists and tables of them; see `_CONTENT` for what it has to hold.
+        state: Tensors, numbers, texts, and lists and tables of them; `_CONTENT` lists what it must contain.
 
     Raises:
         WriteError: It can't be written; the checkpoints before it are still there.
@@ -67,7 +67,7 @@ def load_latest_checkpoint(folder: Path) -> dict[str, Any] | None:
     for path in reversed(paths := _checkpoints(folder)):
         try:
             state = _read(path)
-        except Exception as error:  # torch and the JSON beside it raise many types
+        except Exception as error:  # torch and the JSON parser raise many types
             reasons.append(f"{path} is damaged ({brief(error)})")
             if path is not paths[0]:
                 _log.warning("%s; continuing from the checkpoint before it.", reasons[-1])

@@ -140,7 +140,7 @@ def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> st
   {training["steps"]} steps{held_out}. Classes: {classes}.
 - Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
 - Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.
-- A detector tested on these same classes has seen their normal images in pre-training: say so beside its numbers.
+- A detector tested on these same classes has seen their normal images in pre-training: say so next to its numbers.
 
 At the last step:
 

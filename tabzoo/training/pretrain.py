@@ -1,6 +1,6 @@
 """`python -m tabzoo.training.pretrain`: a recipe and a folder of good images in, a backbone that timm loads out.
 
-This is the command: what it checks, resumes, reports and leaves. `loop.py` is the training.
+This is the command: what it checks, resumes, reports and writes. `loop.py` is the training.
 """
 
 import io
@@ -33,7 +33,7 @@ from tabzoo.training.signals import output_may_be_unread, stop_requests
 __all__ = ["main"]
 
 _QUICKSTART = "quickstart"
-_PATIENCE = 25.0  # seconds; torchrun kills what is left 30 s after it has asked all to stop
+_PATIENCE = 25.0  # seconds; torchrun kills the remaining processes 30 s after it asked all to stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:

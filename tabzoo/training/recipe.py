@@ -309,8 +309,8 @@ def load_recipe(name: str) -> Recipe:
         recipe = _parse(path.read_text(encoding="utf-8"), name)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--recipe {name}: can't be read: {error}") from error
-    beside = {key: str(path.parent / getattr(recipe, key)) for key in FILE_FIELDS}
-    return recipe.replace(**{key: file for key, file in beside.items() if _names_file(file)})
+    relative = {key: str(path.parent / getattr(recipe, key)) for key in FILE_FIELDS}
+    return recipe.replace(**{key: file for key, file in relative.items() if _names_file(file)})
 
 
 def _parse(text: str, name: str) -> Recipe:

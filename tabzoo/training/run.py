@@ -77,7 +77,7 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the run."""
         return self.steps_per_epoch * self.recipe.epochs
 
     @property

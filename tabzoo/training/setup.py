@@ -97,7 +97,7 @@ def build_run(
         recipe: The settings; `data` names the images. The run's own recipe has `amp: auto` resolved.
         folder: Output folder.
         device: Where to train.
-        command: Whether to resume, and whether to refuse unreadable files.
+        command: Whether to resume, and whether unreadable files are an error.
         ranks: The processes that train together. The first one fetches texts and weights, for all.
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """

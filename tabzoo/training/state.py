@@ -139,7 +139,7 @@ def load_state(run: Run, state: State, saved: dict[str, Any], *, allow_recipe_ch
     modules = {key.removeprefix("objective."): value for key, value in saved["modules"].items()}  # older ones
     try:
         state.objective.load_state_dict(modules)
-        if saved["recipe"].get("optimizer") == run.recipe.optimizer:  # another one starts anew
+        if saved["recipe"].get("optimizer") == run.recipe.optimizer:  # another one starts without them
             state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": saved["optimizer"]})
         if saved["scaler"]:  # of a run in float16
             state.scaler.load_state_dict(saved["scaler"])
