@@ -6,15 +6,23 @@ It differs from ColorJitter in: the four changes always come in this order, with
 rotation around the grey axis rather than a shift in HSV, so that it stays a matrix.
 """
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["GREY", "colour_matrix", "jitter_factor"]
+__all__ = ["GREY", "colour_matrix", "grey_weights", "jitter_factor"]
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey level."""
+
+
+@functools.lru_cache(maxsize=8)
+def grey_weights(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns `GREY` as a tensor [3], made once for each device: making one on a GPU waits for the GPU."""
+    with torch.inference_mode(False):  # it outlives the caller's mode, and must be an ordinary tensor
+        return torch.tensor(GREY, dtype=dtype, device=device)
 
 
 def jitter_factor(u: Tensor, strength: float) -> Tensor:
@@ -33,8 +41,8 @@ def colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
     # `cross` is the cross product with it.
     angle = 2 * math.pi * hue[:, None, None]
     third = torch.full((3, 3), 1 / 3, dtype=hue.dtype, device=hue.device)
-    cross = hue.new_tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     unit = torch.eye(3, dtype=hue.dtype, device=hue.device)
+    cross = (unit.roll(1, 0) - unit.roll(1, 1)) / math.sqrt(3)  # [[0, -1, 1], [1, 0, -1], [-1, 1, 0]] / sqrt(3)
     rotation = torch.cos(angle) * (unit - third) + third + torch.sin(angle) * cross
-    grey = hue.new_tensor(GREY).expand(3, 3)  # saturation 0: every channel becomes the grey level
+    grey = grey_weights(hue.dtype, hue.device).expand(3, 3)  # saturation 0: every channel becomes the grey level
     return rotation @ torch.lerp(grey, unit, saturation[:, None, None])

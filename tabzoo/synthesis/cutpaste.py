@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
-from tabzoo.synthesis.colour import GREY, colour_matrix, jitter_factor
+from tabzoo.synthesis.colour import GREY, colour_matrix, grey_weights, jitter_factor
 from tabzoo.synthesis.draws import integers, uniforms
 from tabzoo.synthesis.interface import Params, Synthetic, check_images, check_settings, first_visible
 from tabzoo.synthesis.patches import dense, memory_offsets, read_pixels, write_pixels
@@ -146,8 +146,8 @@ class CutPaste:
         s, (height, width) = self.settings, self._sides
         area = torch.lerp(torch.full_like(u, s.area_min), torch.full_like(u, s.area_max), u) * (height * width)
         aspect = torch.exp((2 * v - 1) * math.log(1 / s.aspect_min))
-        size = torch.stack([torch.sqrt(area / aspect), torch.sqrt(area * aspect)], 1).round().long().clamp(min=1)
-        return torch.minimum(size, torch.tensor(self._sides, device=u.device))
+        sizes = zip((torch.sqrt(area / aspect), torch.sqrt(area * aspect)), self._sides, strict=True)
+        return torch.stack([size.round().long().clamp(1, side) for size, side in sizes], 1)
 
     def _scar(self, u: Tensor, v: Tensor) -> Tensor:
         """Height and width of a scar, int64 [B, 2]."""
@@ -164,8 +164,8 @@ class CutPaste:
 
     def _placed(self, u: Tensor, size: Tensor) -> Tensor:
         """Boxes of the given size [B, 2] at random places inside the image, [B, A, 4]."""
-        size = size[:, None].expand(-1, u.shape[1], -1)
-        return torch.cat([integers(u, 0, torch.tensor(self._sides, device=u.device) - size + 1), size], 2)
+        corner = [integers(u[..., axis], 0, side - size[:, axis, None] + 1) for axis, side in enumerate(self._sides)]
+        return torch.cat([torch.stack(corner, 2), size[:, None].expand(-1, u.shape[1], -1)], 2)
 
     def apply(self, normal: Tensor, source: Tensor, params: CutPasteParams) -> Synthetic:
         """Pastes the pieces; see `Synthesis.apply`."""
@@ -276,6 +276,6 @@ def _coloured(piece: Tensor, counted: Tensor, params: CutPasteParams) -> Tensor:
     levels = piece.float()
     weights = counted.float()[..., None]  # [B, L, 1]
     mean = torch.bmm(levels, weights)[..., 0] / weights.sum(1).clamp(min=1)  # [B, 3]
-    lift = params.lift * (mean @ levels.new_tensor(GREY))
+    lift = params.lift * (mean @ grey_weights(levels.dtype, levels.device))
     levels = torch.baddbmm(lift[:, None, None], params.colours, levels)
     return levels.add_(0.5).clamp_(0, 255).short()

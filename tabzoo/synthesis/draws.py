@@ -49,9 +49,9 @@ def permutation(seed: int, epoch: int, n: int, stream: int) -> Tensor:
 
 def integers(u: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
     """Maps uniform numbers to integers, low <= i < high, all equally likely (up to 2**-52)."""
-    span = torch.as_tensor(high - low, device=u.device)
-    # u * span can round up to span: the minimum keeps the result below `high`.
-    return low + torch.minimum((u * span).long(), span - 1)
+    span = high - low
+    # u * span can round up to span: the limit keeps the result below `high`.
+    return low + (u * span).long().clamp(max=span - 1)
 
 
 class ClassPool:

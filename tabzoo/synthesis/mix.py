@@ -10,7 +10,7 @@ from torch import Tensor
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.synthesis.cutpaste import CutPaste, CutPasteSettings
 from tabzoo.synthesis.draws import uniforms
-from tabzoo.synthesis.interface import Params, Synthesis, Synthetic, check_images
+from tabzoo.synthesis.interface import Params, Synthesis, Synthetic, check_images, to_device
 from tabzoo.synthesis.mask import GridMask, GridMaskSettings
 from tabzoo.synthesis.nsa import Nsa, NsaSettings
 from tabzoo.synthesis.perlin import Perlin, PerlinSettings
@@ -71,7 +71,8 @@ class MixParams(Params):
 
     def to(self, device: torch.device | str) -> "MixParams":
         """Returns a copy on another device."""
-        return MixParams(self.source.to(device), self.choice.to(device), tuple(m.to(device) for m in self.methods))
+        source, choice = (to_device(tensor, torch.device(device)) for tensor in (self.source, self.choice))
+        return MixParams(source, choice, tuple(m.to(device) for m in self.methods))
 
 
 class Mix:

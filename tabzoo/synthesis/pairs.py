@@ -8,7 +8,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from tabzoo.data.images import centre_crop
-from tabzoo.synthesis.interface import Synthesis
+from tabzoo.synthesis.interface import Synthesis, to_device
 from tabzoo.synthesis.perlin import Perlin
 from tabzoo.synthesis.prefetch import prefetch
 
@@ -108,7 +108,7 @@ class PairMaker:
         drawn = self.synthesis.draw(seed, epoch, sample_ids)
         normal, source = self._pixels(self.rows(sample_ids)), self._pixels(self.members[drawn.source])
         abnormal, mask = self.synthesis.apply(normal, source, drawn.to(self.device))
-        return RawPairs(normal, abnormal, mask, self.class_ids[sample_ids % len(self)].to(self.device))
+        return RawPairs(normal, abnormal, mask, to_device(self.class_ids[sample_ids % len(self)], self.device))
 
     def stream(
         self, seed: int, batches: Iterable[tuple[int, Tensor]], *, prefetched: bool | None = None

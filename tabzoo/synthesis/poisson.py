@@ -45,7 +45,7 @@ class SineTables(NamedTuple):
 
 @functools.lru_cache(maxsize=32)
 def sine_tables(size: int, dtype: torch.dtype, device: torch.device) -> SineTables:
-    """Recycles the tables for rectangles of up to `size` pixels a side, fixed ends included; computed once and kept."""
+    """Returns the tables for rectangles of up to `size` pixels a side, fixed ends included; computed once and kept."""
     # Callers may be in inference mode; the tables outlive it, and must be ordinary tensors.
     with torch.inference_mode(False):
         n = (torch.arange(size + 1, dtype=torch.float64) - 2).clamp(min=0)[:, None]  # unknown pixels
@@ -76,7 +76,7 @@ def solve(rhs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         rows: Rows of each rectangle, its outermost ones included, int64 [B], 3 ... N.
         columns: Columns, likewise.
 
-    Recycles:
+    Returns:
         The solution, [B, N, C, N], zero outside the rectangles.
     """
     B, N, C, _ = rhs.shape
@@ -90,7 +90,7 @@ def solve(rhs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def clone_mask(rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """Recycles where a full rectangle takes the source's gradient: 1 on all but a frame of 3 px, int16 [B, N, N]."""
+    """Returns where a full rectangle takes the source's gradient: 1 on all but a frame of 3 px, int16 [B, N, N]."""
     core = sine_tables(size, torch.float32, rows.device).core
     return core[rows][:, :, None] * core[columns][:, None, :]
 
@@ -106,7 +106,7 @@ def blend(source: Tensor, destination: Tensor, guided: Tensor, rows: Tensor, col
         columns: Columns, likewise.
         mixed: Whether the stronger gradient wins (mixed cloning) rather than the source's, bool [B].
 
-    Recycles:
+    Returns:
         Levels 0 ... 255, uint8 [B, N, C, N]; the destination where nothing is solved.
     """
     B, N, C, _ = destination.shape

@@ -29,7 +29,7 @@ def prefetch(make: Callable[[K], T], keys: Iterable[K], device: torch.device) ->
         device: Device of the items.
     """
     side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1, initializer=_enter, initargs=(side_stream,)) as thread:
         coming: Future[tuple[T, Event | None]] | None = None
         for key in keys:
             # The caller has asked for the next item, so it has queued all its work on the item before the one that is
@@ -41,6 +41,12 @@ def prefetch(make: Callable[[K], T], keys: Iterable[K], device: torch.device) ->
             coming = following
         if coming is not None:
             yield _ready(coming, device)
+
+
+def _enter(side_stream: torch.cuda.Stream | None) -> None:
+    """Sets the thread's device. It starts on GPU 0, where each process of a run would open a context of some 100 MB."""
+    if side_stream is not None:
+        torch.cuda.set_device(side_stream.device)
 
 
 def _make(

@@ -1,32 +1,14 @@
 """No synthesis makes the host wait for a GPU: checked without one, on fake tensors that have no values."""
 
 import dataclasses
-import os
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from fake_cuda import in_a_child
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from tabzoo.synthesis import SYNTHESES, Mix
-
-
-def in_a_child(check: Callable[[], None]) -> None:
-    """Checks in a forked process, so that this one keeps no fake GPU and no tables without values."""
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)  # the parent's threads are not here
-            check()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, "see stderr for the reason"
 
 
 def valueless(params: Any) -> Any:

@@ -1,5 +1,6 @@
 """Prefetched items: their order, their errors, their thread."""
 
+import contextlib
 import threading
 
 import pytest
@@ -58,3 +59,31 @@ def test_one_thread_makes_items_one_by_one_and_ends_on_close() -> None:
     assert thread is not threading.current_thread()
     items.close()
     assert not thread.is_alive()
+
+
+def test_the_thread_sets_the_device_of_its_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread starts on GPU 0, where each of several processes would open a context."""
+    here, gpu = threading.current_thread(), torch.device("cuda", 3)
+    calls: list[tuple[str, object, bool]] = []  # what, on which device, in the caller's thread
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
+        def wait_event(self, event: object) -> None:
+            calls.append(("wait", self.device, threading.current_thread() is here))
+
+        def record_event(self) -> str:
+            return "event"
+
+    def set_device(device: torch.device) -> None:
+        calls.append(("set", device, threading.current_thread() is here))
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    assert list(prefetch(lambda key: key, [1, 2], gpu)) == [1, 2]
+    assert calls[0] == ("set", gpu, False)
+    assert [call for call in calls if call[0] == "set"] == calls[:1]
+    assert ("wait", gpu, False) in calls

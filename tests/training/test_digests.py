@@ -17,8 +17,8 @@ RECIPES = {
     "resnet18.tab_industrial.authors": "f93a6e3f9212be5d936e8376fbddb267c4dd29d0221b726f1c1a534377d0d8f4",
     "resnet18.tab_mvtec": "bc622047b7b4d8dccdc9d9081150513edb3a6e552341696dd36d75ff191c2f39",
     "resnet18.tab_mvtec.authors": "9e6a04caaec6e04605f966e20c8b0eaf255c1feb67e434b57114c8795b0a48e0",
-    "resnet50.tab": "65ea0861e1599e4f1fe8f146913ded474484e6af6a474ea24513393b3e7e950d",
-    "wide_resnet50_2.tab": "1b5d4582e907dd6b1d6772d90bfb244d5df25df3e478a3748d46b4d2c65e8863",
+    "resnet50.tab": "aeea1ed049bb5093b2e67ce5b4ef93525ea53cce351236a70543ad1977f1141d",
+    "wide_resnet50_2.tab": "7646adff6bce4c31addc58d4cfd9bb1af960fe0b6c0226d4c6ab9aeb98e642f0",
 }
 PROMPTS = {
     "authors": "9842b3b71f4f7a0fdff07dbfd98be1d71a4052794a4306d9902972cabaaac3fb",
