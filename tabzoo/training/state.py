@@ -1,6 +1,7 @@
 """What a step changes: weights, optimizer, learning rate and step; saved to a checkpoint, and loaded from one."""
 
 import textwrap
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,8 @@ def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads) -> State:
     if recipe.compile:
         objective.backbone.compile()  # in place: weights keep their names, and synthesis stays outside the graph
     optimizer = build_optimizer(recipe, objective, device)
+    if recipe.amp == "fp16":  # the scaler leaves out steps whose gradients overflow, often the first
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     return State(
         objective=objective,
         model=objective if run.ranks.size == 1 else _distributed(objective, recipe, device),
