@@ -3,7 +3,7 @@
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -26,10 +26,11 @@ class Log:
     Args:
         run: What is trained.
         step: Steps done already.
+        before_error: Called before an error names the last checkpoint, which may still be on its way to the disk.
     """
 
-    def __init__(self, run: Run, step: int) -> None:
-        self._run, self._step = run, step
+    def __init__(self, run: Run, step: int, *, before_error: Callable[[], None]) -> None:
+        self._run, self._step, self._before_error = run, step, before_error
         self._learning_rate = 0.0
         self._on_device: list[Tensor] = []
         self._since_row: list[list[float]] = []
@@ -81,6 +82,7 @@ class Log:
         self._on_device = []
         for step, row in enumerate(values, start=self._step - len(values)):
             if not all(np.isfinite(row)):
+                self._before_error()
                 raise TrainingError(_not_finite(self._run, step))
         self._since_row += values
 
