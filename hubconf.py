@@ -1,6 +1,6 @@
 """torch.hub entry points: the zoo's weights under names with and without a dot. Keyword arguments go to timm."""
 
-# What `import tabzoo` needs; the training and the benchmark need more.
+# The packages that `import tabzoo` needs; training and benchmark need more.
 dependencies = ["torch", "timm", "huggingface_hub", "safetensors"]
 
 import tabzoo as _tabzoo

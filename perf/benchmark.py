@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS
-from tabzoo.benchmark.methods.padim import Padim, choose_channels
 from tabzoo.benchmark.metrics import evaluate
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TRAIN
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.detectors import DETECTORS
+from tabzoo.detectors.extractor import build_extractor
+from tabzoo.detectors.padim import Padim, choose_channels
 
 SIZE, BATCH, CHANNELS = 224, 32, 100
 CLASS = "hex_nut"
@@ -88,7 +88,7 @@ def opened(root: Path, cache: Path) -> tuple[Images, Batches, Batches, Tensor]:
 
 def our_run(root: Path, cache: Path, **faster: bool) -> None:
     images, train, test, rows = opened(root, cache)
-    padim = Padim(build_extractor("random", layers=METHODS["padim"].layers, **faster), 0)
+    padim = Padim(build_extractor("random", layers=DETECTORS["padim"].layers, **faster), 0)
     padim.fit(train)
     scores, maps = (torch.cat(parts) for parts in zip(*map(padim.score, test), strict=True))
     evaluate(scores, torch.from_numpy(images.samples.labels)[rows], maps, images.masks(rows))
@@ -112,7 +112,7 @@ def after_features(name: str, fitted: list[Tensor], scored: list[Tensor], goal: 
     from anomalib.models.image.padim.torch_model import PadimModel
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-    spec = METHODS[name]
+    spec = DETECTORS[name]
     given = Given(spec.layers, [*fitted, *scored])
     ours = spec.build(given, 0, spec.settings())  # type: ignore[arg-type]
     if name == "padim":
@@ -146,7 +146,7 @@ def peak_bytes() -> int:
 
 def memory(count: int) -> None:
     """Growth of the process's peak while PaDiM is fitted, after the first batch has gone through the network."""
-    padim = Padim(build_extractor("random", layers=METHODS["padim"].layers), 0)
+    padim = Padim(build_extractor("random", layers=DETECTORS["padim"].layers), 0)
     padim.extractor(torch.randn(BATCH, 3, SIZE, SIZE))
     before = peak_bytes()
     padim.fit(Batches(count, lambda rows: torch.randn(len(rows), 3, SIZE, SIZE)))

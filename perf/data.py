@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from tabzoo.data.cache import open_images
-from tabzoo.data.layouts import Samples, find_samples
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import Samples
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.recipe import Recipe

@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from benchmark import seconds
 from torch import Tensor
 
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS
-from tabzoo.benchmark.methods.gaussians import FewImageGaussians, PyramidGaussians
-from tabzoo.benchmark.methods.views import VIEWS
+from tabzoo.detectors import DETECTORS
+from tabzoo.detectors.extractor import build_extractor
+from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
+from tabzoo.detectors.regad_views import VIEWS
 
 BATCHES = 2  # in an epoch
 QUERIES, AT_A_TIME = 60, 22
@@ -106,7 +106,7 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 def training(
     name: str, epochs: int, theirs: Callable[[int], Callable[[Tensor], None]], steps: int, rounds: int
 ) -> None:
-    spec = METHODS[name]
+    spec = DETECTORS[name]
     batch_size = spec.settings().batch_size
     images = torch.randn(BATCHES * batch_size, 3, spec.crop, spec.crop, generator=torch.Generator().manual_seed(0))
     pictures, batches = Pictures(images, batch_size), images.split(batch_size)
@@ -181,7 +181,7 @@ def seconds_of(
         gaussians.factorise()
 
     found: list[Tensor] = []
-    return seconds(fit), seconds(lambda: found.append(gaussians.distances(queries))), found[0]
+    return seconds(fit), seconds(lambda: found.append(gaussians.mahalanobis(queries))), found[0]
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from torch import Tensor
 from tabzoo.backbones import build_backbone
 from tabzoo.compute import choose_amp
 from tabzoo.data.cache import open_images
-from tabzoo.data.layouts import Samples, find_samples
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import Samples
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.synthesis import Nsa
 from tabzoo.synthesis.pairs import Pairs

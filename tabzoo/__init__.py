@@ -3,7 +3,7 @@
 from tabzoo._version import __version__
 from tabzoo.hub.load import create_model, download
 from tabzoo.hub.registry import register
-from tabzoo.hub.sources import list_models
+from tabzoo.hub.resolve import list_models
 
 __all__ = ["__version__", "create_model", "download", "list_models"]
 

@@ -1,10 +1,10 @@
 """Puts a backbone of tabzoo into a model of anomalib.
 
-Most models of anomalib take any timm name, so `import tabzoo` and `Patchcore(backbone="resnet18.tab_mvtec")` is all it
-needs. Others compare the name with a list of their own, or one has a folder of weights and no name: such a model is built
-with the plain architecture and `load_backbone` then puts the weights where it keeps its backbone.
+Most models of anomalib accept any timm name: `import tabzoo`, then `Patchcore(backbone="resnet18.tab_mvtec")`. Some accept
+only names from a list of their own, and a weights folder has no name at all. Then build the model with the plain
+architecture, and `load_backbone` replaces the weights of its backbone.
 
-The places are those of anomalib 2.7.
+The places of the backbones are those of anomalib 2.7.
 """
 
 import os
@@ -28,25 +28,25 @@ EXTRACTORS = {
     "Patchcore": "feature_extractor.feature_extractor",
     "ReverseDistillation": "encoder.feature_extractor",
 }
-"""Class of anomalib to the place of its frozen timm features, below the Lightning module's `model`."""
+"""Classes of anomalib to the place of their frozen timm backbone, below the Lightning module's `model`."""
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def load_backbone(model: _Model, source: str | os.PathLike[str]) -> _Model:
-    """Puts pre-trained weights into the frozen backbone of an anomalib model, and sees that every tensor arrived.
+    """Loads pre-trained weights into the frozen backbone of an anomalib model, and checks that every tensor is loaded.
 
     Args:
         model: An anomalib model (a class of `EXTRACTORS`), built with the architecture of the weights and
             `pre_trained=False`: `Fastflow(backbone="resnet18", pre_trained=False)`.
-        source: A name such as "resnet18.tab_mvtec", or a folder of weights.
+        source: A name such as "resnet18.tab_mvtec", or a weights folder.
 
     Returns:
         The same model.
 
     Raises:
-        InputError: A model whose backbone's place is not known, or weights of another architecture.
-        WeightsError: Weights that can't be had.
+        InputError: The model's backbone can't be found, or the weights are of another architecture.
+        WeightsError: The weights can't be loaded.
     """
     extractor = _extractor(model)
     given = extractor.state_dict()
@@ -57,8 +57,8 @@ def load_backbone(model: _Model, source: str | os.PathLike[str]) -> _Model:
     ]
     if wrong:
         raise InputError(
-            f"{source} does not fit the backbone of {type(model).__name__}: {len(wrong)} tensors are off, "
-            f"{', '.join(wrong[:3])} first. Build the model with the architecture of the weights, as in "
+            f"{source} does not fit the backbone of {type(model).__name__}: {len(wrong)} tensors differ in name or "
+            f"shape, such as {', '.join(wrong[:3])}. Build the model with the architecture of the weights, as in "
             f'{type(model).__name__}(backbone="resnet18", pre_trained=False).'
         )
     extractor.load_state_dict(pretrained)
@@ -73,9 +73,9 @@ def _extractor(model: nn.Module) -> nn.Module:
                 return model.get_submodule(place)
             except AttributeError as error:
                 raise InputError(
-                    f"{type(model).__name__} has no {place}, where that of anomalib 2.7 keeps its backbone; install it"
+                    f"{type(model).__name__} has no {place}, where anomalib 2.7 keeps its backbone; install that version"
                 ) from error
     raise InputError(
         f"load_backbone does not know where {type(model).__name__} keeps its backbone; it knows {', '.join(EXTRACTORS)}. "
-        f'Other models of anomalib may take the name itself: backbone="resnet18.tab_mvtec" after `import tabzoo`.'
+        f'Other models of anomalib may accept the name itself: backbone="resnet18.tab_mvtec" after `import tabzoo`.'
     )

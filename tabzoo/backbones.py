@@ -8,8 +8,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.hub.reach import local_copy
+from tabzoo.compute import seeded
+from tabzoo.errors import InputError, WeightsError, brief, counted, did_you_mean
+from tabzoo.hub.remote import local_copy
 
 __all__ = ["build_backbone", "cached_weights", "check_init", "check_name", "embedding_width"]
 
@@ -28,13 +29,12 @@ def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
     """
     check_name(name)
     check_init(init)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if init == "pretrained":
             return _build_pretrained(name)
         try:
             model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
-        except Exception as error:  # of a folder or a Hub repository: whatever is wrong with it
+        except Exception as error:  # a folder or a Hub repository can be wrong in many ways
             raise InputError(f"--backbone {name}: timm can't build it: {brief(error)}") from error
     if init != "random":
         _load_file(model, name, Path(init))
@@ -46,7 +46,7 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
     """Length of the embedding of a `size` x `size` image.
 
     Raises:
-        InputError: The model's output is not one vector an image.
+        InputError: The model's output is not one vector per image.
     """
     training = backbone.training
     name = getattr(backbone, "pretrained_cfg", {}).get("architecture", type(backbone).__name__)
@@ -60,16 +60,16 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
         backbone.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise InputError(
-            f"--backbone {name}: gives no single embedding an image; choose a CNN of timm, such as resnet18.tv_in1k"
+            f"--backbone {name}: does not give one embedding per image; choose a CNN of timm, such as resnet18.tv_in1k"
         )
     return output.shape[1]
 
 
 def check_name(name: str) -> None:
-    """Refuses a name that timm does not know, and names the nearest one.
+    """Checks that timm knows a name.
 
     Raises:
-        InputError: No such model, or no such tag of it. Hub and folder names pass.
+        InputError: No such model, or no such tag of it; the message names the nearest one. Hub and folder names pass.
     """
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         return
@@ -84,10 +84,10 @@ def check_name(name: str) -> None:
 
 
 def check_init(init: str) -> None:
-    """Refuses a value of `init` that is neither a word nor a file.
+    """Checks that `init` is a known word or a file.
 
     Raises:
-        InputError: So it is; the text names the nearest word.
+        InputError: It is neither; the message names the nearest word.
     """
     words = ("pretrained", "random")
     if init not in words and not Path(init).is_file():
@@ -102,14 +102,14 @@ def _build_pretrained(name: str) -> nn.Module:
         return model
     except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
         raise WeightsError(
-            f"the initial weights of {name} can't be loaded: {brief(error)}. Ways out:\n"
+            f"the initial weights of {name} can't be loaded: {brief(error)}. Alternatives:\n"
             f"  from a file: --init FILE, the model.safetensors of {name} from the Hub or a torchvision state dict\n"
             f"  from scratch: --init random, with a learning rate of about 0.05"
         ) from error
 
 
 def cached_weights(name: str) -> dict[str, Any]:
-    """What makes timm read the cached copy at once when the Hub does not answer."""
+    """Options that make timm read the cached copy at once when the Hub does not answer."""
     config = timm.get_pretrained_cfg(name) if ":" not in name else None
     if config is None or config.file or not config.hf_hub_id:
         return {}
@@ -128,7 +128,7 @@ def _load_file(model: nn.Module, name: str, path: Path) -> None:
             f"--init {path}: not a weights file that can be read safely: {brief(error)}. Give .safetensors or a state dict."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"--init {path}: expected a state dict, a table of names to tensors")
+        raise InputError(f"--init {path}: expected a state dict, a table from names to tensors")
     wanted = model.state_dict()
     classifier = str(getattr(model, "pretrained_cfg", {}).get("classifier") or "fc")
     state = {key: value for key, value in state.items() if not key.startswith(f"{classifier}.")}
@@ -136,7 +136,5 @@ def _load_file(model: nn.Module, name: str, path: Path) -> None:
     state = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | state
     wrong = sorted(set(state) ^ set(wanted)) or [key for key in wanted if state[key].shape != wanted[key].shape]
     if wrong:
-        raise InputError(
-            f"--init {path}: does not fit {name}; {len(wrong)} tensors are off, {', '.join(wrong[:5])} first"
-        )
+        raise InputError(f"--init {path}: does not fit {name}: {counted(wrong, 'wrong tensor')}")
     model.load_state_dict(state)

@@ -1,24 +1,23 @@
 """Command lines: dataclasses become flags, a user's mistake becomes one line and an exit code.
 
-Nothing that is printed here can steer the terminal.
+Control characters are printed in a visible form.
 """
 
-import argparse
 import io
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
-from typing import Annotated, Any, NoReturn, Protocol, Union
+from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
 from tabzoo.errors import TabzooError
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 
-__all__ = ["Command", "Parser", "log_to_terminal", "parse", "run_command", "run_commands", "say", "show"]
+__all__ = ["Command", "log_to_terminal", "parse", "run_commands", "say", "show"]
 
 
 class Command(Protocol):
@@ -26,20 +25,6 @@ class Command(Protocol):
 
     def run(self) -> int:
         """Does the work and returns the exit code."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose messages show what was typed as `say` does; its subcommands' parsers are of this class too."""
-
-    def error(self, message: str) -> NoReturn:
-        """Tells of a mistake and exits with code 2."""
-        super().error(for_lines(message))
-
-
-def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Runs the command that a parser's `run` default names; a user's mistake becomes one line and exit code 2."""
-    options = parser.parse_args(argv)
-    return _run(lambda: options.run(options))
 
 
 def run_commands(
@@ -55,7 +40,24 @@ def run_commands(
     """
     named = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in commands.items()]
     command: Command = parse(Union[tuple(named)], argv, prog=prog, description=description)  # noqa: UP007
-    return _run(command.run)
+    log_to_terminal(logging.WARNING)
+    try:
+        code = command.run()
+        sys.stdout.flush()
+        return code
+    except TabzooError as error:
+        say(f"error: {error}")
+        return 2
+    except BrokenPipeError:  # `| head`: nobody reads any more
+        _close_output()
+        return 1
+    except OSError as error:  # such as a full disk, or a folder that disappeared
+        say(f"error: {error}")
+        _close_output()
+        return 2
+    except KeyboardInterrupt:
+        say("\nStopped.")
+        return 128 + signal.SIGINT
 
 
 def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, **options: Any) -> Any:
@@ -93,34 +95,13 @@ def _unboxed(box: str) -> str:
     return "error: " + "\n".join(" ".join(words) for words in sections if words)
 
 
-def _run(command: Callable[[], int]) -> int:
-    log_to_terminal(logging.WARNING)
-    try:
-        code = command()
-        sys.stdout.flush()
-        return code
-    except TabzooError as error:
-        say(f"error: {error}")
-        return 2
-    except BrokenPipeError:  # `| head`: nobody reads on
-        _close_output()
-        return 1
-    except OSError as error:  # such as a full disk, a folder that went away
-        say(f"error: {error}")
-        _close_output()
-        return 2
-    except KeyboardInterrupt:
-        say("\nStopped.")
-        return 128 + signal.SIGINT
-
-
 def say(message: str) -> None:
-    """Prints a message on stderr, nothing in which can steer the terminal."""
+    """Prints a message on stderr, with control characters made visible."""
     print(for_lines(message), file=sys.stderr)
 
 
 def show(line: str) -> None:
-    """Prints a line on stdout, nothing in which can steer the terminal or begin another line."""
+    """Prints a line on stdout, with control characters and line ends made visible."""
     print(for_terminal(line))
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine computes: the mixed precision that `auto` chooses, and warnings of settings that slow it down.
+"""How a device computes: the mixed precision that `auto` chooses, warnings about slow settings, weights from a seed.
 
 bfloat16 halves the time of a training step where the device has instructions for it. Where torch emulates it, a CPU takes
 6 to 15 times as long as in float32.
@@ -7,17 +7,19 @@ bfloat16 halves the time of a training step where the device has instructions fo
 import logging
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
 
 from tabzoo.system import process_use
 
-__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp"]
+__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp", "seeded"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
-# Measured on 2 cores: 7 to 43 with one thread on a little used machine, 170 to 270 with two threads beside busy processes.
+# Measured on 2 cores: 7 to 43 with one thread on an idle machine, 170 to 270 with two threads next to busy processes.
 _INTERRUPTIONS = 100  # for each second of CPU time
 _WATCHED = 5.0  # seconds of CPU time
 
@@ -29,7 +31,7 @@ class AmpChoice(NamedTuple):
 
     Attributes:
         amp: "off", "bf16" or "fp16"; never "auto".
-        reason: Why, in one line for a person; empty where the value was given.
+        reason: Why, in one line for people; empty if the value was given.
     """
 
     amp: Amp
@@ -104,3 +106,11 @@ class CoreWatch:
                 "at once, start each with OMP_NUM_THREADS=1 (cores divided by processes).",
                 threads,
             )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it, torch's generator of the CPU starts from this seed; afterwards it is as it was before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,10 +1,10 @@
 """The errors that a user's input can cause. Command lines print their text alone, with no traceback, and exit with code 2.
 
-Each also derives from the built-in error of its kind, so that code which catches `ValueError` and the like keeps working.
+Each also derives from the built-in error of its kind, so code that catches `ValueError`, for example, keeps working.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ImageError",
@@ -14,12 +14,14 @@ __all__ = [
     "WeightsError",
     "WriteError",
     "brief",
+    "count",
+    "counted",
     "did_you_mean",
 ]
 
 
 class TabzooError(Exception):
-    """Anything that the user can put right; the text says what was given, what is accepted and what to type."""
+    """A mistake that the user can fix; the text says what was given, what is accepted and what to type."""
 
 
 class InputError(TabzooError, ValueError):
@@ -63,8 +65,18 @@ def did_you_mean(name: object, accepted: Iterable[str]) -> str:
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
 
 
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number of things: "1 image", "1,485 images"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def counted(names: Sequence[str], one: str, many: str | None = None) -> str:
+    """A number of things and the first names: "4 classes (bolt, cable, nut, ...)"."""
+    return f"{count(len(names), one, many)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
 def brief(error: BaseException) -> str:
-    """A library's error in one line, for the middle of a message of ours, since some run to pages; ours stay whole."""
+    """A library's error in one line, for the middle of a message of ours, since some fill pages; ours stay as they are."""
     if isinstance(error, TabzooError):
         return str(error)
     lines = str(error).strip().splitlines()

@@ -1,4 +1,4 @@
-"""Writing pictures with names from outside in them."""
+"""Writes figures, whose texts may be names from outside."""
 
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int, tight: bool = False) ->
 
     Args:
         figure: Its texts are changed to show "$" as it is, not as a formula.
-        path: Where to.
+        path: File to write.
         dpi: Resolution.
         tight: Fit the axes to the figure first.
 

@@ -1,30 +1,21 @@
-"""What differs between operating systems, in one place, and files that are whole or not there.
+"""Calls that differ between operating systems, and files that are written completely or not at all.
 
-A call that only POSIX has is made here alone, and each function says what it does where that call is missing.
+Calls that only POSIX has are made only here, and each function says what it does on a system without them.
 """
 
 import errno
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from safetensors import SafetensorError
 
 from tabzoo.errors import WriteError, brief
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-try:
-    import msvcrt
-except ImportError:  # not Windows
-    msvcrt = None  # type: ignore[assignment]
 try:
     import resource
 except ImportError:  # Windows
@@ -34,60 +25,24 @@ __all__ = [
     "NON_BLOCKING",
     "ProcessUse",
     "hang_up",
-    "lock_file",
     "num_cores",
     "open_no_link",
     "process_use",
     "stop_signals",
+    "user_folder",
     "whole_file",
     "writing",
 ]
 
 NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
-"""For `os.open`: not to wait at a pipe. Windows has no such files in folders."""
-
-# Far behind what a lock file holds: on Windows, others can't read what is locked.
-_LOCKED_BYTE = 1 << 30
-
-
-def lock_file(file: IO[str], *, wait: bool = False) -> None:
-    """Locks a file that was just opened, until it is closed or this process dies.
-
-    Args:
-        file: A lock file, open for reading and writing.
-        wait: Wait for another process that holds it.
-
-    Raises:
-        BlockingIOError: Another process holds it.
-        OSError: This file system does not support locks; ENOLCK where the platform does not.
-    """
-    if fcntl is not None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    elif msvcrt is not None:
-        while not _locked_byte(file.fileno()):
-            if not wait:
-                raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
-            time.sleep(0.1)
-    else:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-
-def _locked_byte(descriptor: int) -> bool:
-    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
-        return False
-    finally:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    return True
+"""A flag of `os.open`, so that it does not wait at a named pipe. On Windows, folders contain no pipes."""
 
 
 def open_no_link(path: Path, *, create: bool) -> IO[str]:
-    """Opens a file for reading and writing, its content kept; not through a link, which might name any file.
+    """Opens a file for reading and writing and keeps its content. It follows no link, which could lead to any file.
 
     Raises:
-        OSError: It is a link, is not there, or can't be opened.
+        OSError: It is a link, is missing, or can't be opened.
     """
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -95,8 +50,25 @@ def open_no_link(path: Path, *, create: bool) -> IO[str]:
     return os.fdopen(os.open(path, flags, 0o666), "r+")
 
 
+_USER_FOLDERS = {
+    "cache": ("TABZOO_CACHE", "XDG_CACHE_HOME", "~/.cache"),
+    "data": ("TABZOO_HOME", "XDG_DATA_HOME", "~/.local/share"),
+}
+
+
+def user_folder(kind: Literal["cache", "data"]) -> Path:
+    """tabzoo's folder for this user: `$TABZOO_CACHE` for what can be made again, `$TABZOO_HOME` for what can't.
+
+    Without these variables, it is `tabzoo` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`, as in torch.hub)
+    or data folder (`$XDG_DATA_HOME` or `~/.local/share`).
+    """
+    ours, parent, default = _USER_FOLDERS[kind]
+    folder = os.environ.get(ours)
+    return Path(folder or os.path.join(os.environ.get(parent) or os.path.expanduser(default), "tabzoo"))
+
+
 def num_cores() -> int:
-    """CPU cores that this process may use; where the system does not tell, those of the machine."""
+    """Number of CPU cores that this process may use, or, on a system that does not say, of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -104,7 +76,7 @@ class ProcessUse(NamedTuple):
     """What this process has used since its start.
 
     Attributes:
-        interruptions: How often a core was taken away from one of its threads.
+        interruptions: How often the system interrupted one of its threads.
         seconds: CPU time.
         peak_memory: Bytes.
     """
@@ -115,7 +87,7 @@ class ProcessUse(NamedTuple):
 
 
 def process_use() -> ProcessUse | None:
-    """What this process has used; None where the system does not tell."""
+    """What this process has used; None on a system that does not say."""
     if resource is None:
         return None
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -124,18 +96,18 @@ def process_use() -> ProcessUse | None:
 
 
 def stop_signals() -> list[int]:
-    """The signals that ask a process to stop, as far as the system has them."""
+    """The signals that ask a process to stop, if the system has them."""
     return [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def hang_up() -> int | None:
-    """The signal after which the terminal is gone, if the system has one."""
+    """The signal that a closed terminal sends, if the system has one."""
     return getattr(signal, "SIGHUP", None)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within it, what keeps a file from being written, such as a full disk, becomes an error that names the file.
+    """Turns errors while a file is written, such as a full disk, into one that names the file.
 
     Raises:
         WriteError: It can't be written.
@@ -150,12 +122,14 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a file to write, which takes the name `path` once it is whole and on the disk; else all is as it was before.
+    """Gives a temporary file to write, which gets the name `path` when it is complete and on the disk.
+
+    After an error, everything is as it was before.
 
     Raises:
         WriteError: It can't be written.
     """
-    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers go by the ending
+    temporary = path.with_name(f".{path.stem[:80]}.{os.getpid()}.tmp{path.suffix}")  # writers check the ending
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +144,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """A new name is on the disk only once its folder is. Windows opens no folders."""
+    """Flushes the folder, because a new name is on the disk only then. Windows can't open folders."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

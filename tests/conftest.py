@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +11,41 @@ import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from tabzoo.data.layouts import class_words
+from tabzoo.data.class_words import class_words
 from tabzoo.data.toy import make_toy_factory
-from tabzoo.folder import timm_config, write_folder
-from tabzoo.hub.store import install
+from tabzoo.detectors import ImageBatches
+from tabzoo.hub.config import timm_config
+from tabzoo.hub.folder import write_folder
+from tabzoo.hub.load import install
+from tabzoo.scores.rows import Row, row_key
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.text import TextFeatures
 
+MakeRow = Callable[..., Row]
+
 REAL_DATA = os.environ.get("TABZOO_TEST_DATA")
+# Asks the driver about devices without starting CUDA, which would make it unusable in processes that tests fork.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+CUDA = {"is_available": torch.cuda.is_available, "device_count": torch.cuda.device_count}
 
 
 def pytest_configure() -> None:
     # On a busy machine, threads that wait for each other turn a second of small tensors into a minute.
     threads = os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
     torch.set_num_threads(int(threads))
-    # A script that starts the tests in the background has them ignore Ctrl-C, and a run goes on ignoring what it was told to.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # In the background, or under nohup, the tests would ignore these signals, and so would the runs that they start.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+    # Tests are about CPUs unless they are marked gpu: else `auto` would take a GPU, and two processes would want two.
+    torch.cuda.is_available, torch.cuda.device_count = lambda: False, lambda: 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = {
-        "gpu": (not torch.cuda.is_available(), "no CUDA device"),
+        "gpu": (not CUDA["is_available"](), "no CUDA device"),
         "network": (os.environ.get("TABZOO_TEST_NETWORK") != "1", "TABZOO_TEST_NETWORK is not 1"),
         "real_data": (not REAL_DATA, "TABZOO_TEST_DATA is not set"),
     }
@@ -48,6 +60,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keeps the tests out of the user's cache folder and local store."""
     os.environ["TABZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["TABZOO_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(autouse=True)
+def _gpu_for_tests_marked_so(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("gpu"):
+        for name, function in CUDA.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for the processes that a test starts
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +130,7 @@ def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, names in (
         ("training.figures", ("samples", "curves", "similarity")),
-        ("benchmark.report", ("roc", "sheet")),
+        ("benchmark.report", ("roc", "grid")),
     ):
         for name in names:
             monkeypatch.setattr(f"tabzoo.{module}.draw_{name}", sketch)
@@ -138,7 +159,7 @@ def small(toy: Path, make_text_file: Callable[..., Path], tmp_path: Path, sketch
 
 @pytest.fixture(scope="session")
 def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes a weights folder, as a run leaves it, with random weights of a timm architecture."""
+    """Writes a weights folder, as a run writes it, with random weights of a timm architecture."""
 
     def make(name: str = "resnet18.tab_mvtec", *, seed: int = 0, license: str = "cc-by-nc-sa-4.0") -> Path:
         with torch.random.fork_rng(devices=[]):
@@ -173,3 +194,61 @@ def installed(home: Path, make_folder: Callable[..., Path]) -> Path:
     folder = make_folder("resnet18.tab_mvtec", seed=1)
     install("resnet18.tab_mvtec", folder)
     return folder
+
+
+class Batches(list[Tensor]):
+    """Batches as methods take them: the length is the number of images."""
+
+    def __len__(self) -> int:
+        return sum(len(batch) for batch in self)
+
+    def take(self, rows: Tensor) -> Tensor:
+        return torch.cat(self)[rows]
+
+
+@pytest.fixture(scope="session")
+def batches() -> Callable[[Iterable[Tensor]], ImageBatches]:
+    return Batches
+
+
+@pytest.fixture
+def make_row() -> MakeRow:
+    """A row with random image scores and the AUROC that belongs to them; `shift` is how far defects stand out."""
+
+    from sklearn.metrics import roc_auc_score
+
+    def make(
+        backbone: str = "random", class_name: str = "nut", seed: int = 0, *, shift: float = 1.0, **changes: object
+    ) -> Row:
+        rng = np.random.default_rng(int(row_key({"of": [backbone, class_name, seed]}), 16))
+        good, anomalous = rng.normal(size=20).tolist(), rng.normal(shift, size=30).tolist()
+        values: dict[str, object] = {
+            "key": row_key({"of": [backbone, class_name, seed, str(changes)]}),
+            "backbone": backbone,
+            "method": "padim",
+            "dataset": "factory",
+            "class_name": class_name,
+            "seed": seed,
+            "shots": None,
+            "image_auroc": float(roc_auc_score([0] * 20 + [1] * 30, good + anomalous)),
+            "pixel_auroc": 0.9,
+            "aupro": 0.5,
+            "image_average_precision": 0.7,
+            "image_f1_max": 0.8,
+            "pixel_average_precision": 0.3,
+            "pixel_f1_max": 0.4,
+            "transductive": False,
+            "images": {"fitted": 16, "good": 20, "anomalous": 30},
+            "scores": {"good": good, "anomalous": anomalous},
+            "settings": {"resize": 256, "crop": 224, "layers": ["layer1", "layer2"]},
+            "weights_sha256": "0" * 64,
+            "data_sha256": class_name,
+            "versions": {"tabzoo": "0"},
+            "hardware": "cpu",
+            "seconds": {"fit": 1.0, "score": 1.0},
+            "peak_memory": 1,
+            "created": "2026-01-01T00:00:00+00:00",
+        }
+        return Row(**(values | changes))  # type: ignore[arg-type]
+
+    return make

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tabzoo import compute
-from tabzoo.compute import CoreWatch, choose_amp
+from tabzoo.compute import CoreWatch, choose_amp, seeded
 from tabzoo.system import ProcessUse
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -104,3 +104,14 @@ def test_shared_cores_are_warned_of_once(
     for _ in range(3):
         watch.check()
     assert caplog.text.count("OMP_NUM_THREADS=1") == warned
+
+
+def test_new_weights_come_from_the_seed_alone() -> None:
+    before = torch.get_rng_state()
+    drawn = []
+    for seed in (0, 0, 1):
+        with seeded(seed):
+            drawn.append(torch.nn.Linear(2, 2).weight)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert torch.equal(torch.get_rng_state(), before)

@@ -30,6 +30,7 @@ def imported(module: str) -> set[str]:
     return {name for name in found if name in MODULES} - {module}
 
 
+ROOMS = tuple(f"tabzoo.{path.name}" for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__")
 IMPORTS = {module: imported(module) for module in MODULES}
 
 
@@ -58,12 +59,28 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 @pytest.mark.parametrize(
     ("floor", "above"),
     [
-        ("tabzoo.data", ("tabzoo.synthesis", "tabzoo.training", "tabzoo.benchmark", "tabzoo.hub")),
-        ("tabzoo.hub", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.data")),
-        ("tabzoo.synthesis", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.hub")),
-        ("tabzoo.training", ("tabzoo.benchmark",)),
+        ("tabzoo.data", ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.hub")),
+        ("tabzoo.hub", ("tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data")),
+        ("tabzoo.synthesis", ("tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.hub")),
+        ("tabzoo.training", ("tabzoo.detectors", "tabzoo.benchmark")),
+        (
+            "tabzoo.detectors",
+            ("tabzoo.training", "tabzoo.synthesis", "tabzoo.benchmark", "tabzoo.inspect", "tabzoo.hub"),
+        ),
+        (
+            "tabzoo.scores",
+            ("tabzoo.hub", "tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark"),
+        ),
         ("tabzoo.benchmark", ("tabzoo.training",)),
-        ("tabzoo.backbones", ("tabzoo.synthesis", "tabzoo.training", "tabzoo.benchmark", "tabzoo.data")),
+        (
+            "tabzoo.backbones",
+            ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),
+        ),
+        (
+            "tabzoo.anomalib",
+            ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),
+        ),
+        *((f"tabzoo.{name}", ROOMS) for name in ("compute", "figures", "jsonl", "locks", "system")),
         ("tabzoo.command", ("tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark")),
         ("tabzoo.errors", ("tabzoo",)),
         ("tabzoo.plain", ("tabzoo",)),
@@ -79,7 +96,7 @@ def test_arrows_go_down(floor: str, above: tuple[str, ...]) -> None:
         if other.startswith(above)
     }
     # The quickstart ends with a benchmark of what it made.
-    allowed = {("tabzoo.training.pretrain", f"tabzoo.benchmark.{name}") for name in ("run", "plan")}
+    allowed = {("tabzoo.training.pretrain", f"tabzoo.benchmark.{name}") for name in ("run", "options")}
     assert against - allowed == set()
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tabzoo.benchmark.results import REAL, read_rows
 from tabzoo.data.layouts import find_samples
+from tabzoo.scores.rows import REAL, read_rows
 
 LAUNCH = Path(__file__).parents[1] / "training" / "launch"
 METHODS = "padim rd4ad simplenet regad"

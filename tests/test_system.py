@@ -1,4 +1,4 @@
-"""Calls that only POSIX has: made in one module, and without them a run trains, stops and goes on all the same."""
+"""Calls that only POSIX has: made in one module; without them, a run trains, stops and resumes in the same way."""
 
 import ast
 import errno
@@ -8,14 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import filelock
 import pytest
 from torch import Tensor
 
 from tabzoo import system
-from tabzoo.data import locks
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.synthesis.pairs import Pairs
@@ -78,7 +77,7 @@ def test_they_are_all_in_one_module() -> None:
 
 @pytest.fixture
 def without_posix(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a system that lacks them: no such modules and functions, and no folder that can be opened."""
+    """As on a system without them: no such modules and functions, and folders can't be opened."""
     original = os.open
 
     def opened(path: Any, *arguments: Any, **named: Any) -> int:
@@ -86,15 +85,18 @@ def without_posix(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return original(path, *arguments, **named)
 
+    def no_locks(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
     with monkeypatch.context() as patch:
-        for name in ("fcntl", "resource"):
-            patch.setitem(sys.modules, name, None)
+        patch.setitem(sys.modules, "resource", None)
+        patch.setattr(filelock, "lock_descriptor", no_locks)
         for name in {*CALLS} - {"statvfs", "uname"}:  # which the standard library calls on systems that have them
             for module in (os, signal):
                 patch.delattr(module, name, raising=False)
         patch.setattr(os, "open", opened)
         importlib.reload(system)
-        assert (system.fcntl, system.resource) == (None, None)
+        assert system.resource is None
         yield
     importlib.reload(system)
 
@@ -129,27 +131,3 @@ def test_without_them_images_are_opened_and_links_are_not(without_posix: None, t
     (tmp_path / "link").symlink_to(toy / "nothing")
     with pytest.raises(OSError, match="symbolic links"):
         system.open_no_link(tmp_path / "link", create=True)
-
-
-def test_windows_locks(without_posix: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for msvcrt, which locks bytes from the file's position on, for one descriptor at a time."""
-    held: dict[tuple[int, int], int] = {}
-
-    def locking(descriptor: int, mode: int, count: int) -> None:
-        place = (os.fstat(descriptor).st_ino, os.lseek(descriptor, 0, os.SEEK_CUR))
-        assert (mode, count) == (2, 1)
-        if place in held:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        held[place] = descriptor
-
-    monkeypatch.setattr(system, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
-    path = tmp_path / ".lock"
-    with locks.hold(path):
-        assert path.read_text().startswith(f"process {os.getpid()} on ")
-        with pytest.raises(BlockingIOError, match=f"^process {os.getpid()} on "), locks.hold(path):
-            pass
-    assert list(held) == [(next(iter(held))[0], 1 << 30)]  # a byte that nobody reads
-    held.clear()
-    monkeypatch.setattr("time.sleep", lambda _: held.clear())  # the other one ends meanwhile
-    with locks.lock(tmp_path / "entry") as first, locks.lock(tmp_path / "entry") as second:
-        assert (first, second) == (True, True)

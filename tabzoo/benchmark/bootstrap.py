@@ -1,7 +1,7 @@
-"""How sure a difference of image AUROCs is: a paired bootstrap over the test images.
+"""How certain a difference of image AUROCs is: a paired bootstrap over the test images.
 
-The good and the anomalous images of a class are drawn again with replacement, the same ones for both backbones and, where
-the test images are the same, for all seeds. Seeds are not drawn: their spread is shown beside it as a standard deviation.
+The good and the anomalous images of a class are resampled with replacement, the same ones for both backbones and, where
+the test images are the same, for all seeds. Seeds are not resampled: tables show their standard deviation instead.
 """
 
 import zlib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tabzoo.benchmark.results import Row
+from tabzoo.scores.rows import Row
 
 __all__ = ["DRAWS", "auroc_differences", "interval"]
 
@@ -36,7 +36,7 @@ def auroc_differences(pairs: Sequence[tuple[Row, Row]]) -> Array | None:
         return None
     total = np.zeros(DRAWS)
     for images, differences in by_images.items():
-        rng = np.random.default_rng(zlib.crc32(repr(images).encode()))  # the same whatever else is in the table
+        rng = np.random.default_rng(zlib.crc32(repr(images).encode()))  # does not depend on what else is in the table
         total += len(differences) * _resampled(np.mean(differences, axis=0), rng)
     return total / len(pairs)
 
@@ -59,7 +59,7 @@ def _wins(row: Row) -> Array:
 
 
 def _resampled(wins: Array, rng: np.random.Generator) -> Array:
-    """The mean of `wins` [A, G] with rows and columns drawn again with replacement, [DRAWS]."""
+    """The mean of `wins` [A, G] with rows and columns resampled with replacement, [DRAWS]."""
     counts = [rng.multinomial(size, np.full(size, 1 / size), size=DRAWS) for size in wins.shape]
     drawn: Array = ((counts[0] @ wins) * counts[1]).sum(axis=1) / wins.size
     return drawn

@@ -1,10 +1,10 @@
-"""FID between synthetic anomalies and real defects: which synthesis looks most like the real thing (the paper's Table 1).
+"""FID between synthetic anomalies and real defects: which synthesis is most like real defects (the paper's Table 1).
 
-For each class, the real images are its test images with a defect, the others one synthetic anomaly of each good training
-image. "pooled" is the distance between all real and all synthetic ones, of the classes that have defects.
+For each class, real images are its test images with a defect; synthetic ones are one anomaly of each good training image.
+"pooled" is the distance between all real and all synthetic images of the classes that have defects.
 
-The distance and the Inception network are torchmetrics'. With fewer images than features, as here in most classes, FID is
-biased upwards and covariances are singular: compare methods on the same images, not numbers of different folders.
+The distance and the Inception network are torchmetrics'. With fewer images than features, as in most classes, FID is biased
+upwards and covariances are singular: compare syntheses on the same images, not numbers of different folders.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from tabzoo.backbones import build_backbone
 from tabzoo.data.cache import CacheMode, Images, open_images
-from tabzoo.data.layouts import TEST, Samples
+from tabzoo.data.images import centre_crop
+from tabzoo.data.samples import TEST, Samples
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.pairs import PairMaker
@@ -29,7 +30,7 @@ INCEPTION = "inception"
 """The default extractor: Inception v3 as FID defines it, 2048 features."""
 POOLED = "pooled"
 PAPER = {"mask": 120.10, "perlin": 98.36, "cutpaste": 76.49, "nsa": 64.00}
-"""The paper's Table 1; images and way of averaging are not stated."""
+"""The paper's Table 1; it does not state which images were used nor how it averages."""
 
 Extractor = Callable[[Tensor], Tensor]
 
@@ -92,7 +93,7 @@ def measure(
     Args:
         samples: Classes with good training images and defects in the test split.
         syntheses: Names of synthetic anomalies, keys of `tabzoo.synthesis.SYNTHESES`, with their own settings.
-        features: "inception", or a timm model whose embeddings are compared in its place.
+        features: "inception", or a timm model whose embeddings are compared instead.
         preparation: Sizes, seed and cache; the defaults if not given.
         batch_size: Images at a time.
         device: Where to compute.
@@ -105,9 +106,7 @@ def measure(
     how, device = preparation or Preparation(), torch.device(device)
     defective = (samples.split == TEST) & (samples.defect_ids != 0)
     if not defective.any():
-        raise InputError(
-            f"{samples.root}: no defects in a test split (CLASS/test/DEFECT/*), so nothing to compare with"
-        )
+        raise InputError(f"{samples.root}: no defects in a test split (CLASS/test/DEFECT/*) to compare with")
     extract = _extractor(features, device)
     normals = samples.train_normals()
     images = _opened(normals, how, device)
@@ -150,7 +149,7 @@ def _distance(name: str, class_name: str, real: Tensor | None, synthetic: Tensor
     num_real, num_synthetic = (0 if features is None else len(features) for features in (real, synthetic))
     for count, what in ((num_real, "defects in the test split"), (num_synthetic, "good training images")):
         if count < 2:
-            return Distance(name, class_name, None, num_real, num_synthetic, f"{count} {what}; two are the least")
+            return Distance(name, class_name, None, num_real, num_synthetic, f"{count} {what}; at least 2 needed")
     assert real is not None
     assert synthetic is not None
     return Distance(name, class_name, frechet_distance(real, synthetic), num_real, num_synthetic)
@@ -164,10 +163,9 @@ def _by_class(images: Images, features: Tensor) -> dict[str, Tensor]:
 
 
 def _features_of_defects(images: Images, how: Preparation, extract: Extractor, batch_size: int, bar: Any) -> Tensor:
-    start = (how.resize - how.crop) // 2
     parts = []
     for rows in torch.arange(len(images)).split(batch_size):
-        cropped = images.batch(rows)[:, start : start + how.crop, start : start + how.crop]
+        cropped = centre_crop(images.batch(rows), how.crop)
         parts.append(extract(cropped.permute(0, 3, 1, 2).contiguous()).cpu())
         bar.update(len(rows))
     return torch.cat(parts)
@@ -219,10 +217,10 @@ def _inception(device: torch.device) -> Extractor:
         ) from error
     except OSError as error:  # URLError among them
         raise WeightsError(
-            f"the weights of FID's Inception network can't be fetched: {error}. Ways out:\n"
-            f"  with a network elsewhere: run once there and copy torch's folder hub/checkpoints\n"
-            f"  another extractor: --features NAME, a timm model whose weights are at hand; such numbers are no FID of the "
-            f"literature and compare only among themselves"
+            f"the weights of FID's Inception network can't be fetched: {error}. Instead:\n"
+            f"  run once on a machine with network access and copy torch's folder hub/checkpoints, or\n"
+            f"  use another extractor: --features NAME, a timm model whose weights are on this machine; its numbers are not "
+            f"the FID of the literature and can be compared only with each other"
         ) from error
 
     @torch.no_grad()

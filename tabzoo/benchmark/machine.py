@@ -1,4 +1,4 @@
-"""What a row says of the machine that computed it."""
+"""What a row records about the machine that computed it."""
 
 import platform
 
@@ -14,7 +14,7 @@ __all__ = ["hardware", "peak_memory", "versions"]
 
 
 def versions() -> dict[str, str]:
-    """Of what numbers may depend on."""
+    """Of the software that numbers may depend on."""
     return {
         "python": platform.python_version(),
         "tabzoo": __version__,
@@ -33,7 +33,7 @@ def hardware(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes: of the CUDA device since its counter was set to 0, or of the process since its start."""
+    """Bytes: of the CUDA device since its counter was reset, or of the process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     used = process_use()

@@ -1,15 +1,14 @@
-"""How well scores tell anomalous images and pixels from good ones.
+"""How well scores separate anomalous images and pixels from good ones.
 
-All are areas under curves of a share of anomalous items over the false positive rate, or counts at thresholds. An item that
-is anomalous enters such a curve on the stretch of false positive rates between the good items that score higher, and those
-that score at least as high: known from one sort of the good items, which gives exact areas in closed form, ties included.
+Each metric is an area under a curve of a fraction of anomalous items over the false positive rate (FPR), or a count at a
+threshold. An anomalous item contributes to such a curve between the FPR of the good items with higher scores and that of the
+good items with at least as high scores. One sort of the good items gives both, and so exact areas, ties included.
 
-AUPRO follows MVTec AD's evaluation: connected regions (8 neighbours) of all images of a class together, each with equal
-weight; false positive rate over all pixels that are in no region, of good images as well; up to a rate of 0.3, scaled to 1.
+AUPRO follows MVTec AD's evaluation: connected regions (8 neighbours) of all images of a class together, all with the same
+weight; FPR over all pixels outside regions, including those of good images; up to an FPR of 0.3, scaled to 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import METRICS, Metrics
 
 __all__ = [
-    "ClassMetrics",
     "aupro",
     "average_precision",
     "evaluate",
@@ -31,20 +30,6 @@ __all__ = [
 
 Planes: TypeAlias = Tensor | Sequence[Tensor]
 """A plane for each image: [N, H, W], or tensors [H, W] of any sizes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassMetrics:
-    """Measures of one class, in [0, 1], or None; then `undefined_because` holds the measure's name and the reason."""
-
-    image_auroc: float | None = None
-    image_average_precision: float | None = None
-    image_f1_max: float | None = None
-    pixel_auroc: float | None = None
-    pixel_average_precision: float | None = None
-    pixel_f1_max: float | None = None
-    aupro: float | None = None
-    undefined_because: dict[str, str] = field(default_factory=dict)
 
 
 def image_auroc(scores: Tensor, labels: Tensor) -> float:
@@ -66,7 +51,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
 
 
 def f1_max(scores: Tensor, labels: Tensor) -> float:
-    """The largest F1 score over all thresholds, chosen on the very same labels; arguments as for `image_auroc`."""
+    """The largest F1 score over all thresholds, selected on these same labels; arguments as for `image_auroc`."""
     return _Ranking.of(scores, labels, "image").f1_max()
 
 
@@ -103,13 +88,13 @@ def region_weights(masks: Planes) -> Tensor:
         from scipy.ndimage import label
     except ModuleNotFoundError as error:
         raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"') from error
-    shares = []
+    areas = []
     for mask in masks:
         anomalous = mask.cpu().numpy() != 0
         regions = label(anomalous, structure=np.ones((3, 3)))[0][anomalous]
-        shares.append(1 / np.bincount(regions)[regions] if len(regions) else np.zeros(0))
-    weights = torch.from_numpy(np.concatenate(shares))
-    return weights / weights.sum()  # The areas' shares of one region add up to 1.
+        areas.append(1 / np.bincount(regions)[regions] if len(regions) else np.zeros(0))
+    weights = torch.from_numpy(np.concatenate(areas))
+    return weights / weights.sum()  # The weights of all pixels add up to 1.
 
 
 class _Ranking(NamedTuple):
@@ -140,8 +125,8 @@ class _Ranking(NamedTuple):
         recalled = len(positives) - torch.searchsorted(_sorted(positives), positives)
         return cls(len(negatives), len(negatives) - not_higher, not_higher - below, recalled)
 
-    def measures(self, prefix: str) -> dict[str, float]:
-        """The measures that images and pixels share, by their names in `ClassMetrics`."""
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """The metrics that images and pixels have in common, by their names in `Metrics`."""
         return {
             f"{prefix}_auroc": self.area(),
             f"{prefix}_average_precision": self.average_precision(),
@@ -149,20 +134,20 @@ class _Ranking(NamedTuple):
         }
 
     def area(self, *, weights: Tensor | None = None, max_fpr: float = 1.0) -> float:
-        """Area under the curve of the (weighted) share of anomalous items, up to a false positive rate, divided by it."""
+        """Area under the curve of the (weighted) fraction of anomalous items, up to a false positive rate, divided by it."""
         start, width = self.higher.double() / self.num_good, self.level.double() / self.num_good
         reached = (max_fpr - start).clamp(min=0)
-        # A share that is gained on [start, start + width] rises along it: half a triangle, then a rectangle.
+        # An item's contribution rises on [start, start + width], a triangle, and is constant afterwards, a rectangle.
         on_slope = torch.minimum(reached, width)
         areas = torch.where(width > 0, on_slope**2 / (2 * width), 0) + (reached - on_slope)
         mean = areas.mean() if weights is None else (areas * weights.to(areas.device)).sum()
-        return min(1.0, float(mean) / max_fpr)  # Weights add up to 1 but for rounding.
+        return min(1.0, float(mean) / max_fpr)  # Rounding can make the weights add up to a little more than 1.
 
     def average_precision(self) -> float:
         return float((self.recalled / (self.recalled + self.higher + self.level).double()).mean())
 
     def f1_max(self) -> float:
-        # Between the scores of two anomalous items F1 only falls, so their scores are the thresholds to try.
+        # Between the scores of two anomalous items F1 only decreases, so their scores are the thresholds to try.
         selected = self.recalled + self.higher + self.level
         return float((2 * self.recalled / (selected + len(selected)).double()).max())
 
@@ -184,39 +169,38 @@ def evaluate(
     *,
     has_mask: Tensor | None = None,
     max_fpr: float = 0.3,
-) -> ClassMetrics:
-    """All measures of one class.
+) -> Metrics:
+    """All metrics of one class.
 
     Args:
         image_scores: Of each test image, [N].
         labels: 0 good, 1 anomalous, [N].
-        maps: Anomaly maps; without, pixels are not measured.
+        maps: Anomaly maps; without them, pixel metrics are undefined.
         masks: 0 or 1 for each pixel of the maps.
-        has_mask: Whether an image has a mask, [N]; by default all have. Anomalous images without one, or whose mask is
-            empty, are left out of the pixels' measures: their other pixels are not known to be good.
+        has_mask: Whether an image has a mask, [N]; by default all have. Pixel metrics leave out anomalous images without a
+            mask or with an empty one: it is not known which of their pixels are good.
         max_fpr: Of AUPRO.
     """
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
     try:
-        values |= _Ranking.of(image_scores, labels, "image").measures("image")
+        values |= _Ranking.of(image_scores, labels, "image").metrics("image")
     except InputError as error:
-        reasons |= dict.fromkeys(("image_auroc", "image_average_precision", "image_f1_max"), str(error))
+        reasons |= {name: str(error) for name in METRICS if name.startswith("image_")}
     try:
         maps, masks = _with_masks(labels, maps, masks, has_mask)
         ranking = _Ranking.of(_flat(maps), _flat(masks), "pixel")
-        values |= ranking.measures("pixel")
+        values |= ranking.metrics("pixel")
         values["aupro"] = ranking.area(weights=region_weights(masks), max_fpr=max_fpr)
     except InputError as error:
-        pixel_measures = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
-        reasons |= {name: str(error) for name in pixel_measures if name not in values}
-    return ClassMetrics(**values, undefined_because=reasons)
+        reasons |= {name: str(error) for name in METRICS if not name.startswith("image_") and name not in values}
+    return Metrics(**values, undefined_because=reasons)
 
 
 def _with_masks(
     labels: Tensor, maps: Planes | None, masks: Planes | None, has_mask: Tensor | None
 ) -> tuple[Planes, Planes]:
-    """Maps and masks of the images whose every pixel is known to be good or anomalous."""
+    """Maps and masks of the images for which it is known which pixels are anomalous."""
     anomalous = labels.cpu() != 0
     if not anomalous.any():
         raise InputError("no anomalous image")

@@ -1,13 +1,13 @@
-"""The numbers of the paper's Table 2, and what MVTec AD's classes are.
+"""The numbers of the paper's Table 2, and the classes of MVTec AD.
 
 Lee and Lai, "TAB: Text-Align Anomaly Backbone Model for Industrial Inspection Tasks", CVPR 2024 VAND workshop,
 arXiv 2312.09480, Table 2: image AUROC on MVTec AD in per cent, ResNet-18, ImageNet weights against TAB's. TAB's weights
-were pre-trained on the good images of these same classes, RegAD's on the Industrial dataset. The averages are as printed.
+were pre-trained on the good images of these same classes, for RegAD on the Industrial dataset. Averages are as printed.
 """
 
 from typing import NamedTuple
 
-from tabzoo.benchmark.results import REAL, Row
+from tabzoo.scores.rows import REAL, Row
 
 __all__ = [
     "IMAGES",
@@ -16,9 +16,9 @@ __all__ = [
     "OVERALL",
     "TEXTURES",
     "TEXTURE_AVERAGE",
-    "Published",
+    "PaperNumbers",
     "is_mvtec",
-    "published",
+    "paper_numbers",
 ]
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
@@ -65,14 +65,14 @@ _COLUMNS: tuple[tuple[str, int | None], ...] = (
 )
 
 
-class Published(NamedTuple):
-    """One line of a method's pair of columns, in per cent."""
+class PaperNumbers(NamedTuple):
+    """Image AUROC of a method on a class, in per cent."""
 
     imagenet: float
     tab: float
 
 
-def published(method: str, shots: int | None) -> dict[str, Published]:
+def paper_numbers(method: str, shots: int | None) -> dict[str, PaperNumbers]:
     """The paper's image AUROC of a method: class, or one of the averages' names, to numbers; empty if it has none."""
     if (method, shots) not in _COLUMNS:
         return {}
@@ -81,12 +81,12 @@ def published(method: str, shots: int | None) -> dict[str, Published]:
     for line in _TABLE_2.strip().splitlines():
         cells = line.split()
         numbers = [float(cell) for cell in cells[-2 * len(_COLUMNS) :]]
-        table[" ".join(cells[: -2 * len(_COLUMNS)])] = Published(*numbers[column : column + 2])
+        table[" ".join(cells[: -2 * len(_COLUMNS)])] = PaperNumbers(*numbers[column : column + 2])
     return table
 
 
 def is_mvtec(row: Row) -> bool:
-    """Whether a row is of a class of MVTec AD, judged by the class's name and its numbers of images, and of real defects."""
+    """Whether a row is a test on real defects of a class of MVTec AD, judged by its name and its numbers of images."""
     train, good, anomalous = IMAGES.get(row.class_name, (None, None, None))
     same = (row.images.get("good"), row.images.get("anomalous")) == (good, anomalous) and row.test == REAL
     return same and (row.shots is not None or row.images.get("fitted") == train)

@@ -1,7 +1,7 @@
-"""Backbones x methods x classes x seeds: each is measured once, and its row appended as soon as it is known.
+"""Backbones x methods x classes x seeds: each is measured once, and its row is appended at once.
 
-A run that was killed goes on where it stopped, and an output folder gains rows: what a row's numbers follow from is
-digested into its key (`results.row_key`), and rows that are there already are not computed again.
+A run that was killed continues where it stopped, and later runs add rows to the same folder: everything that a row's numbers
+depend on is digested into its key (`rows.row_key`), and existing rows are not computed again.
 """
 
 import dataclasses
@@ -12,26 +12,27 @@ from datetime import datetime
 from tqdm import tqdm
 
 from tabzoo.benchmark.measure import measure_row
-from tabzoo.benchmark.plan import Options, Plan
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.plan import Plan
 from tabzoo.benchmark.report import write_report
-from tabzoo.benchmark.results import append_row, read_rows
 from tabzoo.command import say
 from tabzoo.compute import CoreWatch
 from tabzoo.errors import InputError
 from tabzoo.plain import for_terminal
+from tabzoo.scores.rows import append_row, read_rows
 
 __all__ = ["run"]
 
 
 def run(options: Options, *, progress: bool = True) -> str:
-    """Measures what is not yet there, and writes results, tables and pictures into the output folder.
+    """Measures what is missing, and writes results, tables and pictures into the output folder.
 
     Args:
         options: What to measure.
         progress: Show a progress bar.
 
     Returns:
-        The tables of all rows that the folder then holds.
+        The tables of all rows in the folder.
 
     Raises:
         InputError: Options that do not fit, or an output folder that can't be used.
@@ -46,7 +47,7 @@ def run(options: Options, *, progress: bool = True) -> str:
         return _run(options, progress=progress)
     finally:
         for folder in made:
-            with suppress(OSError):  # there are rows in it
+            with suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
@@ -58,21 +59,21 @@ def _run(options: Options, *, progress: bool) -> str:
     watch = CoreWatch(plan.device)
     rows = {row.key: row for row in read_rows(folder)}
     done = {key for key, row in rows.items() if not (row.method in options.with_oracle and row.lacks_oracle)}
-    jobs = list({job.key: job for job in plan.jobs()}.values())  # once each, whatever is named twice
+    jobs = list({job.key: job for job in plan.jobs()}.values())  # only once, even if something is named twice
     missing = [job for job in jobs if job.key not in done]
-    for job in jobs:  # older rows were marked by the class's name and number of images
+    for job in jobs:  # older versions judged this by the class's name and number of images
         if job.key in done and job.transductive != rows[job.key].transductive:
             append_row(folder, dataclasses.replace(rows[job.key], transductive=job.transductive))
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:
         for (backbone, name, seed), of_one in itertools.groupby(
             missing, lambda job: (job.backbone, job.method, job.seed)
         ):
-            extractor, method = plan.build(backbone, name, seed)
+            extractor, detector = plan.build(backbone, name, seed)
             for job in of_one:
                 shots = f" {job.shots} shots" if job.shots else ""
                 about = for_terminal(f"{name}{shots} {backbone.name} {job.images.name} seed {seed}")
                 bar.set_postfix_str(about, refresh=False)
-                append_row(folder, row := measure_row(plan, job, extractor, method))
+                append_row(folder, row := measure_row(plan, job, extractor, detector))
                 bar.update()
                 watch.check()
                 if progress and bar.disable:  # no terminal, but a log

@@ -1,20 +1,30 @@
-"""What the rows say together: mean and spread over seeds, averages over classes, differences between backbones."""
+"""Rows summarised: mean and standard deviation over seeds, averages over classes, differences between backbones."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tabzoo.benchmark.bootstrap import Array, auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES
-from tabzoo.benchmark.results import Row
-from tabzoo.scores import averages_by_seed
+from tabzoo.scores.averages import averages_by_seed
+from tabzoo.scores.rows import Row
 
-__all__ = ["Cell", "Difference", "Group", "Line", "group_rows", "join_datasets", "summarise", "summarise_datasets"]
+__all__ = [
+    "Cell",
+    "Difference",
+    "Group",
+    "Line",
+    "group_rows",
+    "join_datasets",
+    "latest_rows",
+    "summarise",
+    "summarise_datasets",
+]
 
 _LISTED = 3
-"""Up to so many classes of a data set have lines of their own in a table of data sets."""
+"""In a table of data sets, a data set with up to this many classes has a line for each of them."""
 
 
 class Cell(NamedTuple):
@@ -27,7 +37,7 @@ class Cell(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A backbone minus the first one; the interval is known for image AUROC alone."""
+    """A backbone minus the first one; only image AUROC has an interval."""
 
     mean: float
     low: float | None
@@ -35,29 +45,29 @@ class Difference(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A class, or an average over some; None for what was not run or can't be compared."""
+    """A class, or an average over classes; None for what was not run or can't be compared."""
 
     name: str
     cells: list[Cell | None]
     differences: list[Difference | None]
     """One for each backbone but the first."""
     over: int | None
-    """How many classes an average is of."""
+    """The number of classes of an average."""
 
 
 class Group:
-    """Rows that differ in backbone, class and seed alone, and so make one table.
+    """Rows that differ only in backbone, class and seed, and so make one table.
 
     Attributes:
-        first: One of the rows, for what all have in common.
-        backbones: Their names; the first is what the others are compared with.
+        first: One of the rows, to look up what all have in common.
+        backbones: Their names; the first is the baseline.
         classes: Names of the classes, sorted.
         seeds: Of all rows.
         rows: (backbone, class) to seed to row.
     """
 
     def __init__(self, rows: Sequence[Row], order: Sequence[str]) -> None:
-        # Of a class whose images have changed only the latest state counts, and of a retrained backbone the latest weights.
+        # Only the latest state of a class whose images have changed counts.
         current = {row.class_name: row.data_sha256 for row in rows}
         self.rows: dict[tuple[str, str], dict[int, Row]] = {}
         for row in rows:
@@ -71,7 +81,7 @@ class Group:
 
     @property
     def with_oracle(self) -> list[str]:
-        """Names of the backbones of which some rows have a best meta-epoch on test."""
+        """Names of the backbones with rows that have a best meta-epoch on test."""
         having = {row.backbone for row in self.all_rows() if row.oracle_image_auroc is not None}
         return [name for name in self.backbones if name in having]
 
@@ -82,6 +92,41 @@ class Group:
     def of(self, backbone: str, class_name: str) -> dict[int, Row]:
         """Seed to row."""
         return self.rows.get((backbone, class_name), {})
+
+
+def latest_rows(rows: Iterable[Row], keys: Container[str] = ()) -> tuple[list[Row], int]:
+    """The rows that belong together: of each backbone those of one set of weights, of each class those of the same images.
+
+    Backbones keep their names when they are trained again, and classes when their images change; without this, older rows
+    would share a column with the new ones.
+
+    Args:
+        rows: In the order they were measured.
+        keys: Rows whose weights and images count; without any, those of the last row count.
+
+    Returns:
+        The rows, and the number of those left out.
+    """
+    ordered = sorted(rows, key=lambda row: row.key in keys)  # a stable sort: the ones that count come last
+    weights = {_weights_of(row): row.weights_sha256 for row in ordered}
+    images = {_images_of(row): row.data_sha256 for row in ordered}
+    kept = [
+        row
+        for row in rows
+        if (row.weights_sha256, row.data_sha256) == (weights[_weights_of(row)], images[_images_of(row)])
+    ]
+    return kept, len(ordered) - len(kept)
+
+
+def _weights_of(row: Row) -> tuple[object, ...]:
+    # The hash covers the weights that a method's layers need; random weights differ for each seed.
+    seed = row.seed if row.backbone.split(":")[0] == "random" else None
+    return row.backbone, row.method, json.dumps(row.settings.get("layers")), seed
+
+
+def _images_of(row: Row) -> tuple[object, ...]:
+    decoded = [row.settings.get(name) for name in ("resize", "crop", "resampling", "white_level", "pixels")]
+    return row.dataset, row.class_name, row.method, row.shots, row.test, json.dumps(decoded)
 
 
 def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]:
@@ -98,7 +143,7 @@ def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]
 
 
 def join_datasets(groups: Iterable[Group]) -> list[list[Group]]:
-    """Groups that differ in the data set alone, together."""
+    """Groups that differ only in the data set, together."""
     joined: dict[tuple[object, ...], list[Group]] = {}
     for group in groups:
         joined.setdefault(_conditions(group.first), []).append(group)
@@ -124,18 +169,18 @@ def summarise(group: Group, metric: str) -> list[Line]:
 
 
 def summarise_datasets(groups: Sequence[Group], metric: str, backbones: Sequence[str]) -> list[Line]:
-    """A line for each data set: the average over its classes; of a data set with few classes these come first.
+    """A line for each data set: the average over its classes, after lines for the classes if there are few.
 
     Args:
         groups: One of each data set.
         metric: Field of a row.
-        backbones: What the lines' cells are of; the differences are to the first of them.
+        backbones: One for each cell of a line; differences are to the first of them.
     """
     lines = []
     for group in groups:
         dataset = group.first.dataset
         *of_classes, average = summarise(group, metric)
-        if average.over is None:  # the metric is defined nowhere for every backbone: say so, in place of leaving it out
+        if average.over is None:  # no class has the metric for every backbone: show "undefined", not no line at all
             of_classes, average = [*of_classes, average], _line(group, OVERALL, group.classes, metric)
         chosen = [line for line in of_classes if line.over is None] if len(group.classes) <= _LISTED else []
         for line in chosen + ([average] if len(group.classes) > 1 else []):

@@ -1,13 +1,12 @@
-"""Results as tables: Markdown that also reads well in a terminal, and a CSV with every number in full."""
+"""Results as tables: Markdown that is also readable in a terminal, and CSV with all digits."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from tabzoo.benchmark.bootstrap import DRAWS
-from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, is_mvtec, published
-from tabzoo.benchmark.results import EMPTY_MASKS, METRICS, ORACLE, REAL, Row
+from tabzoo.benchmark.notes import SHOWN, write_notes
+from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, is_mvtec, paper_numbers
 from tabzoo.benchmark.summary import (
     Cell,
     Difference,
@@ -19,10 +18,10 @@ from tabzoo.benchmark.summary import (
     summarise_datasets,
 )
 from tabzoo.plain import for_table, for_terminal
+from tabzoo.scores.rows import METRICS, ORACLE, REAL, Row
 
 __all__ = ["to_csv", "to_markdown"]
 
-_SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 _SQUASHED = "Images are squashed to a square."
 _AVERAGED = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS, OVERALL: (*TEXTURES, *OBJECTS)}
 Column = Callable[[Line], str]
@@ -37,32 +36,32 @@ def to_markdown(
     across_datasets: bool = False,
     left_out: int = 0,
 ) -> str:
-    """Every table, in per cent, and below them what one must know to read them.
+    """All tables, in per cent, followed by notes on how to read them.
 
     Args:
-        rows: Of one or several folders.
-        order: Names of backbones to put first; the first of all is what the others are compared with.
-        against_paper: Put the numbers of the paper's Table 2 beside ours.
-        across_datasets: One table over all data sets for each method and its settings, not one for each data set.
-        left_out: How many rows of other weights or images under the same names are not among `rows`; see `results.current`.
+        rows: Of one or more folders.
+        order: Names of backbones to put first; the first one is the baseline of the comparison.
+        against_paper: Add the numbers of the paper's Table 2.
+        across_datasets: One table over all data sets for each method and its settings, instead of one for each data set.
+        left_out: Number of rows left out by `summary.latest_rows`.
     """
     rows = list(rows)
-    order = list(dict.fromkeys([*order, *(row.backbone for row in rows)]))  # the same in every table
+    order = list(dict.fromkeys([*order, *(row.backbone for row in rows)]))  # the same order in every table
     groups = group_rows(rows, order=order)
     if across_datasets:
         parts = [part for joined in join_datasets(groups) for part in _across_datasets(joined, order)]
     else:
         parts = [part for group in groups for part in _of_dataset(group, against_paper)]
-    return "\n\n".join([*parts, _notes(groups, against_paper, left_out)]) + "\n"
+    return "\n\n".join([*parts, write_notes(groups, against_paper=against_paper, left_out=left_out)]) + "\n"
 
 
 def _plain(text: str) -> str:
-    """A text cell that a spreadsheet does not take for a formula."""
+    """Text for a cell, which a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
-    """Long form: a line for each table, metric, class or average, and backbone; values in [0, 1], empty if undefined."""
+    """Long form: one line for each table, metric, class or average, and backbone; values in [0, 1], empty if undefined."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
@@ -89,10 +88,10 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
 
 def _of_dataset(group: Group, against_paper: bool) -> list[str]:
     row = group.first
-    beside = _oracles(group) | (_published(group) if against_paper else {})
+    more = _oracles(group) | (_paper_columns(group) if against_paper else {})
     tables = [
-        _table(metric, "class", summarise(group, metric), group.backbones, beside if metric == "image_auroc" else {})
-        for metric in _SHOWN
+        _table(metric, "class", summarise(group, metric), group.backbones, more if metric == "image_auroc" else {})
+        for metric in SHOWN
     ]
     about = map(for_terminal, (f"Seeds {_seeds(group)}; {_settings(row)}. {_SQUASHED}", _images(group)))
     return [_title(row, f"on {row.dataset}"), *about, *filter(None, tables)]
@@ -100,7 +99,7 @@ def _of_dataset(group: Group, against_paper: bool) -> list[str]:
 
 def _across_datasets(groups: Sequence[Group], order: Sequence[str]) -> list[str]:
     row, backbones = groups[0].first, [name for name in order if any(name in group.backbones for group in groups)]
-    tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in _SHOWN]
+    tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in SHOWN]
     about = [for_terminal(f"- {group.first.dataset}, seeds {_seeds(group)}. {_images(group)}") for group in groups]
     return [
         _title(row, "across data sets"),
@@ -115,9 +114,9 @@ def _title(row: Row, where: str) -> str:
     lines = [f"## {row.method} {where}, {given}"]
     if row.test != REAL:
         kind = row.test.partition(":")[2]
-        lines.append(f"**PROXY: {kind} anomalies made of held-out good images, no real defects.**")
+        lines.append(f"**PROXY: synthetic {kind} anomalies on held-out good images, not real defects.**")
     if steps := row.settings.get("steps"):
-        lines.append(f"**SHORT: each training ends after {steps} steps, not as its authors' does.**")
+        lines.append(f"**SHORT: each training ends after {steps} steps, earlier than its authors' training.**")
     return "\n\n".join(map(for_terminal, lines))
 
 
@@ -144,19 +143,19 @@ def _table(
     heading: str,
     lines: Sequence[Line],
     backbones: Sequence[str],
-    beside: Mapping[str, Column] = _NO_COLUMNS,
+    more: Mapping[str, Column] = _NO_COLUMNS,
 ) -> str:
-    """Nothing when the metric is undefined throughout; `beside` are more columns, header to text for a line."""
+    """Empty if the metric is undefined everywhere; `more` has further columns, header to a function of a line."""
     if not any(cell and cell.mean is not None for line in lines for cell in line.cells):
         return ""
     first, *others = backbones
-    header = [heading, *backbones, *(f"{other} - {first}" for other in others), *beside]
+    header = [heading, *backbones, *(f"{other} - {first}" for other in others), *more]
     body = [
         [
             f"{line.name} ({line.over})" if line.over else line.name,
             *map(_cell, line.cells),
             *map(_difference, line.differences),
-            *(column(line) for column in beside.values()),
+            *(column(line) for column in more.values()),
         ]
         for line in lines
     ]
@@ -168,12 +167,12 @@ def _cell(cell: Cell | None) -> str:
         return "not run"
     if cell.mean is None:
         return "undefined"
-    spread = f" ± {100 * cell.sd:.1f}" if cell.sd is not None else ""
-    return f"{100 * cell.mean:.1f}{spread}{' t' if cell.transductive else ''}"
+    deviation = f" ± {100 * cell.sd:.1f}" if cell.sd is not None else ""
+    return f"{100 * cell.mean:.1f}{deviation}{' t' if cell.transductive else ''}"
 
 
 def _oracles(group: Group) -> dict[str, Column]:
-    """Nothing for averages over other classes than the last step's."""
+    """Columns of the best meta-epoch on test; "-" for averages over other classes than those of the last step."""
     found = {(line.name, line.over): line.cells for line in summarise(group, ORACLE)}
 
     def column(backbone: int, line: Line) -> str:
@@ -191,13 +190,13 @@ def _difference(difference: Difference | None) -> str:
     return f"{100 * difference.mean:+.1f}{within}"
 
 
-def _published(group: Group) -> dict[str, Column]:
-    """Columns of the paper's numbers, where any class is one of MVTec AD."""
-    table = published(group.first.method, group.first.shots)
+def _paper_columns(group: Group) -> dict[str, Column]:
+    """Columns of the paper's numbers, if any class is one of MVTec AD."""
+    table = paper_numbers(group.first.method, group.first.shots)
     same = {row.class_name for row in group.all_rows() if is_mvtec(row)}
 
     def column(field: str, line: Line) -> str:
-        """Averages stand beside those of the same classes alone."""
+        """Averages are compared only with averages over the same classes."""
         classes = {line.name} if line.over is None else set(_AVERAGED.get(line.name, ()))
         known = classes and classes <= same and line.over in (None, len(classes))
         return f"{getattr(table[line.name], field):.2f}" if known else "-"
@@ -209,7 +208,7 @@ def _published(group: Group) -> dict[str, Column]:
 def _grid(cells: Sequence[Sequence[str]]) -> str:
     cells = [list(map(for_table, line)) for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    # The first column holds names and is read from the left, the others hold numbers.
+    # The first column has names, aligned left; the others have numbers, aligned right.
     aligned = [
         [
             cell.ljust(width) if i == 0 else cell.rjust(width)
@@ -219,64 +218,3 @@ def _grid(cells: Sequence[Sequence[str]]) -> str:
     ]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
-
-
-def _notes(groups: Sequence[Group], against_paper: bool, left_out: int) -> str:
-    notes = [
-        "Mean ± standard deviation over seeds; an average is over the classes where the metric is defined for every backbone.",
-        f"In brackets: 95 % interval of the difference, paired bootstrap over the test images ({DRAWS} draws, seeds kept). "
-        "Pixel metrics have none.",
-        "Pixel metrics are on masks at the method's input (same resize and crop, nearest neighbour) unless the settings say "
-        "full resolution. AUPRO up to FPR 0.3, pooled over the class.",
-        "Selection: the weights of the last training step; nothing is selected on test data"
-        f"{' but what is called oracle' if any(group.with_oracle for group in groups) else ''}.",
-    ]
-    draws = {group.first.settings["draws"] for group in groups if "draws" in group.first.settings}
-    if draws:
-        notes.append(
-            f"Few-shot: means over {_list(map(str, sorted(draws)))} draws of the given images; maps are of the first."
-        )
-    rows = [row for group in groups for row in group.all_rows()]
-    for backbone in dict.fromkeys(row.backbone for row in rows if row.transductive):
-        seen = _list(row.class_name for row in rows if row.transductive and row.backbone == backbone)
-        notes.append(f"t: transductive, {backbone} was pre-trained on images of {seen}.")
-    undefined: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        for metric, reason in row.undefined_because.items():
-            if metric in _SHOWN:
-                undefined.setdefault((METRICS[metric], reason), []).append(row.class_name)
-    notes += [f"Undefined: {metric} of {_list(classes)}, {reason}." for (metric, reason), classes in undefined.items()]
-    empty = {
-        f"{row.class_name} {row.images[EMPTY_MASKS]} of {row.images['anomalous']} ({row.method})"
-        for row in rows
-        if row.images.get(EMPTY_MASKS)
-    }
-    if empty:
-        notes.append(
-            f"Pixel metrics leave out anomalous images whose masks are empty at this size: {_list(sorted(empty))}. A larger "
-            f"--resize, or --full-resolution, keeps small defects."
-        )
-    if any(group.with_oracle for group in groups):
-        notes.append(
-            "Oracle: the best meta-epoch by image AUROC on the test images, as the method's public code selects. It is "
-            "chosen on test data: never to be compared with other methods' numbers."
-        )
-    if left_out:
-        notes.append(
-            f"Left out: {left_out} rows of other weights or images under the same names, measured before they were changed."
-        )
-    if against_paper:
-        notes.append(
-            "Paper: Table 2 of arXiv 2312.09480, image AUROC on MVTec AD, ResNet-18. Its TAB column is transductive, "
-            "but for RegAD's, whose weights come from the Industrial dataset."
-        )
-        others = _list(f"{row.class_name} of {row.dataset}" for row in rows if not is_mvtec(row))
-        if others:
-            notes.append(
-                f"Not beside the paper's numbers, since name and numbers of images are not MVTec AD's: {others}."
-            )
-    return "\n".join(f"- {for_terminal(note)}" for note in notes)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))

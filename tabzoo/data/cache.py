@@ -1,7 +1,9 @@
-"""Images in batches, every file decoded once in its life: into entries on the disk, read from there in four ways."""
+"""Images in batches. Every file is decoded once into an entry on the disk, and read from there in four ways."""
 
 import logging
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -11,15 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.data.decoding import Hashes, Kind
-from tabzoo.data.entries import Entry, open_entry
-from tabzoo.data.files import Files
+from tabzoo.data.decoding import Hashes, Kind, Target
+from tabzoo.data.entries import Entry, Files, open_entry
 from tabzoo.data.images import Resampling
-from tabzoo.data.levels import check_levels
 from tabzoo.data.samples import Bytes, Samples
-from tabzoo.data.sources import Decoded, Index, Resident, Source, Stored, as_numpy
-from tabzoo.errors import InputError
-from tabzoo.system import num_cores
+from tabzoo.data.white_level import check_white_level
+from tabzoo.errors import InputError, count
+from tabzoo.system import num_cores, user_folder
 
 __all__ = ["CACHE_MODES", "CacheMode", "Images", "default_cache_dir", "open_images"]
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 CacheMode: TypeAlias = Literal["disk", "ram", "device", "off"]
 CACHE_MODES: tuple[CacheMode, ...] = get_args(CacheMode)
+Index: TypeAlias = Tensor | NDArray[np.integer] | Sequence[int]
 
 _MAX_NAMED = 200
 
@@ -34,14 +35,18 @@ _MAX_NAMED = 200
 class Images:
     """Batches of uint8 images. The values are the same in every mode and with any number of workers.
 
+    An image has one index everywhere: its row in `samples`. `hashes`, `batch` and `masks` go by it, and so does everything
+    outside this package. These samples lack the unreadable files, so their rows are not those of the samples that were
+    given to `open_images`, nor those of the cache entry, which has a row for each given file.
+
     Attributes:
-        samples: What was asked for, without unreadable files.
-        hashes: Of the samples' files, [N].
-        unreadable: Path, as text, to reason.
+        samples: The given samples without unreadable files, [N].
+        hashes: Hash of each sample's file, [N].
+        unreadable: Path, as text, to the reason why the file can't be read.
     """
 
     def __init__(
-        self, samples: Samples, hashes: Hashes, unreadable: dict[str, str], images: Source, masks: "_Masks | None"
+        self, samples: Samples, hashes: Hashes, unreadable: dict[str, str], images: "Source", masks: "_Masks | None"
     ) -> None:
         self.samples, self.hashes = samples, hashes
         self.unreadable = unreadable
@@ -51,14 +56,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, index: Index, *, out: Tensor | None = None) -> Tensor:
-        """Images of the samples with these indices, uint8 [B, size, size, 3] on the device.
-
-        Args:
-            index: Indices of samples, in any order.
-            out: A tensor of that shape on the device to write into, contiguous; a fresh one costs as much as the copy.
-        """
-        return self._images.read(index, out)
+    def batch(self, index: Index) -> Tensor:
+        """Images of these samples, in this order, uint8 [B, size, size, 3] on the device."""
+        return self._images.read(index)
 
     def masks(self, index: Index) -> Tensor:
         """Defect masks of these samples, 0 and 1, uint8 [B, size, size] on the device; zeros where there is no mask.
@@ -67,33 +67,24 @@ class Images:
             RuntimeError: The images were opened without `masks=True`.
         """
         if self._masks is None:
-            raise RuntimeError("no masks here: call open_images(..., masks=True)")
-        rows = self._masks.rows[as_numpy(index)]
+            raise RuntimeError("these images were opened without masks: call open_images(..., masks=True)")
+        rows = self._masks.rows[_as_numpy(index)]
         known = rows >= 0
         batch = self._masks.none.repeat(len(rows), 1, 1)
         if known.any():
             batch[torch.from_numpy(known).to(batch.device)] = self._masks.source.read(rows[known])
         return batch
 
-    def close(self) -> None:
-        """Ends worker threads."""
-        self._images.close()
-        if self._masks is not None:
-            self._masks.source.close()
 
-    def __enter__(self) -> "Images":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class _Masks(NamedTuple):
+    source: "Source"
+    rows: NDArray[np.int64]  # row of each sample's mask in the source, -1 without a mask, [N]
+    none: Tensor  # [size, size]
 
 
 def default_cache_dir() -> Path:
-    """`$TABZOO_CACHE`, or tabzoo's folder in the user's cache folder; there, `images`."""
-    folder = os.environ.get("TABZOO_CACHE")
-    if not folder:
-        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tabzoo")
-    return Path(folder) / "images"
+    """`$TABZOO_CACHE/images`, or `tabzoo/images` in the user's cache folder."""
+    return user_folder("cache") / "images"
 
 
 def open_images(
@@ -110,26 +101,27 @@ def open_images(
     resampling: Resampling = "lanczos",
     white_level: float | None = None,
 ) -> Images:
-    """Images ready for batches, decoded now unless an earlier call has done so.
+    """Makes images ready for batches; decodes them now unless an earlier call has done so.
 
     Args:
         samples: Which files.
-        size: Side of the square that each image is squashed to.
-        mode: Where decoded images are kept: `disk`, a memory map; `ram`, the same read into memory; `device`, into the
-            device's memory; `off`, nowhere: each batch is decoded anew. All files are decoded once now even so, to know
-            their contents and which can't be read, unless an entry in the cache tells.
+        size: Side of the square that each image is resized to.
+        mode: Where decoded images are kept. `disk`: in a memory map. `ram`: the same, read into memory. `device`: in the
+            device's memory. `off`: nowhere, batches are decoded when read. Even then all files are decoded once now, to find
+            out their hashes and which can't be read, unless there is an entry in the cache.
         cache_dir: Folder of the cache entries, by default `default_cache_dir()`.
-        workers: Number of processes, with `off` of threads, by default one for each core; 0 and 1 decode in this process.
+        workers: Number of processes, or with `off` of threads, by default one for each core; 0 and 1 decode in this
+            process.
         device: Where batches go.
-        strict: Unreadable files are an error; else each is left out with a warning.
+        strict: Unreadable files are an error; otherwise each is left out with a warning.
         progress: Show a progress bar while decoding.
         masks: Also make `Images.masks` available.
-        resampling: How images are squashed; masks go to the nearest pixel.
+        resampling: How images are resized; masks are resized to the nearest pixel.
         white_level: The value that becomes white in images with more than 8 bits; see `images.py`.
 
     Raises:
-        InputError: A bad argument; no room; nothing readable; with `strict`, anything unreadable; without a white level,
-            a class that would come out white.
+        InputError: A bad argument; not enough space; nothing readable; with `strict`, anything unreadable; without a white
+            level, a class that would become white.
     """
     if mode not in CACHE_MODES:
         raise InputError(f"unknown cache mode {mode!r}; accepted: {', '.join(CACHE_MODES)}")
@@ -144,30 +136,24 @@ def open_images(
     folder = Path(os.path.abspath(cache_dir)) if cache_dir is not None else default_cache_dir()
     workers = num_cores() if workers is None else workers
     opening = _Opening(folder, size, resampling, white_level, mode, workers, torch.device(device), strict, progress)
-    entry, files = opening.decode(samples.root, samples.paths, "image")
+    entry = opening.decode(samples.root, samples.paths, "image")
     if not entry.readable.any():
-        raise InputError(f"{samples.root}: none of {len(samples):,} images can be read")
+        raise InputError(f"{samples.root}: none of the {count(len(samples), 'image')} can be read")
     kept = samples if entry.readable.all() else samples.select(entry.readable)
     lost = set(samples.class_ids.tolist()) - set(kept.class_ids.tolist())
     if lost:
-        logger.warning("no readable image is left of: %s", ", ".join(samples.classes[i] for i in sorted(lost)))
-    check_levels(kept, entry.rows["levels"][entry.readable], white_level)
-    source, hashes = opening.source(entry, files), entry.hashes[entry.readable]
+        logger.warning("no readable image in: %s", ", ".join(samples.classes[i] for i in sorted(lost)))
+    check_white_level(kept, entry.rows["levels"][entry.readable], white_level)
+    source, hashes = opening.source(entry), entry.hashes[entry.readable]
     if not masks:
-        return Images(kept, hashes, entry.reasons, source, None)
+        return Images(kept, hashes, entry.unreadable, source, None)
     kept, opened = opening.masks(kept)
-    return Images(kept, hashes, entry.reasons, source, opened)
-
-
-class _Masks(NamedTuple):
-    source: Source
-    rows: NDArray[np.int64]  # Each sample's mask in the source, -1 for none, [N].
-    none: Tensor  # [size, size]
+    return Images(kept, hashes, entry.unreadable, source, opened)
 
 
 @dataclass(frozen=True)
 class _Opening:
-    """How images and masks are opened alike."""
+    """The options that images and masks share."""
 
     folder: Path
     size: int
@@ -179,43 +165,120 @@ class _Opening:
     strict: bool
     progress: bool
 
-    def decode(self, root: Path, paths: Bytes, kind: Kind) -> tuple[Entry, Files]:
+    def decode(self, root: Path, paths: Bytes, kind: Kind) -> Entry:
         files = Files.listed(root, paths, kind, self.size, self.resampling, self.white_level)
         entry = open_entry(files, self.folder, stored=self.mode != "off", workers=self.workers, progress=self.progress)
-        _report(root, entry.reasons, kind, strict=self.strict)
-        return entry, files
+        _report(root, entry.unreadable, kind, strict=self.strict)
+        return entry
 
-    def source(self, entry: Entry, files: Files) -> Source:
+    def source(self, entry: Entry) -> "Source":
+        """The readable files of the entry."""
         rows = np.flatnonzero(entry.readable)
         if self.mode == "off":
-            return Decoded(files.target, files.paths[rows], self.device, self.workers)
+            return Decoded(entry.files.target, entry.files.paths[rows], self.device, self.workers)
         assert entry.pixels is not None
         if self.mode == "device" and self.device.type != "cpu":
             return Resident(entry.pixels, rows, self.device)
         return Stored(entry.pixels if self.mode == "disk" else np.array(entry.pixels), rows, self.device)
 
     def masks(self, samples: Samples) -> tuple[Samples, _Masks]:
-        """The samples without unreadable masks, and the masks."""
+        """The masks, and the samples without the unreadable ones."""
         none = torch.zeros((self.size, self.size), dtype=torch.uint8, device=self.device)
         rows, masked = np.full(len(samples), -1), np.flatnonzero(samples.masks != b"")
         if not len(masked):
             return samples, _Masks(Stored(np.zeros((0, self.size, self.size), np.uint8), rows, self.device), rows, none)
-        entry, files = self.decode(samples.root, samples.masks[masked], "mask")
+        entry = self.decode(samples.root, samples.masks[masked], "mask")
         rows[masked[entry.readable]] = np.arange(entry.readable.sum())
-        if entry.reasons:
+        if entry.unreadable:
             samples = replace(samples, masks=np.where(rows >= 0, samples.masks, b""))
-        return samples, _Masks(self.source(entry, files), rows, none)
+        return samples, _Masks(self.source(entry), rows, none)
 
 
-def _report(root: Path, reasons: dict[str, str], kind: str, *, strict: bool) -> None:
-    """Names the unreadable files, as far as anyone would read on; all are in `Images.unreadable` and in index.json."""
-    if not reasons:
+def _report(root: Path, unreadable: dict[str, str], kind: str, *, strict: bool) -> None:
+    """Names the first unreadable files; all are in `Images.unreadable` and in index.json."""
+    if not unreadable:
         return
-    lines = [f"{root / path}: {reason}" for path, reason in list(reasons.items())[:_MAX_NAMED]]
-    lines += [f"and {len(reasons) - _MAX_NAMED:,} more"] if len(reasons) > _MAX_NAMED else []
+    lines = [f"{root / path}: {reason}" for path, reason in list(unreadable.items())[:_MAX_NAMED]]
+    lines += [f"and {len(unreadable) - _MAX_NAMED:,} more"] if len(unreadable) > _MAX_NAMED else []
     if strict:
         listed = "".join(f"\n  {line}" for line in lines)
-        raise InputError(f"{len(reasons):,} {kind}s can't be read (leave --strict away to go on without them):{listed}")
+        raise InputError(f"{count(len(unreadable), kind)} can't be read; without --strict, they are left out:{listed}")
     for line in lines:
         logger.warning("left out: %s", line)
-    logger.warning("left out %s unreadable %s files of %s", f"{len(reasons):,}", kind, root)
+    logger.warning("%s: left out %s that can't be read", root, count(len(unreadable), kind))
+
+
+class Source:
+    """Pixels of files by row, put together in memory and sent to the device."""
+
+    def __init__(self, row_shape: tuple[int, ...], device: torch.device) -> None:
+        self._row_shape = row_shape
+        self._device = device
+
+    def read(self, index: Index) -> Tensor:
+        """A batch on the device, uint8 [B, ...]."""
+        rows = _as_numpy(index)
+        host = torch.empty((len(rows), *self._row_shape), dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        self._fill(rows, host)
+        return host.to(self._device, non_blocking=True)
+
+    def _fill(self, rows: NDArray[np.int64], host: Tensor) -> None:
+        raise NotImplementedError
+
+
+class Stored(Source):
+    """Pixels in a memory map or in memory, of which `rows` count."""
+
+    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.intp], device: torch.device) -> None:
+        super().__init__(pixels.shape[1:], device)
+        self._pixels = np.asarray(pixels)  # A plain view: subclasses of ndarray are slower to index.
+        self._rows = rows
+
+    def _fill(self, rows: NDArray[np.int64], host: Tensor) -> None:
+        # "clip" writes straight into the batch; looking up the rows has checked the bounds.
+        np.take(self._pixels, self._rows[rows], axis=0, out=host.numpy(), mode="clip")
+
+
+class Decoded(Source):
+    """Pixels that are decoded for each batch, by threads, because Pillow decodes and resizes without Python's lock.
+
+    The threads end when this object is garbage, as those of any executor do.
+    """
+
+    def __init__(self, target: Target, paths: Bytes, device: torch.device, workers: int) -> None:
+        super().__init__(target.row_shape, device)
+        self._target = target
+        self._paths = paths
+        self._threads = ThreadPoolExecutor(max(1, workers), thread_name_prefix="tabzoo-decode")
+
+    def _fill(self, rows: NDArray[np.int64], host: Tensor) -> None:
+        paths: list[bytes] = self._paths[rows].tolist()
+        for i, pixels in enumerate(self._threads.map(self._target.decode, paths)):
+            host[i] = torch.from_numpy(pixels)
+
+
+class Resident(Source):
+    """Pixels in the device's memory, of which `rows` count."""
+
+    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.intp], device: torch.device) -> None:
+        super().__init__(pixels.shape[1:], device)
+        shape = (len(rows), *pixels.shape[1:])
+        try:
+            self._pixels = torch.empty(shape, dtype=torch.uint8, device=device)
+        except torch.cuda.OutOfMemoryError as error:
+            needed = int(np.prod(shape))
+            raise InputError(
+                f"the images need {needed:,} bytes on {device}, more than is free; use --cache ram"
+            ) from error
+        for start in range(0, len(rows), 1024):
+            part = rows[start : start + 1024]
+            self._pixels[start : start + len(part)] = torch.from_numpy(np.asarray(pixels)[part]).to(device)
+
+    def read(self, index: Index) -> Tensor:
+        """A batch, without a detour through the host's memory."""
+        rows = torch.as_tensor(index, device=self._pixels.device, dtype=torch.int64)
+        return torch.index_select(self._pixels, 0, rows)
+
+
+def _as_numpy(index: Index) -> NDArray[np.int64]:
+    return np.asarray(index.cpu() if isinstance(index, Tensor) else index, dtype=np.int64)

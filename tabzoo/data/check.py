@@ -1,4 +1,4 @@
-"""What is in a folder of images, what is wrong with it, and what it lacks of the Industrial dataset."""
+"""Checks a folder of images: its content, its problems, and what is missing of the Industrial dataset."""
 
 import hashlib
 import os
@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from tabzoo.data.images import Facts, Levels, read_image, read_mask
 from tabzoo.data.industrial import INDUSTRIAL, IndustrialClass
-from tabzoo.data.layouts import GOOD, TEST, TRAIN, Samples, find_samples
-from tabzoo.data.levels import level_messages
-from tabzoo.errors import ImageError, InputError
+from tabzoo.data.labels import GOOD
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import TEST, TRAIN, Samples
+from tabzoo.data.white_level import white_level_messages
+from tabzoo.errors import ImageError, InputError, count
 
 __all__ = ["FEW_IMAGES", "Problem", "Report", "Standing", "check_samples", "compare"]
 
@@ -28,8 +30,13 @@ _BENCHMARK_SIZE = 256
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong; `kind` is unreadable, mask, duplicate, small or levels, `path` a file, a class or
-    the data set."""
+    """One problem.
+
+    Attributes:
+        kind: unreadable, mask, duplicate, small or levels.
+        path: A file, a class or the data set.
+        message: What is wrong.
+    """
 
     kind: str
     path: str
@@ -41,9 +48,9 @@ class Report:
     """What `check_samples` found.
 
     Attributes:
-        samples: The samples looked at.
-        forms: Class to how many of its images have which size and mode, such as "300x300 L".
-        problems: What is wrong, sorted.
+        samples: What was checked.
+        forms: For each class, the number of images of each size and mode, such as "300x300 L".
+        problems: Sorted.
     """
 
     samples: Samples
@@ -51,7 +58,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """Class to its images in each split and label, and its masks: the form of `--json`."""
+        """For each class, the number of images in each split with each label, and of masks, as in `--json`."""
         table: dict[str, dict[str, Any]] = {}
         samples = self.samples
         for class_id, name in enumerate(samples.classes):
@@ -65,7 +72,7 @@ class Report:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """The whole report for machines."""
+        """The report for `--json`."""
         return {
             "layout": self.samples.layout,
             "classes": self.counts(),
@@ -85,12 +92,12 @@ def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False)
     """Reads every image and mask.
 
     Args:
-        samples: What to look at.
-        workers: Threads that read.
+        samples: What to check.
+        workers: Number of threads.
         progress: Show a progress bar.
     """
     report = Report(samples)
-    # A defect without a mask is odd only where other defects of the class have one.
+    # A defective image without a mask is a problem only if others of its class have one.
     masked = set(samples.class_ids[samples.masks != b""].tolist())
     with ThreadPoolExecutor(max(1, workers)) as pool:
         rows = range(len(samples))
@@ -100,7 +107,7 @@ def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False)
                 total=len(rows),
                 desc="reading images",
                 unit="img",
-                disable=None if progress else True,  # None: only where a person watches
+                disable=None if progress else True,  # None: only in a terminal
             )
         )
     for i, one in enumerate(seen):
@@ -109,7 +116,9 @@ def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False)
         report.problems += one.problems
     report.problems += _duplicates(samples, seen) + _small_classes(samples)
     levels = np.array([one.levels or (0, 0, 0, 0, 0) for one in seen], dtype=np.float32)
-    report.problems += [Problem("levels", str(samples.root), message) for message in level_messages(samples, levels)]
+    report.problems += [
+        Problem("levels", str(samples.root), message) for message in white_level_messages(samples, levels)
+    ]
     report.problems.sort()
     return report
 
@@ -133,7 +142,9 @@ def _mask_problems(samples: Samples, i: int, pixels: np.ndarray[Any, Any], expec
     path = samples.mask_path(i)
     if path is None:
         missing = defective and expected
-        return [Problem("mask", name, "a defect without a mask, while others of its class have one")] if missing else []
+        return (
+            [Problem("mask", name, "defective and without a mask, but others of its class have one")] if missing else []
+        )
     try:
         mask = read_mask(path)
     except ImageError as error:
@@ -144,13 +155,13 @@ def _mask_problems(samples: Samples, i: int, pixels: np.ndarray[Any, Any], expec
     if defective and not mask.any():
         return [Problem("mask", name, f"its mask {path.name} is empty")]
     if defective and not read_mask(path, size=_BENCHMARK_SIZE).any():
-        lost = f"nothing is left of its mask {path.name} at {_BENCHMARK_SIZE} px, where most methods measure pixels"
-        return [Problem("mask", name, f"{lost}; benchmark run leaves it out there, unless --resize is larger")]
+        lost = f"its mask {path.name} is empty at {_BENCHMARK_SIZE} px, the size at which most methods measure pixels"
+        return [Problem("mask", name, f"{lost}; there the benchmark leaves it out, unless --resize is larger")]
     return []
 
 
 def _duplicates(samples: Samples, seen: Sequence[_Seen]) -> list[Problem]:
-    """Equal images on both sides of the split, which make test results better than they are."""
+    """Test images that are also training images, which makes test results too good."""
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i, one in enumerate(seen):
         if one.form is not None:
@@ -170,9 +181,9 @@ def _small_classes(samples: Samples) -> list[Problem]:
     normals = (samples.split == TRAIN) & (samples.defect_ids == 0)
     counts = np.bincount(samples.class_ids[normals], minlength=len(samples.classes)).tolist()
     return [
-        Problem("small", name, f"{count} good training images; expected at least {FEW_IMAGES}")
-        for name, count in zip(samples.classes, counts, strict=True)
-        if count < FEW_IMAGES
+        Problem("small", name, f"{count(number, 'good training image')}; expected at least {FEW_IMAGES}")
+        for name, number in zip(samples.classes, counts, strict=True)
+        if number < FEW_IMAGES
     ]
 
 
@@ -181,7 +192,7 @@ def _shown(samples: Samples, i: int) -> str:
 
 
 class Standing(NamedTuple):
-    """How a class stands in a folder; `state` is "complete", "short", "more" or "missing"."""
+    """How many images of a class a folder has; `state` is "complete", "short", "more" or "missing"."""
 
     entry: IndustrialClass
     found: int
@@ -189,18 +200,18 @@ class Standing(NamedTuple):
 
 
 def compare(root: str | Path) -> list[Standing]:
-    """Holds the images under a folder against the dataset, class by class.
+    """Compares the images under a folder with the Industrial dataset, class by class.
 
     Raises:
         InputError: The folder does not exist.
     """
     if not Path(root).is_dir():
-        raise InputError(f"--root {root}: no such folder; expected {INDUSTRIAL[0].name}/*.png and so on in it")
+        raise InputError(f"--root {root}: no such folder; expected one with {INDUSTRIAL[0].name}/*.png and so on in it")
     counts: dict[str, int] = {}
     if any(Path(root).iterdir()):
         samples = find_samples(root, layout="folder")
         per_class = np.bincount(samples.class_ids, minlength=len(samples.classes)).tolist()
-        counts = {name.lower(): count for name, count in zip(samples.classes, per_class, strict=True)}
+        counts = {name.lower(): number for name, number in zip(samples.classes, per_class, strict=True)}
     return [_standing(entry, counts.get(entry.name.lower(), 0)) for entry in INDUSTRIAL]
 
 

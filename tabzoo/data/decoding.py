@@ -1,4 +1,4 @@
-"""Files decoded into the rows of an array, in this process or in several; one that dies costs no more than its file."""
+"""Decodes files into the rows of an array, in this process or in several. If one dies, only its file is lost."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ __all__ = ["ROW", "Failures", "Hashes", "Kind", "Outcome", "Pool", "Rows", "Targ
 
 logger = logging.getLogger(__name__)
 
-# Seconds that starting processes takes, mostly to import torch: less work than this is done sooner without them.
+# Seconds that starting processes takes, mostly to import torch. Less work than this is faster without them.
 _POOL_START = 8.0
 _SAVE_EVERY = 60.0
 _CHUNK = 16
@@ -37,19 +37,24 @@ Kind: TypeAlias = Literal["image", "mask"]
 Failures: TypeAlias = dict[int, str]
 """Row to the reason why its file can't be read."""
 Hashes: TypeAlias = NDArray[np.uint64]
-"""Of each file's bytes, the first 16 hex digits of its SHA-256; 0 where it can't be read, or is not decoded yet, [N].
+"""The first 16 hex digits of the SHA-256 of each file; 0 where it can't be read, or is not decoded yet, [N].
 
-The bytes and not the pixels: these depend on Pillow's version, on how its JPEG decoder was built and on the size asked for,
-so that the hashes of one machine would mean nothing on another. An image that was saved anew has another hash.
+Of the file and not of the pixels, which depend on Pillow's version, on its JPEG decoder and on the size: hashes of one
+machine would mean nothing on another. An image that is saved again has another hash.
 """
 ROW = np.dtype([("hash", np.uint64), ("levels", np.float32, 5)])
 Rows: TypeAlias = NDArray[np.void]
-"""What is known of each file, of type `ROW`, [N]: its hash, and `images.Levels`, zeros for images of 8 bits."""
+"""What is known about each file, of type `ROW`, [N]: its hash, and `images.Levels`, zeros for images of 8 bits."""
 _Job: TypeAlias = tuple[int, bytes]
 
 
 class Outcome(NamedTuple):
-    """Of some files: `rows`, number to the row of a decoded one, and `failures`."""
+    """The result for some files.
+
+    Attributes:
+        rows: Row of a decoded file to its hash and levels.
+        failures: Row of another file to the reason.
+    """
 
     rows: dict[int, tuple[int, tuple[float, ...]]]
     failures: Failures
@@ -57,19 +62,19 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """How files are decoded and where to; small, since it travels with every task."""
+    """How files are decoded, and where the pixels go. It is small, because each task of a process contains it."""
 
     root: bytes
     kind: Kind
     size: int
-    resampling: Resampling = "lanczos"  # Of images; masks are resized to the nearest pixel.
-    white_level: float | None = None  # Of images; see `images.read_image`.
-    file: str | None = None  # None: only find out whether the files can be read.
-    offset: int = 0  # Of the first row in the file.
+    resampling: Resampling = "lanczos"  # of images; masks are resized to the nearest pixel
+    white_level: float | None = None  # of images; see `images.read_image`
+    file: str | None = None  # None: only find out whether the files can be read
+    offset: int = 0  # of the first row in the file
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Of one decoded file."""
+        """Shape of one decoded file."""
         return (self.size, self.size, 3) if self.kind == "image" else (self.size, self.size)
 
     def decode(self, path: bytes, facts: Facts | None = None) -> NDArray[np.uint8]:
@@ -80,7 +85,7 @@ class Target:
         return read_image(file, size=self.size, resampling=self.resampling, white_level=self.white_level, facts=facts)
 
     def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
-        """Writes a row, and does not map it: a full disk is an error here, but ends a process that writes to a map."""
+        """Writes a row, not through a memory map: there, a full disk would end the process and not be an error."""
         if self.file is not None:
             with open(self.file, "r+b") as file:
                 file.seek(self.offset + row * pixels.size)
@@ -88,7 +93,7 @@ class Target:
 
 
 def decode_chunk(target: Target, jobs: Sequence[_Job]) -> Outcome:
-    """Decodes files into their rows; also called in worker processes."""
+    """Decodes files into their rows, here or in a worker process."""
     outcome = Outcome({}, {})
     for row, path in jobs:
         facts = Facts()
@@ -110,15 +115,15 @@ def decode_all(
     progress: bool,
     save: Callable[[], None] | None = None,
 ) -> Failures:
-    """Decodes all rows that are not done.
+    """Decodes all files that are not decoded yet; returns those that can't be read.
 
     Args:
-        target: Where to.
+        target: Where the pixels go.
         paths: All files, [N].
-        known: Of the rows that are done, the other ones 0; gains those that are decoded, [N].
+        known: What is known about the files, 0 for those to decode; filled in, [N].
         workers: Number of processes.
         progress: Show a progress bar.
-        save: Called every now and then, to keep what is done so far.
+        save: Called about once a minute, to save the rows so far.
     """
     failures: Failures = {}
     rows = np.flatnonzero(known["hash"] == 0).tolist()
@@ -137,7 +142,7 @@ def decode_all(
 
 
 def _decode_chunks(target: Target, chunks: Iterator[list[_Job]], count: int, workers: int) -> Iterator[Outcome]:
-    """Here at first, and in processes once that is sure to pay."""
+    """Starts in this process, and continues in several when that is certainly faster."""
     start_time, num_done = time.monotonic(), 0
     for jobs in chunks:
         yield decode_chunk(target, jobs)
@@ -148,12 +153,12 @@ def _decode_chunks(target: Target, chunks: Iterator[list[_Job]], count: int, wor
 
 
 def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) -> Iterator[Outcome]:
-    """In worker processes, in any order. After one has died goes on with half as many."""
+    """Decodes in worker processes, in any order; with half as many after one of them has died."""
     pending: dict[Future[Outcome], list[_Job]] = {}
     pool = Pool(workers)
     try:
         while True:
-            # A bounded queue: a million paths in flight would be as many objects.
+            # A bounded queue, because a million waiting paths would be a million objects.
             for jobs in islice(chunks, 4 * workers - len(pending)):
                 pending[pool.submit(decode_chunk, target, jobs)] = jobs
             if not pending:
@@ -166,7 +171,7 @@ def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) ->
             except BrokenProcessPool:
                 pool.close()
                 workers = max(1, workers // 2)
-                logger.warning("a decoding process died; going on with %d", workers)
+                logger.warning("a decoding process died; continuing with %d", workers)
                 lost = list(chain.from_iterable(pending.values()))
                 pending.clear()
                 yield _decode_apart(target, lost)
@@ -176,17 +181,17 @@ def _in_processes(target: Target, chunks: Iterator[list[_Job]], workers: int) ->
 
 
 def _decode_apart(target: Target, jobs: list[_Job]) -> Outcome:
-    """Decodes in one process of its own, and halves the jobs until a file that kills its process is alone."""
+    """Decodes in one separate process, and halves the jobs until the file that kills it is alone."""
     with closing(Pool(1)) as pool:
         try:
             pool.submit(os.getpid).result()
-        except BrokenProcessPool:  # It is not a file: there are no processes to be had.
+        except BrokenProcessPool:  # Not because of a file: no process can start.
             return decode_chunk(target, jobs)
         try:
             return Outcome(*pool.submit(decode_chunk, target, jobs).result())
         except BrokenProcessPool:
             if len(jobs) == 1:
-                reason = "the process that decoded it died: out of memory, or the file breaks the decoder"
+                reason = "the process that decoded it died: not enough memory, or the file crashes the decoder"
                 return Outcome({}, {jobs[0][0]: reason})
     half = len(jobs) // 2
     one, other = _decode_apart(target, jobs[:half]), _decode_apart(target, jobs[half:])
@@ -200,12 +205,12 @@ class Pool:
         method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
         context = get_context(method)
         if method == "forkserver":
-            context.set_forkserver_preload([__name__])  # Imported once, not by each worker.
+            context.set_forkserver_preload([__name__])  # Imported once and not by each worker.
         self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Like the executor's; whatever keeps a process from starting is a broken pool, told by the future."""
-        # Each worker would import the main script, and run it if it has no `if __name__ == "__main__"`.
+        """Like the executor's. If no process can start, the future raises `BrokenProcessPool`."""
+        # Otherwise each worker imports the main script, and runs it if it has no `if __name__ == "__main__"`.
         main = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:
@@ -223,7 +228,7 @@ class Pool:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent alone reports it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; only the parent reports it.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

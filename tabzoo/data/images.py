@@ -4,18 +4,18 @@ What becomes of each kind of file:
 
 - 8-bit grey, palette, CMYK, YCbCr and 1-bit files become RGB as Pillow's `convert("RGB")` makes it; grey is repeated
   over the channels.
-- Grey with more than 8 bits: 0 becomes 0 and the white level 255; what lies outside becomes black or white. The level is
-  the one given, else the largest value of 16 bits (of 12 for a TIFF that says so) and 1 for floats. It never depends on
-  the image, so that the same value has the same brightness in all of them; a 12-bit camera image stored in 16 bits comes
-  out dark without a level. Values that are not finite become black.
-- Colour with 16 bits a channel keeps the upper 8, which is all that Pillow gives; a white level is refused for it.
-- Alpha is dropped, not composited: that is what `convert("RGB")` and OpenCV do, hence what published numbers rest on.
-  Palette transparency too.
+- Grey with more than 8 bits: 0 becomes 0 and the white level 255; values outside become black or white. The default
+  white level is the largest value of 16 bits (of 12 for a TIFF that says so), and 1 for floats. It never depends on the
+  image, so that one value has the same brightness in all of them; without a level, a 12-bit camera image stored in 16
+  bits becomes dark. Values that are not finite become black.
+- Colour with 16 bits per channel keeps the upper 8, which is all that Pillow gives; a white level is an error for it.
+- Alpha is dropped, not composited, because `convert("RGB")` and OpenCV do so, and with them the published numbers. The same
+  for transparency in a palette.
 - EXIF orientation is applied. Colour profiles are ignored.
-- Of several pages or frames the first is read.
+- In a file with several pages or frames, the first one is read.
 
-Only PNG, JPEG, BMP, TIFF and WebP are decoded, recognised by content and not by name: a JPEG called `.png` is read, a
-PostScript file called `.png` (for which Pillow would start another program) is not.
+Only PNG, JPEG, BMP, TIFF and WebP are decoded, recognised by content and not by name: a JPEG called `.png` is read; a
+PostScript file called `.png`, for which Pillow would start another program, is not.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,25 +35,39 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from tabzoo.errors import ImageError, InputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "Facts", "Levels", "Resampling", "files_of_mask", "read_image", "read_mask"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "Facts",
+    "Levels",
+    "Resampling",
+    "centre_crop",
+    "crop_edges",
+    "files_of_mask",
+    "read_image",
+    "read_mask",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused as decompression bombs: the size at which Pillow refuses by default, 0.5 GB as RGB."""
+"""Larger images are an error, to protect against decompression bombs. It is Pillow's default, 0.5 GB as RGB."""
 
 Resampling = Literal["lanczos", "bilinear"]
-"""How images are made smaller, both antialiased as Pillow does it."""
+"""How images are resized, both with Pillow's antialiasing."""
 
 _PART = 1 << 20  # bytes
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 _ACCEPTED = "PNG, JPEG, BMP, TIFF or WebP"
 
-# What else is found under an image's name in practice, by its first bytes.
+# What other files with the name of an image contain in practice, by their first bytes.
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "a PNG, truncated or broken at its start"),
     (b"\xff\xd8\xff", "a JPEG, truncated or broken at its start"),
-    (b"RIFF", "a RIFF file, but no WebP or one that is truncated"),
+    (b"RIFF", "a RIFF file, but not a WebP, or a truncated one"),
     (b"version https://git-lfs", "a Git LFS pointer, not the image itself: run `git lfs pull`"),
     (b"GIF8", "a GIF"),
     (b"%PDF", "a PDF"),
@@ -74,8 +88,8 @@ class Levels(NamedTuple):
         white: The value that became 255.
         low: The lowest of the image.
         high: The highest.
-        above: Share of the pixels above white.
-        fixed: Whether no other value can become white: in colour.
+        above: Fraction of the pixels above white.
+        fixed: Whether no other value can become white, as in colour images.
     """
 
     white: float
@@ -87,11 +101,11 @@ class Levels(NamedTuple):
 
 @dataclass
 class Facts:
-    """What is found out about a file while it is decoded.
+    """What decoding finds out about a file.
 
     Attributes:
-        sha256: Of the bytes that the pixels are made of, a hash of hashlib's.
-        levels: Of an image with more than 8 bits.
+        sha256: Hash of the file's bytes, an object of hashlib.
+        levels: Pixel values of an image with more than 8 bits.
     """
 
     sha256: Any = field(default_factory=hashlib.sha256)
@@ -113,7 +127,7 @@ def read_image(
         size: Side of the square to which the image is resized; the aspect ratio is not kept. None keeps its size.
         resampling: How it is resized.
         white_level: The value that becomes 255 in images with more than 8 bits; see the top of this file.
-        facts: Are found out on the way, where they are asked for.
+        facts: Filled in, if given.
 
     Returns:
         The image, [H, W, 3].
@@ -127,7 +141,7 @@ def read_image(
         raise InputError(f"resampling {resampling!r}: expected {' or '.join(get_args(Resampling))}")
     with _opened(path, facts) as decoded:
         plain = _to_8_bit(decoded, white_level, facts)
-        # A grey image is resized as one channel: the same values as three equal channels, in a third of the time.
+        # A grey image is resized as one channel: the same values as with three, in a third of the time.
         if size is not None and plain.size != (size, size):
             plain = plain.resize((size, size), Image.Resampling[resampling.upper()])
         pixels = np.array(plain, dtype=np.uint8)
@@ -139,9 +153,9 @@ def read_mask(
 ) -> NDArray[np.uint8]:
     """Reads a defect mask: 1 where any channel is not zero.
 
-    The level does not matter: masks hold 1, 255 or class ids. Fully transparent pixels count as background. In a file with
-    lossy compression (JPEG, TIFF with JPEG or WebP inside, lossy WebP), which puts faint noise around every edge, a pixel
-    counts from half brightness.
+    The value does not matter: masks contain 1, 255 or class ids. Fully transparent pixels count as background. Lossy
+    compression (JPEG, TIFF with JPEG or WebP inside, lossy WebP) makes faint noise around every edge; there, a pixel counts
+    from half brightness.
 
     Args:
         path: The mask file, or a folder of masks of one image (MVTec LOCO): a pixel in any of them counts.
@@ -157,12 +171,12 @@ def read_mask(
     _check_size(size)
     masks = [_read_one_mask(file, size, facts) for file in files_of_mask(path)]
     if not masks or any(mask.shape != masks[0].shape for mask in masks):
-        raise ImageError(_printable(path), "holds no masks" if not masks else "holds masks of several sizes")
+        raise ImageError(_printable(path), "contains no masks" if not masks else "contains masks of different sizes")
     return masks[0] if len(masks) == 1 else np.maximum.reduce(masks)
 
 
 def files_of_mask(path: str | os.PathLike[str]) -> list[str]:
-    """The files that a mask consists of: one, or those in a folder, sorted."""
+    """The files of a mask: the file itself, or those in a folder, sorted."""
     if not os.path.isdir(path):
         return [os.fspath(path)]
     names = sorted(name for name in os.listdir(path) if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)
@@ -177,34 +191,49 @@ def _read_one_mask(path: str, size: int | None, facts: Facts | None) -> NDArray[
         return np.array(mask, dtype=np.uint8)
 
 
+def centre_crop(squares: "Tensor", side: int) -> "Tensor":
+    """The middle `side` x `side` pixels of squares [B, S, S, ...], as a view."""
+    start, end = crop_edges(squares.shape[1], side)
+    return squares[:, start:end, start:end]
+
+
+def crop_edges(size: int, side: int) -> tuple[int, int]:
+    """First row (or column) of the centre crop of a square, and the one after its last.
+
+    With an odd margin, one pixel less is cut off at the start than at the end.
+    """
+    start = (size - side) // 2
+    return start, start + side
+
+
 def _check_size(size: int | None) -> None:
     if size is not None and size < 1:
         raise InputError(f"size {size}: expected the side of the resized image in pixels, at least 1")
 
 
 class _Decoded(NamedTuple):
-    image: Image.Image  # Upright.
-    form: str | None  # Of the file.
-    bits: int  # In the file, of a grey TIFF's pixel; else 16.
-    deep: bool  # Whether a channel of a colour image has 16 bits, of which Pillow keeps 8.
-    lossy: bool  # Whether compression may have changed its levels.
+    image: Image.Image  # upright
+    form: str | None  # the file's format
+    bits: int  # of a grey TIFF's pixel in the file; 16 for other files
+    deep: bool  # whether a channel of a colour image has 16 bits, of which Pillow keeps 8
+    lossy: bool  # whether compression may have changed its values
 
 
 @contextmanager
 def _opened(path: str | os.PathLike[str], facts: Facts | None) -> Iterator[_Decoded]:
-    """A loaded image. Whatever goes wrong, in the caller's block too, becomes an `ImageError`."""
+    """A loaded image. Every error becomes an `ImageError`, also those in the caller's block."""
     shown = _printable(path)
     problem = _problem(path)
     if problem is not None:
         raise ImageError(shown, problem)
     try:
-        with _steady_pillow(), open(path, "rb") as file, Image.open(_told(file, facts), formats=_FORMATS) as image:
+        with _steady_pillow(), open(path, "rb") as file, Image.open(_hashed(file, facts), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError(shown, _too_large(f"{width}x{height} pixels"))
             deep = any(re.search(";16[BLN]", str(tile)) for tile in image.tile)
             image.load()
-            # 258 is TIFF's BitsPerSample. Turning an image drops its tags and format.
+            # 258 is TIFF's BitsPerSample. Rotating an image drops its tags and format.
             bits = getattr(image, "tag_v2", {}).get(258, (16,))
             yield _Decoded(_upright(image), image.format, int(bits[0]), deep, _is_lossy(image, path))
     except ImageError:
@@ -220,8 +249,8 @@ def _opened(path: str | os.PathLike[str], facts: Facts | None) -> Iterator[_Deco
         raise ImageError(shown, f"can't be decoded: {_reason(error)}") from error
 
 
-def _told(file: BinaryIO, facts: Facts | None) -> BinaryIO:
-    """The file at its start, after all of it was read; it stays open, so that no other can come between under its name."""
+def _hashed(file: BinaryIO, facts: Facts | None) -> BinaryIO:
+    """The file at its start, after its hash was computed. It stays open: by name, it could be another file by now."""
     while facts is not None and (part := file.read(_PART)):
         facts.sha256.update(part)
     file.seek(0)
@@ -244,7 +273,7 @@ def _is_lossy(image: Image.Image, path: str | os.PathLike[str]) -> bool:
 
 
 def _problem(path: str | os.PathLike[str]) -> str | None:
-    """What is wrong with the file before it is opened: opening a named pipe would wait forever."""
+    """What is wrong with the file, found without opening it, because opening a named pipe would wait forever."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -273,7 +302,7 @@ def _foreign(path: str | os.PathLike[str]) -> str:
 
 
 def _too_large(what: str) -> str:
-    return f"{what}: larger than {MAX_PIXELS:,} pixels, refused as a decompression bomb; cut it into tiles"
+    return f"{what}: more than {MAX_PIXELS:,} pixels, the limit against decompression bombs; cut the image into tiles"
 
 
 def _reason(error: BaseException) -> str:
@@ -282,7 +311,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _printable(path: str | os.PathLike[str]) -> str:
-    """The path as text that any terminal and log takes: undecodable bytes of the name as escapes."""
+    """The path as text for any terminal and log: bytes that are not UTF-8 become escapes."""
     return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -293,10 +322,10 @@ _before: "tuple[warnings.catch_warnings[None], bool] | None" = None
 
 @contextmanager
 def _steady_pillow() -> Iterator[None]:
-    """Decoding that does not depend on global state: Pillow's warnings are silent, truncated files are errors.
+    """Makes decoding independent of global state: Pillow's warnings are silent, truncated files are errors.
 
-    `warnings.catch_warnings` is not safe in threads (the last to leave may restore the filters of another), so the
-    readers are counted and only the first and the last change anything. The filter is limited to Pillow's own modules.
+    `warnings.catch_warnings` is not safe in threads (the last one to leave may restore another's filters). So readers are
+    counted, and only the first and the last one change the state. The filter is limited to Pillow's own modules.
     """
     global _before, _readers
     with _lock:
@@ -318,9 +347,9 @@ def _steady_pillow() -> Iterator[None]:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        # After loading: Pillow turns a TIFF by itself while it loads, and then drops the tag.
+        # After loading, because Pillow rotates a TIFF itself while it loads it, and then drops the tag.
         return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
-    except Exception:  # Broken EXIF data says nothing about the pixels, which are decoded by now.
+    except Exception:  # Broken EXIF data does not matter for the pixels, which are decoded already.
         return image
 
 
@@ -335,8 +364,8 @@ def _to_8_bit(decoded: _Decoded, white_level: float | None, facts: Facts | None)
     if decoded.deep:
         if white_level is not None:
             raise ValueError(
-                "of its 16 bits a channel only the upper 8 can be read, so that --white-level does not apply; save it as "
-                "grey, or with 8 bits"
+                "only the upper 8 of its 16 bits per channel can be read, so --white-level does not apply; save it as grey, "
+                "or with 8 bits"
             )
         if facts is not None:
             extrema = np.ravel(plain.getextrema())
@@ -345,7 +374,7 @@ def _to_8_bit(decoded: _Decoded, white_level: float | None, facts: Facts | None)
 
 
 def _scaled(image: Image.Image, white: float, facts: Facts | None) -> Image.Image:
-    """Values from 0 to `white` as 0 to 255, rounded to nearest."""
+    """Maps values from 0 to `white` to 0 to 255, rounded to nearest."""
     values = np.asarray(image, dtype=np.float32)
     finite = values[np.isfinite(values)]
     if not finite.size:

@@ -1,18 +1,18 @@
-"""The paper's Industrial dataset: what belongs to it and where it comes from.
+"""The paper's Industrial dataset: its classes and their sources.
 
 30 classes, normal images only, 17,393 images, `ROOT/CLASS NAME/*.png`. Classes, counts and sources are those of the
-authors' README (Howeng98/TAB @ aa8c4dc). It is no download: people assemble it, see `training/industrial/README.md`.
+authors' README (Howeng98/TAB @ aa8c4dc). It can't be downloaded: users assemble it, see `training/industrial/README.md`.
 """
 
 import csv
 import io
 from typing import NamedTuple
 
-__all__ = ["INDUSTRIAL", "IndustrialClass", "manifest"]
+__all__ = ["INDUSTRIAL", "IndustrialClass", "industrial_csv"]
 
 
 class IndustrialClass(NamedTuple):
-    """One class of the dataset: folder name, images, where they come from, and the licence stated there."""
+    """One class: name of its folder, number of images, their source, and the licence stated there."""
 
     name: str
     images: int
@@ -62,7 +62,7 @@ INDUSTRIAL = (
 """The dataset, sorted by name."""
 
 
-def manifest() -> str:
+def industrial_csv() -> str:
     """The dataset as CSV with the columns class, images, source, license."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,81 +1,44 @@
-"""Labels and splits that folder names don't tell: found in KSDD2's masks and VisA's table once the layout is chosen."""
+"""Words in the names of folders and in tables: which mean that an image is good, and which say nothing."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
+import difflib
+import re
 
-import numpy as np
+__all__ = ["GOOD", "is_good", "is_unlabelled", "near_good"]
 
-from tabzoo.data.images import read_mask
-from tabzoo.data.manifest import csv_rows, read_split
-from tabzoo.data.samples import GOOD, TEST, TRAIN, counted
-from tabzoo.data.styles import UNLABELLED, UNSPLIT, Reading
-from tabzoo.errors import ImageError
+GOOD = "good"
 
-__all__ = ["label_by_mask", "split_by_table"]
-
-
-def label_by_mask(root: Path, reading: Reading) -> Reading:
-    """Splits groups whose label is in their masks: a non-zero pixel means defective."""
-    labelled = replace(reading, groups=[])
-    for group in reading.groups:
-        if group.defect != UNLABELLED:
-            labelled.groups.append(group)
-            continue
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            states = list(pool.map(lambda mask: _has_defect(root, mask), group.masks.tolist()))
-        for path, state in zip(group.paths.tolist(), states, strict=True):
-            if isinstance(state, ImageError):
-                labelled.notes.append(f"{os.fsdecode(path)}: left out, its label is unknown: {state}")
-        good, bad = (np.array([state is label for state in states]) for label in (False, True))
-        # An all-zero mask tells no more than "good" does.
-        clean = replace(group, masks=np.zeros(len(group.paths), dtype="S1"))
-        labelled.groups += clean.select(good, split=group.split, defect=GOOD)
-        labelled.groups += group.select(bad, split=group.split, defect="defect")
-    return labelled
+# Lower case, without spaces, "_", "-" and ".": "Defect-Free" is "defectfree", the German "i.O." is "io".
+_GOOD_WORDS = frozenset(
+    [
+        *("good", "ok", "okay", "normal", "nominal", "pass", "passed", "io", "healthy", "intact", "faultless"),
+        *("defectfree", "nodefect", "nodefects", "nondefect", "nondefective", "notdefective"),
+        *("nonanomalous", "noanomaly", "anomalyfree", "faultfree", "nofault"),
+    ]
+)
+_UNLABELLED_WORDS = frozenset(
+    [
+        *("", "none", "null", "nil", "nan", "na", "n/a", "unknown", "undefined", "tbd", "todo"),
+        *("unlabeled", "unlabelled", "notlabeled", "notlabelled", "unsorted", "unclassified"),
+    ]
+)
 
 
-def _has_defect(root: Path, mask: bytes) -> bool | ImageError:
-    try:
-        return bool(read_mask(root / os.fsdecode(mask)).any())
-    except ImageError as error:
-        return error
+def is_good(word: str) -> bool:
+    """Whether a folder or a label with this name holds good parts: the one list for all layouts and manifests."""
+    return _plain(word) in _GOOD_WORDS
 
 
-def split_by_table(root: Path, reading: Reading) -> Reading:
-    """Splits VisA's groups by its `1cls.csv` (object, split, label, image, mask), beside the class folders."""
-    unsplit = [group for group in reading.groups if group.split == UNSPLIT]
-    if not unsplit:
-        return reading
-    present: set[bytes] = {path for group in unsplit for path in group.paths.tolist()}
-    splits, table = _visa_table(root)
-    divided = replace(reading, groups=[group for group in reading.groups if group.split != UNSPLIT])
-    if table is None:
-        divided.notes.append(f"{root}: no split_csv/1cls.csv: all normal images are read as train, none as test")
-        splits = {path: TRAIN if group.defect == GOOD else TEST for group in unsplit for path in group.paths.tolist()}
-    for group in unsplit:
-        for split in (TRAIN, TEST):
-            keep = np.array([splits.get(path) == split for path in group.paths.tolist()])
-            divided.groups += group.select(keep, split=split, defect=group.defect)
-    folders = {os.path.dirname(path) for path in present}
-    unlisted = [os.fsdecode(path) for path in sorted(present - set(splits))]
-    absent = [os.fsdecode(path) for path in sorted(set(splits) - present) if os.path.dirname(path) in folders]
-    if unlisted:
-        divided.notes.append(f"{root}: left out, not in {table}: {counted(unlisted, 'image')}")
-    if absent:
-        divided.notes.append(f"{root}: in {table} but not there: {counted(absent, 'image')}")
-    return divided
+def is_unlabelled(word: str) -> bool:
+    """Whether a name says that the label is not known: "unknown", "n/a", "-", "?" or nothing."""
+    return re.sub(r"[^\w/]", "", _plain(word)) in _UNLABELLED_WORDS
 
 
-def _visa_table(root: Path) -> tuple[dict[bytes, int], Path | None]:
-    """The split of each image path relative to `root`, which holds the class folders or is one of them."""
-    for base, prefix in ((root, ""), (root.parent, root.name + "/")):
-        for table in (base / "split_csv" / "1cls.csv", base / "1cls.csv"):
-            if table.is_file():
-                rows = [
-                    (line, row) for line, row in csv_rows(table, ("image", "split")) if row["image"].startswith(prefix)
-                ]
-                splits = {os.fsencode(row["image"][len(prefix) :]): read_split(table, line, row) for line, row in rows}
-                return splits, table
-    return {}, None
+def near_good(word: str) -> bool:
+    """Whether the name of a defect is probably a misspelt word for good, such as "goood"."""
+    plain = _plain(word)
+    near = difflib.get_close_matches(plain, _GOOD_WORDS, n=1, cutoff=0.8)
+    return bool(near) and not is_good(word) and len(plain) > 3 and abs(len(plain) - len(near[0])) < 2
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\s_.-]+", "", word.lower())

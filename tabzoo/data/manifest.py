@@ -1,4 +1,4 @@
-"""Tables of images: a manifest that lists a data set in CSV or JSONL, read into samples."""
+"""Manifests: tables in CSV or JSONL that list the images of a data set."""
 
 import csv
 import json
@@ -9,24 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from tabzoo.data.samples import GOOD, TEST, TRAIN, Group, Samples, assemble, is_good, is_unlabelled
+from tabzoo.data.labels import GOOD, is_good, is_unlabelled
+from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError
 
 __all__ = ["csv_rows", "read_manifest", "read_split"]
 
-_GOOD_LABELS = frozenset({"", "false"})  # besides the words that layouts know
+_GOOD_LABELS = frozenset({"", "false"})  # in addition to the words for folders
 _ANOMALOUS_LABELS = frozenset({"true"})
-_DOUBTFUL_LABELS = frozenset({"no", "yes", "n", "y"})  # the answers to two opposite questions
+_DOUBTFUL_LABELS = frozenset({"no", "yes", "n", "y"})  # is it good? is it defective?
 _FIELDS = frozenset({"path", "class", "split", "label", "mask", "image"})
 _SPLITS = {"": TRAIN, "train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST}
 
 
 def read_manifest(path: Path, layout: str) -> Samples:
-    """A table of images; paths start from its folder, or are absolute."""
+    """Reads a table of images; paths are relative to its folder, or absolute."""
     if path.suffix.lower() not in (".csv", ".jsonl"):
         raise InputError(f"{path}: a file; expected a folder of images, or a manifest that ends in .csv or .jsonl")
     if layout != "auto":
-        raise InputError(f"{path}: a manifest states class, split and label itself; leave --layout {layout} away")
+        raise InputError(f"{path}: a manifest says itself what class, split and label are; remove --layout {layout}")
     rows = csv_rows(path, ("path", "class")) if path.suffix.lower() == ".csv" else _jsonl_rows(path, ("path", "class"))
     groups: dict[tuple[str, int, str], tuple[list[bytes], list[bytes]]] = {}
     lines: dict[bytes, int] = {}
@@ -52,15 +53,17 @@ def read_manifest(path: Path, layout: str) -> Samples:
         raise InputError(
             f"{path}: no rows; expected one image a line with path, class and optionally split, label, mask"
         )
-    arrays = [Group(*key, *(np.array(part, dtype=np.bytes_) for part in parts)) for key, parts in groups.items()]
-    return assemble(path.parent, "manifest", arrays, ())
+    parts = [
+        Samples.alike(*key, *(np.array(column, dtype=np.bytes_) for column in part)) for key, part in groups.items()
+    ]
+    return Samples.merged(path.parent, "manifest", parts, ())
 
 
 def read_split(path: Path, line: int, row: dict[str, str]) -> int:
-    """TRAIN or TEST; training where the row says nothing.
+    """TRAIN or TEST; TRAIN if the row does not say.
 
     Raises:
-        InputError: Another word.
+        InputError: The row says something else.
     """
     split = row.get("split", "").lower()
     if split not in _SPLITS:
@@ -90,15 +93,15 @@ def _defect(label: str) -> str:
 
 
 def _manifest_path(text: str) -> bytes:
-    # A table written on Windows; a backslash inside a name does not occur in practice.
+    # In a table written on Windows; in practice, names contain no backslash.
     text = text.replace("\\", "/") if "/" not in text else text
     return os.fsencode(os.path.normpath(text)) if text else b""
 
 
 def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and fields of a table separated by comma, semicolon or tab, as spreadsheets write them.
+    """Line number and fields of each row of a table separated by comma, semicolon or tab, as spreadsheets write them.
 
-    Names in the header are read in lower case.
+    Names in the header become lower case.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -112,7 +115,7 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
                 if any(values[len(fields) :]):
                     raise InputError(
                         f"{path}, line {reader.line_num}: {len(values)} fields, the first line has {len(fields)}; put a "
-                        f"field that holds {delimiter!r} in double quotes"
+                        f"field that contains {delimiter!r} in double quotes"
                     )
                 if values:
                     row = dict.fromkeys(fields, "") | dict(zip(fields, map(str.strip, values), strict=False))
@@ -125,7 +128,7 @@ def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
 
 
 def _jsonl_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and fields; null counts as absent."""
+    """Line number and fields of each row; null counts as missing."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             for line, text in enumerate(file, start=1):
@@ -153,7 +156,7 @@ _SIMPLE = (str, int, float, bool)
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with its names in order, doubled ones too."""
+    """A JSON object with its names in order, also those that are given twice."""
 
 
 def _check_fields(path: Path, line: int, fields: Sequence[str], required: Sequence[str]) -> None:
@@ -167,7 +170,7 @@ def _check_fields(path: Path, line: int, fields: Sequence[str], required: Sequen
 
 
 def _checked_text(path: Path, line: int, row: dict[str, str]) -> dict[str, str]:
-    """The row, whose texts can be names of files, classes and defects."""
+    """The row, if its texts can be names of files, classes and defects."""
     for name in _FIELDS & row.keys():
         try:
             if "\0" in row[name]:

@@ -1,8 +1,7 @@
 """A generated toy factory: small product images with defects and pixel masks, as an MVTec AD tree; no download.
 
-A painter draws one product in sound condition and keeps what lies beneath it; a flaw is a function that damages the
-painting. Light and camera come last and are the same with and without the flaw, so the mask is measured, not guessed:
-it is where the two images differ.
+A function paints a good product and keeps what is under it; a defect is a function that damages the painting. Light and
+camera come last and are the same with and without the defect. So the mask is exact: it is where the two images differ.
 
 Coordinates run from -1 to 1 over the image. Shapes are signed distances, which gives smooth edges at any size.
 """
@@ -27,12 +26,12 @@ RGB = tuple[float, float, float]
 
 # A pixel belongs to the mask when a channel changes by more than this many of 255 grey levels.
 _VISIBLE = 12
-# A flaw that changes less than this share of the image is drawn again: it fell on something of its own colour.
-_SMALLEST_FLAW = 0.003
+# A defect that changes a smaller fraction of the image is drawn again: it is on something of its own colour.
+_SMALLEST_DEFECT = 0.003
 
 
 class Painting(NamedTuple):
-    """A sound product, before light and camera; `under` is what shows where material is missing."""
+    """A good product, before light and camera; `under` is what is visible where material is missing."""
 
     pixels: Array  # [H, W, 3], 0 to 1
     under: Array  # [H, W, 3]
@@ -40,10 +39,16 @@ class Painting(NamedTuple):
 
 
 class ToyImage(NamedTuple):
-    """One finished image; `mask` is the pixels in which `image` differs from `sound`, none for a good product."""
+    """One finished image.
+
+    Attributes:
+        image: The product, with its defect if it has one.
+        good: The same image without the defect.
+        mask: Where the two differ.
+    """
 
     image: NDArray[np.uint8]  # [H, W, 3]
-    sound: NDArray[np.uint8]  # [H, W, 3]
+    good: NDArray[np.uint8]  # [H, W, 3]
     mask: NDArray[np.bool_]  # [H, W]
 
 
@@ -52,10 +57,10 @@ def _grid(size: int) -> tuple[Array, Array]:
     return axis[None, :].repeat(size, 0), axis[:, None].repeat(size, 1)
 
 
-def _posed(rng: Generator, size: int, *, shift: float, turn: float, zoom: float) -> tuple[Array, Array]:
-    """The coordinates of a product that lies shifted, turned (radians) and scaled by up to these amounts."""
+def _posed(rng: Generator, size: int, *, shift: float, rotation: float, zoom: float) -> tuple[Array, Array]:
+    """The coordinates of a product that is shifted, rotated (radians) and scaled by up to these amounts."""
     x, y = _grid(size)
-    angle, scale = rng.uniform(-turn, turn), 1 + rng.uniform(-zoom, zoom)
+    angle, scale = rng.uniform(-rotation, rotation), 1 + rng.uniform(-zoom, zoom)
     x, y = x - rng.uniform(-shift, shift), y - rng.uniform(-shift, shift)
     c, s = np.cos(angle) / scale, np.sin(angle) / scale
     return c * x + s * y, c * y - s * x
@@ -89,12 +94,12 @@ def _jitter(rng: Generator, colour: RGB, hue: float = 0.03, brightness: float = 
 
 
 def _plain(rng: Generator, size: int, colour: RGB) -> Array:
-    """A table top for objects to lie on."""
+    """A table top under an object."""
     return _jitter(rng, colour, hue=0.015) + 0.015 * _cloud(rng, size, 8, 8)[..., None]
 
 
 def _woven_fabric(rng: Generator, size: int) -> Painting:
-    x, y = _posed(rng, size, shift=1.0, turn=0.12, zoom=0.08)
+    x, y = _posed(rng, size, shift=1.0, rotation=0.12, zoom=0.08)
     u, v = (7 * axis + 0.12 * _cloud(rng, size, 3, 3) for axis in (x, y))
     row = np.floor(v).astype(np.intp)
     warp_on_top = (np.floor(u).astype(np.intp) + row) % 2 == 0
@@ -109,7 +114,7 @@ def _woven_fabric(rng: Generator, size: int) -> Painting:
 
 
 def _brushed_steel(rng: Generator, size: int) -> Painting:
-    x, y = _posed(rng, size, shift=0.5, turn=0.6, zoom=0.1)
+    x, y = _posed(rng, size, shift=0.5, rotation=0.6, zoom=0.1)
     streaks = 0.045 * _cloud(rng, size, size, 4) + 0.03 * _cloud(rng, size, size // 2, 1)
     sheen = 0.12 * np.cos(2.2 * x + 0.6 * y + rng.uniform(0, 2 * np.pi))
     pixels = _jitter(rng, (0.60, 0.62, 0.65), hue=0.015) + (streaks + sheen)[..., None]
@@ -117,7 +122,7 @@ def _brushed_steel(rng: Generator, size: int) -> Painting:
 
 
 def _wood_grain(rng: Generator, size: int) -> Painting:
-    x, _ = _posed(rng, size, shift=1.0, turn=0.15, zoom=0.15)
+    x, _ = _posed(rng, size, shift=1.0, rotation=0.15, zoom=0.15)
     rings = 4.5 * x + 0.55 * _cloud(rng, size, 3, 4) + rng.uniform(0, 1)
     # Early wood is broad and light, late wood a thin dark line: a saw tooth with a soft flank.
     late = (rings % 1) ** 3 * _cover(rings % 1 - 0.95, blur=0.1)
@@ -128,7 +133,7 @@ def _wood_grain(rng: Generator, size: int) -> Painting:
 
 
 def _hex_nut(rng: Generator, size: int) -> Painting:
-    x, y = _posed(rng, size, shift=0.12, turn=np.pi, zoom=0.1)
+    x, y = _posed(rng, size, shift=0.12, rotation=np.pi, zoom=0.1)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     axes = [k * np.pi / 3 for k in range(3)]
     flats = np.max([np.abs(x * np.cos(a) + y * np.sin(a)) for a in axes], axis=0)
@@ -136,7 +141,7 @@ def _hex_nut(rng: Generator, size: int) -> Painting:
     table = _plain(rng, size, (0.20, 0.27, 0.36))
     table = table * (1 - 0.5 * _cover(np.maximum(flats - 0.64, 0.27 - radius), blur=0.12))[..., None]
     glow = rng.uniform(0, 2 * np.pi)
-    # Flat top, a chamfer whose brightness turns with the light, and the first turns of the thread.
+    # Flat top, a chamfer whose brightness depends on the angle to the light, and the start of the thread.
     shade = 0.74 + 0.10 * np.cos(angle - glow) * _cover(0.53 - radius)
     thread = _cover(radius - 0.40)
     shade = shade - 0.30 * thread * (0.6 + 0.4 * np.cos(2 * np.pi * radius / 0.05 + angle + glow))
@@ -159,7 +164,7 @@ _BOARD_PARTS: tuple[tuple[float, float, float, float, float, RGB], ...] = (
 
 
 def _circuit_board(rng: Generator, size: int) -> Painting:
-    x, y = _posed(rng, size, shift=0.04, turn=0.06, zoom=0.04)
+    x, y = _posed(rng, size, shift=0.04, rotation=0.06, zoom=0.04)
     outline = np.maximum(_box(x, y, 0.90, 0.82, 0.06), 0.05 - np.hypot(np.abs(x) - 0.80, np.abs(y) - 0.72))
     bench = _plain(rng, size, (0.70, 0.70, 0.68))
     under = _paint(bench, _plain(rng, size, (0.08, 0.40, 0.22)), _cover(outline))
@@ -182,7 +187,7 @@ def _circuit_board(rng: Generator, size: int) -> Painting:
 
 
 def _capsule(rng: Generator, size: int) -> Painting:
-    x, y = _posed(rng, size, shift=0.12, turn=np.pi, zoom=0.1)
+    x, y = _posed(rng, size, shift=0.12, rotation=np.pi, zoom=0.1)
     body = _box(x, y, 0.74, 0.30, 0.30)
     tray = _plain(rng, size, (0.36, 0.38, 0.42))
     tray = tray * (1 - 0.4 * _cover(body - 0.03, blur=0.12))[..., None]
@@ -198,21 +203,21 @@ def _capsule(rng: Generator, size: int) -> Painting:
 
 
 def _well_inside(x: Array, y: Array) -> NDArray[np.bool_]:
-    # The frame would cut off a flaw that is centred farther out.
+    # The edge of the image would cut off a defect that is centred outside of this.
     return np.maximum(np.abs(x), np.abs(y)) < 0.8
 
 
-def _place(rng: Generator, where: NDArray[np.bool_], turn: float = np.pi) -> tuple[Array, Array]:
-    """Coordinates around a random pixel of `where`, turned by up to `turn`."""
+def _place(rng: Generator, where: NDArray[np.bool_], rotation: float = np.pi) -> tuple[Array, Array]:
+    """Coordinates around a random pixel of `where`, rotated by up to `rotation`."""
     x, y = _grid(len(where))
     spots = np.flatnonzero(where & _well_inside(x, y))
-    spot, angle = spots[rng.integers(len(spots))], rng.uniform(-turn, turn)
+    spot, angle = spots[rng.integers(len(spots))], rng.uniform(-rotation, rotation)
     x, y = x - x.flat[spot], y - y.flat[spot]
     return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 
 
 def _patch(rng: Generator, where: NDArray[np.bool_], radius: tuple[float, float], jag: float) -> Array:
-    """Signed distance to a roundish patch with an uneven rim."""
+    """Signed distance to a roughly round patch with an uneven edge."""
     x, y = _place(rng, where)
     waves = [np.sin(k * np.arctan2(y, x) + rng.uniform(0, 2 * np.pi)) / k for k in (2, 3, 5, 7)]
     distance: Array = np.hypot(x, y) - rng.uniform(*radius) * (1 + jag * np.sum(waves, axis=0))
@@ -229,23 +234,23 @@ def _stained(
 
 
 def _holed(art: Painting, rng: Generator) -> Array:
-    """A patch of the product gone: one sees into the dark below."""
+    """A hole in the product, with the dark ground visible."""
     product = art.parts > 0
     return _paint(art.pixels, 0.4 * art.under, product * _cover(_patch(rng, product, (0.11, 0.19), 0.25)))
 
 
 def _chipped(art: Painting, rng: Generator) -> Array:
-    """A bite out of the outer edge."""
+    """A piece broken off the outer edge."""
     product, padded, (x, y) = art.parts > 0, np.pad(art.parts > 0, 1), _grid(len(art.parts))
     core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    # The inner edge of a nut lies nearer to its middle than most of its pixels, the outer edge lies farther.
+    # The inner edge of a nut is nearer to its centre than most of its pixels, the outer edge is farther away.
     reach = np.hypot(x - x[product].mean(), y - y[product].mean())
     edge = product & ~core & (reach > np.median(reach[product]))
     return _paint(art.pixels, art.under, _cover(_patch(rng, edge, (0.16, 0.26), 0.35)))
 
 
 def _lost(art: Painting, rng: Generator, stretch: tuple[float, float] = (2.0, 2.0)) -> Array:
-    """One part missing, over a stretch of this half length."""
+    """A part that is missing, over this half length."""
     x, y = _grid(len(art.parts))
     inside = _well_inside(x, y)
     part = art.parts == rng.choice(np.unique(art.parts[inside & (art.parts > 1)]))
@@ -254,19 +259,19 @@ def _lost(art: Painting, rng: Generator, stretch: tuple[float, float] = (2.0, 2.
 
 
 def _scored(
-    art: Painting, rng: Generator, colour: RGB, half: float = 0.45, wobble: float = 0.03, turn: float = np.pi
+    art: Painting, rng: Generator, colour: RGB, half: float = 0.45, wobble: float = 0.03, rotation: float = np.pi
 ) -> Array:
-    """A line, `turn` away from upright at most: a scratch if it is straight, a crack if it wobbles."""
-    across, along = _place(rng, art.parts > 0, turn)
+    """A line, rotated from vertical by up to `rotation`: a scratch if it is straight, a crack if it wobbles."""
+    across, along = _place(rng, art.parts > 0, rotation)
     along = along / (half * rng.uniform(0.7, 1.2))
     waves = [np.sin(k * along + rng.uniform(0, 2 * np.pi)) / np.sqrt(k) for k in (1.5, 4, 9, 17)]
-    # A line thinner than a pixel of a small image would fade out.
+    # A line thinner than a pixel would be invisible in a small image.
     width = np.where(np.abs(along) < 1, np.maximum(0.03 * (1 - along**2), 0.6 / len(along)), -1)
     alpha = _cover(np.abs(across - wobble * np.sum(waves, axis=0)) - width)
     return _paint(art.pixels, colour, 0.9 * alpha * (art.parts > 0))
 
 
-_FLAWS: Mapping[str, Callable[[Painting, Generator], Array]] = {
+_DEFECTS: Mapping[str, Callable[[Painting, Generator], Array]] = {
     "broken_end": _chipped,
     "broken_thread": partial(_lost, stretch=(0.25, 0.45)),
     "burn": partial(_stained, colour=(0.10, 0.06, 0.03), alpha=0.9),
@@ -279,7 +284,7 @@ _FLAWS: Mapping[str, Callable[[Painting, Generator], Array]] = {
     "scratch": partial(_scored, colour=(0.97, 0.97, 0.98), wobble=0.01),
     "solder_splash": partial(_stained, colour=(0.90, 0.90, 0.92), radius=(0.1, 0.16), alpha=0.95),
     "speck": partial(_stained, colour=(0.12, 0.16, 0.10), radius=(0.07, 0.11), alpha=0.9),
-    "split": partial(_scored, colour=(0.13, 0.08, 0.05), turn=0.2),  # runs with the grain
+    "split": partial(_scored, colour=(0.13, 0.08, 0.05), rotation=0.2),  # runs with the grain
     "stain": partial(_stained, colour=(0.42, 0.30, 0.16)),
 }
 _PRODUCTS: Mapping[str, tuple[Callable[[Generator, int], Painting], tuple[str, ...]]] = {
@@ -311,21 +316,21 @@ def _photograph(pixels: Array, rng: Generator) -> NDArray[np.uint8]:
 
 
 def _render(name: str, split: str, index: int, *, seed: int, size: int) -> ToyImage:
-    """One image; `split` is `train/good`, `test/good` or `test/FLAW`. Nothing else has a say in what it shows."""
+    """One image; `split` is `train/good`, `test/good` or `test/KIND`. It depends on nothing but the arguments."""
     key = (name, split, index)
     kind = split.rpartition("/")[2]
     art = _PRODUCTS[name][0](_generator(seed, *key, "product"), size)
-    sound = _photograph(art.pixels, _generator(seed, *key, "camera"))
+    good = _photograph(art.pixels, _generator(seed, *key, "camera"))
     if kind == "good":
-        return ToyImage(sound, sound, np.zeros((size, size), bool))
+        return ToyImage(good, good, np.zeros((size, size), bool))
     for attempt in range(20):
-        pixels = _FLAWS[kind](art, _generator(seed, *key, "flaw", attempt))
+        pixels = _DEFECTS[kind](art, _generator(seed, *key, "flaw", attempt))
         image = _photograph(pixels, _generator(seed, *key, "camera"))
-        mask = (np.abs(image.astype(np.int16) - sound) > _VISIBLE).any(axis=2)
-        if mask.mean() >= _SMALLEST_FLAW:
+        mask = (np.abs(image.astype(np.int16) - good) > _VISIBLE).any(axis=2)
+        if mask.mean() >= _SMALLEST_DEFECT:
             break
-    assert mask.any(), f"{key} shows no flaw"
-    return ToyImage(np.where(mask[..., None], image, sound), sound, mask)
+    assert mask.any(), f"{key} has no visible defect"
+    return ToyImage(np.where(mask[..., None], image, good), good, mask)
 
 
 def _write(toy: ToyImage, folder: Path, split: str, index: int) -> None:
@@ -347,18 +352,18 @@ def _plan(kinds: Sequence[str], train: int, good: int, defect: int) -> Iterator[
 def _check_at_least(minimum: int, **arguments: int) -> None:
     for name, value in arguments.items():
         if value < minimum:
-            raise InputError(f"{name} is {value}: give {minimum} or more")
+            raise InputError(f"{name} is {value}; expected {minimum} or more")
 
 
 def _checked_classes(classes: Sequence[str] | None) -> list[str]:
-    # One bare name is a sequence of letters; take it for what it means.
+    # A single name is also a sequence, of letters.
     names = TOY_CLASSES if classes is None else (classes,) if isinstance(classes, str) else tuple(classes)
     if not names:
-        raise InputError(f"classes is empty: give None for all, or some of {', '.join(TOY_CLASSES)}")
+        raise InputError(f"classes is empty; expected None for all, or some of {', '.join(TOY_CLASSES)}")
     for name in names:
         if name not in _PRODUCTS:
             hint = did_you_mean(name, TOY_CLASSES)
-            raise InputError(f"no toy class is called {name!r}; there are {', '.join(TOY_CLASSES)}.{hint}")
+            raise InputError(f"unknown toy class {name!r}; accepted: {', '.join(TOY_CLASSES)}.{hint}")
     return list(dict.fromkeys(names))
 
 
@@ -374,12 +379,12 @@ def make_toy_factory(
 ) -> Path:
     """Writes a generated data set as an MVTec AD tree (CLASS/train/good, CLASS/test/KIND, CLASS/ground_truth/KIND).
 
-    Equal arguments give the same files, bit for bit (with the same versions of NumPy and Pillow), and an image is the
-    same however many others are asked for.
+    Equal arguments give the same files, bit for bit (with the same versions of NumPy and Pillow). An image does not depend
+    on the number of images.
 
     Args:
         root: Where to write; a folder that is empty or does not exist yet.
-        seed: What all images are drawn from; 0 or more.
+        seed: Seed of all random draws; 0 or more.
         size: Side of the square images, in pixels; 32 or more.
         train: Number of training images of each class.
         test_good: Number of good test images of each class.
@@ -390,7 +395,7 @@ def make_toy_factory(
         `root`.
 
     Raises:
-        InputError: A number is too small, a class is unknown, or `root` holds something already.
+        InputError: A number is too small, a class is unknown, or `root` is not empty.
     """
     root = Path(root)
     _check_at_least(0, seed=seed)
@@ -398,7 +403,7 @@ def make_toy_factory(
     _check_at_least(1, train=train, test_good=test_good, test_defect=test_defect)
     names = _checked_classes(classes)
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise InputError(f"{root} holds something already: give a folder that is empty or does not exist")
+        raise InputError(f"{root} is not empty; expected a folder that is empty or does not exist")
     for name in names:
         for split, index in _plan(_PRODUCTS[name][1], train, test_good, test_defect):
             _write(_render(name, split, index, seed=seed, size=size), root / name, split, index)

@@ -1,1 +1,1 @@
-"""The way of weights to the user: fetched, checked, kept on this machine, loaded. Command line: `python -m tabzoo.hub`."""
+"""How weights reach a user: fetched, verified, installed, loaded. Command line: `python -m tabzoo.hub`."""

@@ -1,91 +1,246 @@
 """`python -m tabzoo.hub list|info|download|verify|install|uninstall|convert|publish`, also as `tabzoo list` and so on."""
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tabzoo.command import Parser, run_command
-from tabzoo.hub import convert, listing, publish, store
-from tabzoo.hub.folders import verify
-from tabzoo.hub.load import download
-from tabzoo.plain import for_terminal, plain_json
+import tyro
+
+from tabzoo.command import run_commands, show
+from tabzoo.errors import InputError
+from tabzoo.hub import load, store
+from tabzoo.hub.card import load_line
+from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
+from tabzoo.hub.folder import CARD, verify
+from tabzoo.hub.listing import describe, lines
+from tabzoo.hub.publish import Package, pack, publish
+from tabzoo.hub.resolve import list_models
+from tabzoo.plain import for_lines, for_terminal, plain_json
 
 __all__ = ["main"]
+
+_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+_Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a mistake."""
-    parser: argparse.ArgumentParser = Parser(prog="python -m tabzoo.hub", description="Get, check and keep weights.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add_command in (listing.add_command, _add_commands, convert.add_command, publish.add_command):
-        add_command(commands)
-    return run_command(parser, argv)
+    return run_commands(_COMMANDS, argv, prog="python -m tabzoo.hub", description="Get, verify and install weights.")
 
 
-def _add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    fetching = commands.add_parser("download", help="download weights into a folder, for machines without network")
-    fetching.add_argument("source", metavar="NAME", help="a name, or hf-hub:ORG/NAME@COMMIT")
-    fetching.add_argument("--to", type=Path, required=True, metavar="DIR", help="new or empty folder")
-    fetching.add_argument("--org", help="take the name from this Hub organisation, which you trust")
-    fetching.add_argument("--cache-dir", metavar="DIR", help="of huggingface_hub; its own by default")
-    fetching.set_defaults(run=_download)
-    verifying = commands.add_parser("verify", help="verify a weights folder against its record")
-    verifying.add_argument("path", type=Path, metavar="DIR|FILE")
-    verifying.add_argument("--json", action="store_true", help="for machines")
-    verifying.set_defaults(run=_verify)
-    installing = commands.add_parser("install", help="install weights under a name on this machine")
-    installing.add_argument(
-        "name", metavar="NAME", help="one of tabzoo's, or one of your own such as resnet18.my_factory"
-    )
-    installing.add_argument(
-        "source", type=Path, metavar="FROM", help="a run's output, a downloaded folder, or a checkpoint of the authors"
-    )
-    convert.add_choice(installing)
-    installing.set_defaults(run=_install)
-    removing = commands.add_parser("uninstall", help="remove installed weights")
-    removing.add_argument("name", metavar="NAME")
-    removing.set_defaults(run=_uninstall)
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """List tabzoo's weights and the installed ones: state and licence."""
 
+    json: _Switch = False
+    """Print JSON."""
 
-def _download(options: argparse.Namespace) -> int:
-    folder = for_terminal(
-        str(download(options.source, options.to, organisation=options.org, cache_dir=options.cache_dir))
-    )
-    print(f"Made {folder}. On the machine without network:")
-    print(f'  timm.create_model("local-dir:{folder}", pretrained=True)')
-    print(f"  tabzoo install NAME {folder}")
-    return 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    _, digest, folder = verify(options.path)
-    record = folder.record if folder else None
-    if options.json:
-        known = {"path": str(options.path), **digest._asdict(), "record": record.content if record else None}
-        print(plain_json(known))
+    def run(self) -> int:
+        """Prints one line for each name."""
+        rows = [describe(name) for name in list_models()]
+        if self.json:
+            print(plain_json(rows))
+            return 0
+        for row in rows:
+            print(f"{row['name']:32}{row['state']:20}{row['license']}")
         return 0
-    print(f"{for_terminal(str(options.path))}: SHA-256 {digest.sha256}, {digest.size:,} bytes")
-    if record:
-        print(f"as its record says: {record.name}, licence {record.license}")
-    else:
-        print("the file is readable; no tabzoo.json found, so its checksum was not verified")
-    return 0
 
 
-def _install(options: argparse.Namespace) -> int:
-    entry = store.install(options.name, options.source, state_dict=options.state_dict)
-    print(f"Installed {entry.name} in {for_terminal(str(entry.folder.path))}. From now on:")
-    print("  import tabzoo, timm")
-    print(f'  timm.create_model("{entry.name}", pretrained=True)')
-    return 0
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Show everything known about some weights."""
+
+    name: _Name
+    """One of tabzoo's names, or an installed one."""
+    json: _Switch = False
+    """Print JSON."""
+
+    def run(self) -> int:
+        """Prints what `describe` knows."""
+        known = describe(self.name)
+        if self.json:
+            print(plain_json(known))
+            return 0
+        for key, value in known.items():
+            for line in lines(value):
+                print(f"{key.replace('_', ' '):16}{for_terminal(line)}")
+        return 0
 
 
-def _uninstall(options: argparse.Namespace) -> int:
-    store.uninstall(options.name)
-    print(f"{for_terminal(options.name)} is taken away.")
-    return 0
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """Download weights into a folder, for machines without network."""
 
+    source: _Name
+    """A name, or hf-hub:ORG/NAME@COMMIT."""
+    to: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """New or empty folder."""
+    org: Annotated[str | None, tyro.conf.arg(metavar="ORG")] = None
+    """Take the name from this organisation on the Hub, which you trust."""
+    cache_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Cache folder of huggingface_hub; its own by default."""
+
+    def run(self) -> int:
+        """Downloads and says how to use the folder."""
+        made = load.download(self.source, self.to, organisation=self.org, cache_dir=self.cache_dir)
+        folder = for_terminal(str(made))
+        print(f"Made {folder}. On the machine without network:")
+        print(f'  timm.create_model("local-dir:{folder}", pretrained=True)')
+        print(f"  tabzoo install NAME {folder}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Verify a weights folder against its record."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR|FILE")]
+    """A weights folder, or a .safetensors file."""
+    json: _Switch = False
+    """Print JSON."""
+
+    def run(self) -> int:
+        """Prints the digest, and whether it was compared with a record."""
+        _, digest, folder = verify(self.path)
+        record = folder.record if folder else None
+        if self.json:
+            known = {"path": str(self.path), **digest._asdict(), "record": record.content if record else None}
+            print(plain_json(known))
+            return 0
+        show(f"{self.path}: SHA-256 {digest.sha256}, {digest.size:,} bytes")
+        if record:
+            print(f"matches its record: {record.name}, licence {record.license}")
+        else:
+            print("the file is readable; no tabzoo.json found, so its checksum was not verified")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Install:
+    """Install weights under a name on this machine."""
+
+    name: _Name
+    """One of tabzoo's, or one of your own such as resnet18.my_factory."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
+    """A run's output, a downloaded folder, or a checkpoint of the authors."""
+    state_dict: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
+    """Which of several state dicts in a checkpoint, such as state_dict_ema or teacher."""
+
+    def run(self) -> int:
+        """Installs and says how to load the weights."""
+        entry = load.install(self.name, self.source, state_dict=self.state_dict)
+        show(f"Installed {entry.name} in {entry.folder.path}. From now on:")
+        print("  import tabzoo, timm")
+        print(f'  timm.create_model("{entry.name}", pretrained=True)')
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uninstall:
+    """Remove installed weights."""
+
+    name: _Name
+    """An installed name."""
+
+    def run(self) -> int:
+        """Removes the entry."""
+        store.uninstall(self.name)
+        show(f"Removed {self.name}.")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Convert a checkpoint of the authors to a weights folder."""
+
+    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
+    """A file saved by torch.save."""
+    to: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """New or empty folder."""
+    name: str
+    """Such as resnet18.tab_mvtec; or only a tag, with --arch."""
+    arch: Annotated[Architecture | None, tyro.conf.arg(metavar="{" + ",".join(ARCHITECTURES) + "}")] = None
+    """Architecture, if --name is only a tag."""
+    license: str | None = None
+    """Licence of the weights; known for tabzoo's own names."""
+    state_dict: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
+    """Which of several state dicts in a checkpoint, such as state_dict_ema or teacher."""
+
+    def run(self) -> int:
+        """Converts and says how to use the folder."""
+        name = self.name if "." in self.name else f"{self.arch or ARCHITECTURES[0]}.{self.name}"
+        if self.arch and not name.startswith(f"{self.arch}."):
+            raise InputError(f"--arch {self.arch} and --name {name} are of two architectures; leave --arch out")
+        convert(self.checkpoint, self.to, name=name, license=self.license, state_dict=self.state_dict)
+        folder = for_terminal(str(self.to))
+        print(f"Made {folder}. To load it here, or to install it under its name:")
+        print("  import timm")
+        print(f"  {load_line(f'local-dir:{folder}')}")
+        print(f"  tabzoo install {name} {folder}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish:
+    """Publish a weights folder to the Hugging Face Hub."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """A finished run, or what `tabzoo convert` made."""
+    repo: Annotated[str, tyro.conf.arg(metavar="ORG/NAME")]
+    """Created if it does not exist; NAME as in tabzoo.json."""
+    version: Annotated[str, tyro.conf.arg(metavar="TAG")] = "v1"
+    """Tag of this version; an existing one never changes."""
+    results: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    """results.jsonl of the benchmark, for the card."""
+    datasets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Training data, for the card's metadata."""
+    private: _Switch = False
+    """If the repository is created, make it private."""
+    dry_run: _Switch = False
+    """Check everything and show the card; send nothing to the Hub."""
+
+    def run(self) -> int:
+        """Shows what is published, publishes it, and prints its entry for the table."""
+        package = pack(self.folder, self.repo, version=self.version, results=self.results, datasets=self.datasets)
+        record = package.record
+        print(
+            f"{record.name}, licence {record.license}, SHA-256 {record.digest.sha256}, as {self.version} of {self.repo}:"
+        )
+        for name, content in package.files.items():
+            print(f"  {name:30}{len(content):>12,} bytes")
+        if self.dry_run:
+            print(
+                f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published."
+            )
+            return 0
+        commit = publish(package, private=self.private)
+        print("Published, read back, and compared byte by byte. For tabzoo's table (tabzoo/hub/table.py):")
+        print(_entry(package, commit))
+        return 0
+
+
+def _entry(package: Package, commit: str) -> str:
+    sha256, size = package.record.digest
+    return f"""        release=Release(
+            repository="{package.repository}",
+            commit="{commit}",
+            sha256="{sha256}",
+            size={size},
+        ),"""
+
+
+_COMMANDS = {
+    "list": List,
+    "info": Info,
+    "download": Download,
+    "verify": Verify,
+    "install": Install,
+    "uninstall": Uninstall,
+    "convert": Convert,
+    "publish": Publish,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,34 +1,23 @@
-"""The card of published weights: the run's own card, with what the Hub shows and searches, and measured results."""
+"""Model cards: that of a weights folder, and that of published weights.
 
-import itertools
-import json
+The second is the first with metadata for the Hub's search and with measured results.
+"""
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief
-from tabzoo.folder import load_line
-from tabzoo.hub.files import open_regular
 from tabzoo.plain import for_table, for_terminal
-from tabzoo.scores import averages_by_seed
+from tabzoo.scores import rows
+from tabzoo.scores.averages import averages_by_seed, scores_by_class
+from tabzoo.scores.rows import Row
 
-__all__ = ["Result", "published_card", "read_results"]
+__all__ = ["Result", "folder_card", "load_line", "published_card", "read_results"]
 
-METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
-
-_LARGEST = 1 << 30  # bytes of a results.jsonl
-_FIELDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("backbone", "class", "dataset", "method"), (str,)),
-    "seed": (int,),
-    "shots": (int, type(None)),
-}
-_MORE_FIELDS: dict[str, tuple[type, ...]] = {
-    "key": (str,),
-    "test": (str,),
-    "settings": (dict,),
-    "transductive": (bool,),
-}
+METRICS = {name: rows.METRICS[name] for name in ("image_auroc", "pixel_auroc", "aupro")}
+"""What a card shows."""
 
 _Key = tuple[str, str, int | None]  # dataset, method, shots
 
@@ -72,52 +61,36 @@ def read_results(paths: Iterable[Path], backbones: Sequence[str]) -> list[Result
     Raises:
         InputError: A file that can't be read, one that does not know the backbone, or two rows for one class and seed.
     """
-    groups: dict[_Key, list[dict[str, Any]]] = {}
+    groups: dict[_Key, list[Row]] = {}
     for path in paths:
-        path = path / "results.jsonl" if path.is_dir() else path
-        rows = _rows(path)
-        ours = [row for row in rows if row["backbone"] in backbones and row.get("test", "real") == "real"]
+        found = _rows(path)
+        ours = [row for row in found if row.backbone in backbones and row.test == rows.REAL]
         if not ours:
-            others = ", ".join(sorted({str(row["backbone"]) for row in rows})) or "nothing"
+            others = ", ".join(sorted({row.backbone for row in found})) or "nothing"
             raise InputError(f"{path}: no row on real images is of {' or '.join(backbones)}; it holds rows of {others}")
         for row in ours:
-            groups.setdefault((row["dataset"], _method(row), row["shots"]), []).append(row)
+            groups.setdefault((row.dataset, _method(row), row.shots), []).append(row)
     return [_summary(key, groups[key]) for key in sorted(groups, key=str)]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[Row]:
+    path = path / rows.RESULTS if path.is_dir() else path
     try:
-        with open_regular(path, _LARGEST) as (file, _):
-            lines = file.read().decode().split("\n")
-        rows = [json.loads(line) for line in lines if line.strip()]
-        lacking = sorted({key for row in rows for key in {*_FIELDS, *METRICS} - row.keys()})
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"--results {path}: expected the benchmark's results.jsonl, one JSON object a line: {brief(error)}"
-        ) from error
-    if lacking:
-        raise InputError(f"--results {path}: rows lack {', '.join(lacking)}; expected the benchmark's results.jsonl")
-    for row, (field, types) in itertools.product(rows, (_FIELDS | _MORE_FIELDS).items()):
-        if field in row and type(row[field]) not in types:
-            expected = " or ".join(kind.__name__ for kind in types)
-            raise InputError(f"--results {path}: {field} is {_shown(row[field])}; expected {expected}")
-    for row, metric in itertools.product(rows, METRICS):
-        if (value := row[metric]) is not None and not (type(value) in (int, float) and 0 <= value <= 1):
-            raise InputError(f"--results {path}: {metric} is {_shown(value)}; expected a number from 0 to 1, or null")
-    return list({row.get("key", number): row for number, row in enumerate(rows)}.values())  # of one key the last counts
+        if not path.exists():
+            raise InputError("no such file")
+        return rows.read_rows(path)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}").lstrip(":, ")
+        raise InputError(f"--results {path}: expected the benchmark's {rows.RESULTS}; {reason}") from error
 
 
-def _shown(value: Any) -> str:
-    return brief(ValueError(json.dumps(value)))
+def _method(row: Row) -> str:
+    steps = row.settings.get("steps")
+    return f"{row.method}, {steps} steps" if steps and isinstance(steps, int) else row.method
 
 
-def _method(row: dict[str, Any]) -> str:
-    steps = row.get("settings", {}).get("steps")
-    return f"{row['method']}, {steps} steps" if steps and isinstance(steps, int) else str(row["method"])
-
-
-def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
-    places = [(row["class"], row["seed"]) for row in rows]
+def _summary(key: _Key, found: Sequence[Row]) -> Result:
+    places = [(row.class_name, row.seed) for row in found]
     if twice := {place for place in places if places.count(place) > 1}:
         raise InputError(
             f"--results: {key[1]} on {key[0]} has more than one row for class and seed {min(twice)}; give results of one run, "
@@ -125,32 +98,69 @@ def _summary(key: _Key, rows: Sequence[dict[str, Any]]) -> Result:
         )
     metrics = {}
     for metric in METRICS:
-        scores: dict[str, dict[int, float | None]] = {}
-        for row in rows:
-            scores.setdefault(row["class"], {})[row["seed"]] = row[metric]
         # Undefined for a class without defects or masks, which is left out.
-        defined = {name: by_seed for name, by_seed in scores.items() if set(by_seed.values()) != {None}}
+        defined = {
+            name: by_seed for name, by_seed in scores_by_class(found, metric).items() if set(by_seed.values()) != {None}
+        }
         if averages := averages_by_seed(defined):
             metrics[metric] = 100 * fmean(averages)
-    classes = {row["class"] for row in rows}
-    seeds = set.intersection(*({row["seed"] for row in rows if row["class"] == name} for name in classes))
-    transductive = any(row.get("transductive", False) for row in rows)
+    seeds = [set(by_seed) for by_seed in scores_by_class(found, "image_auroc").values()]
+    transductive = any(row.transductive for row in found)
     dataset, method, shots = key
-    return Result(for_terminal(dataset), for_terminal(method), shots, len(classes), len(seeds), transductive, metrics)
+    return Result(
+        for_terminal(dataset),
+        for_terminal(method),
+        shots,
+        len(seeds),
+        len(set.intersection(*seeds)),
+        transductive,
+        metrics,
+    )
+
+
+def folder_card(name: str, *, license: str, made_by: str, facts: str) -> str:
+    """The card of a weights folder.
+
+    Args:
+        name: timm name with tag.
+        license: Of the weights, or "unspecified".
+        made_by: End of the first sentence, after "A backbone for industrial visual inspection, ".
+        facts: The rest of the card, Markdown.
+    """
+    return f"""---
+library_name: timm
+license: {license if license != "unspecified" else "other"}
+tags: [image-feature-extraction, anomaly-detection, industrial-inspection, timm, tabzoo]
+---
+# {name}
+
+A backbone for industrial visual inspection, {made_by}
+
+```python
+import timm
+{load_line("local-dir:FOLDER")}  # FOLDER: the folder that contains this file
+```
+
+{facts}"""
+
+
+def load_line(source: str) -> str:
+    """The line of Python that loads weights, for cards and messages."""
+    return f'model = timm.create_model("{source}", pretrained=True, features_only=True)'
 
 
 def published_card(
     text: str, *, name: str, license: str, source: str, datasets: Sequence[str], results: Sequence[Result]
 ) -> str:
-    """A card for the Hub, from that of a weights folder.
+    """A card for the Hub, made from that of a weights folder.
 
     Args:
         text: README.md of the folder.
         name: Of the weights, for the Hub's table of results.
         license: Of the weights.
-        source: What `timm.create_model` loads the published weights by.
-        datasets: The training data's names, as the Hub's metadata have them.
-        results: What to show in the page's table of results.
+        source: The name by which `timm.create_model` loads the published weights.
+        datasets: The training data's names, for the Hub's metadata.
+        results: For the card's table of results.
 
     Raises:
         WeightsError: The text's metadata can't be read.
@@ -163,7 +173,7 @@ def published_card(
             dataset_type=result.dataset,
             dataset_name=result.dataset,
             metric_type=metric,
-            # huggingface_hub makes one entry of all values on a dataset, so only this name tells the methods apart.
+            # huggingface_hub merges all values on a dataset into one entry, so only this name distinguishes the methods.
             metric_name=f"{METRICS[metric]} of {result.method}, {result.given} (%)",
             metric_value=round(value, 2),
         )
@@ -176,7 +186,7 @@ def published_card(
     try:
         card = ModelCard(text)
         metadata = ModelCardData(**{**card.data.to_dict(), **stated}).to_yaml()
-    except Exception as error:  # YAML's errors, ValueError, and TypeError where a key is not a string
+    except Exception as error:  # YAML's errors, ValueError, and TypeError if a key is not a string
         raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
     lines = card.text.strip().splitlines()
     body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)
@@ -186,7 +196,7 @@ def published_card(
 def _table(results: Sequence[Result]) -> str:
     if not results:
         return ""
-    rows = "\n".join(
+    lines = "\n".join(
         f"| {for_table(result.dataset)} | {for_table(result.method)} | {result.given} | "
         f"{'yes' if result.transductive else 'no'} | {result.classes} | {result.seeds} | "
         + " | ".join(f"{result.metrics[key]:.2f}" if key in result.metrics else "-" for key in METRICS)
@@ -196,10 +206,10 @@ def _table(results: Sequence[Result]) -> str:
     return f"""
 ## Results
 
-Percent; the mean over classes of the mean over seeds, after the last step of whatever a method trains. Seen: whether this
+In percent: the mean over classes of the mean over seeds, after the last step of the method's training. Seen: whether this
 backbone was pre-trained on the good images of these classes.
 
 | dataset | method | fitted to | seen | classes | seeds | {" | ".join(METRICS.values())} |
 |---|---|---|---|---|---|{"---|" * len(METRICS)}
-{rows}
+{lines}
 """

@@ -1,17 +1,17 @@
-"""`tabzoo convert`: a checkpoint saved by `torch.save`, as TAB's authors give theirs, becomes a folder of weights.
+"""Converts a checkpoint saved by `torch.save`, such as those of TAB's authors, to a weights folder.
 
 Facts from the authors' public code, Howeng98/TAB @ aa8c4dc: a checkpoint is the state dict of a ResNet with torchvision's
-names, its unused classifier included. The attention modules that the code defines are called nowhere in the forward
-pass, so keys of theirs are left out, and are named in the record.
+names, including its unused classifier. The code defines attention modules but never calls them in the forward pass, so
+their tensors are left out, and the record lists them.
 """
 
-import argparse
 import logging
 import re
 import shlex
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 import timm
 import torch
@@ -20,60 +20,62 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from tabzoo._version import __version__
 from tabzoo.errors import InputError, brief
-from tabzoo.folder import load_line, timm_config, write_folder
-from tabzoo.hub.copies import whole_folder
+from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest
+from tabzoo.hub.folder import new_folder, write_folder
 from tabzoo.hub.names import check_name
 from tabzoo.hub.table import find_weights
 from tabzoo.plain import for_terminal
 
-__all__ = ["ARCHITECTURES", "add_choice", "add_command", "convert", "convert_into"]
+__all__ = ["ARCHITECTURES", "Architecture", "convert", "convert_into"]
 
-ARCHITECTURES = ("resnet18", "resnet50", "wide_resnet50_2")
-"""What the authors' code can train; torchvision's and timm's names of the tensors are the same."""
+Architecture = Literal["resnet18", "resnet50", "wide_resnet50_2"]
+ARCHITECTURES = get_args(Architecture)
+"""The architectures that the authors' code can train; torchvision and timm name their tensors alike."""
 
 _log = logging.getLogger(__name__)
 
-# Tables of real checkpoints are three deep. One table can stand in many places, so a small file can hold more than can be
-# looked at.
+# Dicts in real checkpoints are nested three deep. One dict can be in many places, so a small file can contain more entries
+# than can be searched.
 _DEEPEST, _MOST, _LONGEST_NAME = 10, 200_000, 300
 _SHOWN = 5
 
-# The ResNet's own modules; what else stands beside them is a head, and the features don't depend on it.
+# The modules of the ResNet's trunk. All others are heads, which the features don't depend on.
 _TRUNK = re.compile(r"(conv1|bn1|layer\d+)\.")
-# Channel and spatial attention, under the authors' names and the usual ones of such modules.
+# Channel and spatial attention, by the authors' names and other common ones.
 _ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAttention)\.", re.IGNORECASE)
 
 _MADE_BY = """converted by tabzoo {}
 from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
-_FACTS = """- Source: `{file}`, SHA-256 {sha256}; values as they are, in single precision.
+_FACTS = """- Source: `{file}`, SHA-256 {sha256}; values unchanged, in single precision.
 - Trained on {data}.
-- Licence of the weights: {license}. It must allow what the training images' licence allows, no more.
-- A detector tested on the classes of the training images has seen their normal images: say so beside its numbers.
+- Licence of the weights: {license}. It must not allow more than the licence of the training images does.
+- The backbone has seen the normal images of its training classes: say so next to results on these classes.
 """
 
 
 def convert(
     checkpoint: Path, folder: Path, *, name: str, license: str | None = None, state_dict: str | None = None
 ) -> Path:
-    """Writes a checkpoint's ResNet as a folder of weights, values unchanged.
+    """Writes a checkpoint's ResNet as a weights folder; the values don't change.
 
     Args:
-        checkpoint: A file saved by `torch.save`, read without running code.
+        checkpoint: A file saved by `torch.save`; it is read without executing code.
         folder: New or empty folder.
         name: timm name with tag; the architecture is one of `ARCHITECTURES`.
-        license: Of the weights; what tabzoo's table says of the name if not given, else "unspecified".
+        license: Of the weights; by default the one in tabzoo's table, or "unspecified" for other names.
         state_dict: Which of several state dicts in the file, such as "state_dict_ema" or "teacher".
 
     Returns:
         The folder.
 
     Raises:
-        InputError: The file can't be read, holds several ResNets or none that is supported; the folder is in use; the name
-            is not valid.
+        InputError: The file can't be read, or contains several ResNets or none that is supported; the folder is in use; the
+            name is not valid.
+        WriteError: The folder can't be written.
     """
     _architecture(name)
-    with whole_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         convert_into(checkpoint, temporary, name=name, license=license, state_dict=state_dict)
     return folder
 
@@ -81,7 +83,7 @@ def convert(
 def convert_into(
     checkpoint: Path, folder: Path, *, name: str, license: str | None = None, state_dict: str | None = None
 ) -> None:
-    """As `convert`, into an existing folder."""
+    """The same as `convert`, for an existing folder."""
     architecture = _architecture(name)
     if license is not None and not re.fullmatch(r"[\w.+()-][\w.+() -]{,199}", license):
         raise InputError(f"--license {license[:100]!r}: expected a licence's short name, such as cc-by-nc-sa-4.0")
@@ -91,13 +93,17 @@ def convert_into(
     trunk = {key: tensors[root + key] for key in _trunk(tensors, root)}
     weights = _fitted(checkpoint, trunk, model.state_dict(), architecture)
     left_out = sorted(tensors.keys() - {root + key for key in trunk})
-    _tell_of_attention(checkpoint, left_out)
+    _warn_of_attention(checkpoint, left_out)
     file = for_terminal(checkpoint.name)
     source = {"file": file, **Digest.of(checkpoint)._asdict(), "left_out": left_out}
     source |= {} if state_dict is None else {"state_dict": state_dict}
     known = find_weights(name)
     license = license or (known.license if known else "unspecified")
-    data = f"{known.training_data} ({'; '.join(known.data_licenses)})" if known else "what the checkpoint does not tell"
+    data = (
+        f"{known.training_data} ({'; '.join(known.data_licenses)})"
+        if known
+        else "images that the checkpoint does not name"
+    )
     write_folder(
         folder,
         weights,
@@ -109,68 +115,37 @@ def convert_into(
     )
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `convert` to the subcommands of a command line."""
-    parser = commands.add_parser("convert", help="convert a checkpoint of the authors to a weights folder")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file saved by torch.save")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")
-    parser.add_argument("--name", required=True, help="resnet18.tab_mvtec, say; or a tag alone, with --arch")
-    parser.add_argument("--arch", choices=ARCHITECTURES, help="of a --name without one")
-    parser.add_argument("--license", help="of the weights; known for tabzoo's own names")
-    add_choice(parser)
-    parser.set_defaults(run=_run)
-
-
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag that chooses a state dict."""
-    parser.add_argument(
-        "--state-dict", metavar="KEY", help="which of several in a checkpoint, such as state_dict_ema or teacher"
-    )
-
-
-def _run(options: argparse.Namespace) -> int:
-    name = options.name if "." in options.name else f"{options.arch or ARCHITECTURES[0]}.{options.name}"
-    if options.arch and not name.startswith(f"{options.arch}."):
-        raise InputError(f"--arch {options.arch} and --name {name} are of two architectures; leave --arch out")
-    to = options.to
-    convert(options.checkpoint, to, name=name, license=options.license, state_dict=options.state_dict)
-    folder = for_terminal(str(to))
-    print(f"Made {folder}. To load it here, or under its name from now on:")
-    print("  import timm")
-    print(f"  {load_line(f'local-dir:{folder}')}")
-    print(f"  tabzoo install {name} {folder}")
-    return 0
-
-
 def _architecture(name: str) -> str:
     check_name(name)
     architecture = name.split(".")[0]
     if architecture not in ARCHITECTURES:
-        raise InputError(f"{name}: checkpoints of {', '.join(ARCHITECTURES)} can be converted, none of {architecture}")
+        raise InputError(
+            f"{name}: only checkpoints of {', '.join(ARCHITECTURES)} can be converted, not of {architecture}"
+        )
     return architecture
 
 
 def _read(checkpoint: Path) -> dict[str, Tensor]:
-    """All tensors in the file, those of nested tables under dotted names."""
+    """All tensors in the file; those in nested dicts get dotted names."""
     if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: there is no such file; expected a checkpoint saved by torch.save")
+        raise InputError(f"{checkpoint}: no such file; expected a checkpoint saved by torch.save")
     _check_unpacked(checkpoint)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises many types
         raise InputError(
-            f"{checkpoint}: can't be read as tensors without running code: {_cause(checkpoint, error)}"
+            f"{checkpoint}: can't be read as tensors without executing code: {_cause(checkpoint, error)}"
         ) from error
     return _tensors(checkpoint, content)
 
 
 def _check_unpacked(checkpoint: Path) -> None:
-    """Sees that a file does not unpack to far more than it is; torch.save does not compress, but torch.load unpacks."""
+    """Checks that a file does not unpack to far more than its size: torch.save does not compress, but torch.load unpacks."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return  # of another form, or none, as torch.load is going to say
+        return  # not a zip file: an older format, or an error that torch.load reports
     size = checkpoint.stat().st_size
     if unpacked > 10 * size:
         raise InputError(
@@ -188,13 +163,13 @@ def _tensors(checkpoint: Path, content: object) -> dict[str, Tensor]:
         elif isinstance(value, Mapping) and depth < _DEEPEST:
             entries += len(value)
             if entries > _MOST:
-                raise InputError(f"{checkpoint}: no checkpoint of a ResNet: it holds more than {_MOST:,} entries")
+                raise InputError(f"{checkpoint}: not a checkpoint of a ResNet: it has more than {_MOST:,} entries")
             for key, entry in value.items():
                 if _is_name(key) and isinstance(entry, Tensor | Mapping):
                     name = f"{prefix}.{key}" if prefix else str(key)
                     if len(name) > _LONGEST_NAME:
                         raise InputError(
-                            f"{checkpoint}: no checkpoint of a ResNet: it holds a name of {len(name):,} characters"
+                            f"{checkpoint}: not a checkpoint of a ResNet: it has a name of {len(name):,} characters"
                         )
                     waiting.append((name, entry, depth + 1))
     return tensors
@@ -205,31 +180,31 @@ def _is_name(key: object) -> bool:
 
 
 def _cause(checkpoint: Path, error: Exception) -> str:
-    """What is in the way, and what to do."""
+    """Why it can't be read, and what to do."""
     try:
         foreign = get_unsafe_globals_in_checkpoint(checkpoint)
-    except Exception:  # no checkpoint at all
+    except Exception:  # not a checkpoint at all
         foreign = []
     if not foreign:
         return f"{brief(error)}. Expected a state dict saved by torch.save."
     key = 'torch.load(FILE, weights_only=False)["state_dict"]'
     return (
-        f"it holds {', '.join(sorted(foreign)[:3])}. Save its tensors alone where you trust the file, such as "
-        f"torch.save({key}, NEW), or model.state_dict() of a whole model."
+        f"it contains {', '.join(sorted(foreign)[:3])}. If you trust the file, save only its tensors, such as "
+        f"torch.save({key}, NEW), or model.state_dict() if it contains a complete model."
     )
 
 
 def _root(checkpoint: Path, tensors: Mapping[str, Tensor], choice: str | None) -> str:
-    """What stands before the ResNet's names, such as "state_dict.module.backbone."; of several, the chosen one's."""
+    """The prefix of the ResNet's names, such as "state_dict.module.backbone."; of several, that of the chosen one."""
     stems = [key.removesuffix("conv1.weight") for key in tensors if re.search(r"(^|\.)conv1\.weight$", key)]
     roots = [stem for stem in stems if f"{stem}bn1.weight" in tensors and f"{stem}layer1.0.conv1.weight" in tensors]
     if not roots:
         raise InputError(
             f"{checkpoint}: expected one ResNet with torchvision's names (conv1.weight, bn1.weight, layer1.0.conv1.weight, "
-            f"...), perhaps behind a prefix; found the names {_some(tensors) or 'none'}"
+            f"...), perhaps with a prefix; found the names {_some(tensors) or 'none'}"
         )
     prefix = "" if choice is None else choice.removesuffix(".") + "."
-    # The whole prefix, where one is the start of another's or there is none; else how it begins.
+    # The complete prefix first, since one can be the start of another or be empty; else the start of a prefix.
     fit = [root for root in roots if choice is not None and root == prefix.removeprefix(".")]
     fit = fit or [root for root in roots if root.startswith(prefix)]
     if len(fit) == 1:
@@ -238,11 +213,11 @@ def _root(checkpoint: Path, tensors: Mapping[str, Tensor], choice: str | None) -
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     if fit or choice is None:
         raise InputError(
-            f"{checkpoint}: holds {len(names)} ResNets{f' under {choice}' if choice else ''}: {shown}. Choose one with "
+            f"{checkpoint}: contains {len(names)} ResNets{f' under {choice}' if choice else ''}: {shown}. Choose one with "
             f"--state-dict KEY, such as --state-dict {names[0]}"
         )
     raise InputError(
-        f"{checkpoint}: holds no ResNet under {choice!r}; expected one of {shown}, such as --state-dict {names[0]}"
+        f"{checkpoint}: contains no ResNet under {choice!r}; expected one of {shown}, such as --state-dict {names[0]}"
     )
 
 
@@ -251,11 +226,11 @@ def _trunk(tensors: Iterable[str], root: str) -> list[str]:
     return [name for name in names if _TRUNK.match(name) and not _ATTENTION.search(name)]
 
 
-def _tell_of_attention(checkpoint: Path, left_out: Iterable[str]) -> None:
+def _warn_of_attention(checkpoint: Path, left_out: Iterable[str]) -> None:
     attention = [key for key in left_out if _ATTENTION.search(key)]
     if attention:
         _log.warning(
-            "%s: tensors of attention modules are left out (%s): the authors' public code does not use them.",
+            "%s: left out the tensors of attention modules (%s), which the authors' public code does not use.",
             *(checkpoint, _some(attention)),
         )
 
@@ -263,13 +238,13 @@ def _tell_of_attention(checkpoint: Path, left_out: Iterable[str]) -> None:
 def _fitted(
     checkpoint: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], architecture: str
 ) -> dict[str, Tensor]:
-    """The tensors in the model's types, once names, shapes and values are seen to be right."""
-    # Checkpoints older than torch 0.4.1, torchvision's among them, lack this counter, which inference does not use.
+    """The tensors in the model's types, once names, shapes and values are checked."""
+    # Checkpoints from before torch 0.4.1, such as torchvision's, lack this counter, which inference does not use.
     given = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | dict(given)
     shared = [key for key in wanted if key in given]
     other_kind = {key for key in shared if _kind(given[key]) != _kind(wanted[key])}
     other_shape = {key for key in shared if key not in other_kind and given[key].shape != wanted[key].shape}
-    # Values last: a file of a few bytes can hold a tensor of any shape. Double precision may go beyond single.
+    # Values last: a tensor in a small file can have any shape. Double precision has larger values than single.
     weights = {
         key: given[key].to(wanted[key].dtype, copy=True) for key in shared if key not in other_kind | other_shape
     }
@@ -284,12 +259,12 @@ def _fitted(
     }
     if any(off.values()):
         reasons = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in off.items() if keys)
-        raise InputError(f"{checkpoint}: no {architecture} as torchvision shapes it. {reasons}")
+        raise InputError(f"{checkpoint}: not the {architecture} of torchvision. {reasons}")
     return weights
 
 
 def _kind(tensor: Tensor) -> tuple[object, ...]:
-    """What must be as in a model before a tensor's shape and values can be looked at."""
+    """What must be the same as in a model before a tensor's shape and values can be compared."""
     return (
         *(tensor.layout, tensor.device, tensor.is_nested, tensor.is_quantized),
         *(tensor.is_floating_point(), tensor.is_complex()),

@@ -1,35 +1,51 @@
-"""A weights file that nobody trusts yet: its bytes against size and SHA-256, its content through safetensors alone."""
+"""Files from anywhere: digests, tensors and JSON, read safely and with a limit on their size; JSON written atomically."""
 
-import errno
 import hashlib
+import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from tabzoo.errors import WeightsError, brief
-from tabzoo.system import NON_BLOCKING
+from tabzoo.plain import plain_json
+from tabzoo.system import NON_BLOCKING, whole_file
 
-__all__ = ["LARGEST", "Digest", "full_disk", "open_regular", "read_tensors"]
+__all__ = [
+    "LARGEST_JSON",
+    "LARGEST_WEIGHTS",
+    "Digest",
+    "FileState",
+    "file_state",
+    "open_regular",
+    "read_json",
+    "read_tensors",
+    "write_json",
+]
 
-LARGEST = 32 << 30
-"""Bytes that a file of weights may have; those of the largest CNN have a few per cent of it."""
+LARGEST_WEIGHTS = 32 << 30
+"""Largest accepted file of weights, in bytes; the largest CNNs have a few per cent of it."""
+LARGEST_JSON = 1_000_000
+"""Largest accepted config.json or tabzoo.json, in bytes; real ones have a few thousand."""
 
 _LONGEST_NAME = 300
+_DEEPEST = 20
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 
-_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+FileState = tuple[int, ...]
+"""Device, inode, size, mtime and ctime of a file: at least one of them changes when the content does."""
 
 
 class Digest(NamedTuple):
-    """What tells a file from any other.
+    """What identifies the content of a file.
 
     Attributes:
         sha256: 64 hexadecimal digits.
@@ -41,118 +57,177 @@ class Digest(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "Digest":
-        """The digest of a file on the disk; one that has not changed since is not read again.
+        """The digest of a file; a file that has not changed is hashed only once in a process.
 
         Raises:
             OSError: It can't be read.
-            WeightsError: It is no regular file, or larger than `LARGEST`.
+            WeightsError: It is not a regular file, or larger than `LARGEST_WEIGHTS`.
         """
-        with open_regular(path, LARGEST) as (file, size):
-            state = _state(file)
-            if state in _DIGESTS:
-                return _DIGESTS[state]
+        if (state := file_state(path)) in _DIGESTS:
+            return _DIGESTS[state]
+        with open_regular(path, LARGEST_WEIGHTS) as (file, size):
+            before = _state(os.fstat(file.fileno()))
             digest = cls(hashlib.file_digest(file, "sha256").hexdigest(), size)
-            # A file system's clock has ticks, of seconds on a few: of a file changed just now, the next change may go unseen.
-            changed = state[-1]
-            tick = 20_000_000 if changed % 1_000_000_000 else 2_000_000_000
-            if _state(file) == state and time.time_ns() - changed > tick:
-                _DIGESTS[state] = digest
+            _remember(digest, file, before)
             return digest
 
 
-_DIGESTS: dict[tuple[int, ...], Digest] = {}
-"""By `_state`: of files that were read in this process."""
+_DIGESTS: dict[FileState | None, Digest] = {}
+"""Digests of the files that were hashed in this process."""
 
 
-def _state(file: BufferedReader) -> tuple[int, ...]:
-    """What a change of a file's content changes."""
-    status = os.fstat(file.fileno())
+def _remember(digest: Digest, file: BufferedReader, before: FileState) -> None:
+    """Keeps a digest, unless the file changed since the state before the reading, or might change unseen."""
+    # Clocks of file systems have ticks, a few of seconds: two changes within one tick leave the same times.
+    changed = before[-1]
+    tick = 20_000_000 if changed % 1_000_000_000 else 2_000_000_000
+    if _state(os.fstat(file.fileno())) == before and time.time_ns() - changed > tick:
+        _DIGESTS[before] = digest
+
+
+def file_state(path: Path) -> FileState | None:
+    """The state of a file or folder; None if there is none."""
+    try:
+        return _state(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def _state(status: os.stat_result) -> FileState:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextmanager
 def open_regular(path: Path, limit: int) -> Iterator[tuple[BufferedReader, int]]:
-    """A regular file and its size. A pipe or a device in its place could block, or never end.
+    """Opens a regular file and gives its size too. A pipe or a device could block, or never end.
 
     Args:
         path: The file.
-        limit: Bytes that it may have.
+        limit: Its largest accepted size, in bytes.
 
     Raises:
         OSError: It can't be opened.
-        WeightsError: It is something else than a file, or too large.
+        WeightsError: It is not a regular file, or too large.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise WeightsError(f"{path}: not a regular file")
         if status.st_size > limit:
-            raise WeightsError(f"{path}: {status.st_size:,} bytes; expected at most {limit:,}")
+            raise WeightsError(f"{path}: too large: {status.st_size:,} bytes, expected at most {limit:,}")
         yield file, status.st_size
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | NON_BLOCKING)  # a pipe that nobody writes to
-
-
-def full_disk(error: BaseException) -> str | None:
-    """What keeps a file from being written, in the system's words; None for any other error, such as the network's."""
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in codes else None
+    return os.open(path, flags | NON_BLOCKING)  # else it would wait at a pipe without a writer
 
 
 def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, Tensor], Digest]:
-    """The tensors of a .safetensors file and its digest, from one reading, so that what is checked is what is used.
+    """Reads the tensors of a .safetensors file and its digest, from one reading: what is verified is what is used.
 
     Args:
         path: The file.
-        expected: What its digest must be; None where nothing says so.
+        expected: The digest that it must have; None if that is not known.
 
     Raises:
-        WeightsError: Not the expected file, not a whole safetensors file, or with values that no weight has.
+        WeightsError: The file is not the expected one, not a complete .safetensors file, or has values that weights never
+            have.
     """
     try:
-        with open_regular(path, LARGEST) as (file, size):
+        with open_regular(path, LARGEST_WEIGHTS) as (file, size):
             if expected is not None and size != expected.size:
-                raise WeightsError(
-                    f"{path}: not the file it should be: {size:,} bytes where {expected.size:,} are expected"
-                )
+                raise WeightsError(f"{path}: wrong size: {size:,} bytes, expected {expected.size:,}")
+            before = _state(os.fstat(file.fileno()))
             content = file.read()
+            unchanged = _state(os.fstat(file.fileno())) == before
+            digest = _DIGESTS.get(before) if unchanged else None
+            if digest is None:
+                digest = Digest(hashlib.sha256(content).hexdigest(), len(content))
+                _remember(digest, file, before)
     except OSError as error:
         raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
-    digest = Digest(hashlib.sha256(content).hexdigest(), len(content))
     if expected is not None and digest != expected:
-        raise WeightsError(f"{path}: not the file it should be: SHA-256 {digest.sha256}, expected {expected.sha256}")
+        raise WeightsError(f"{path}: wrong checksum: SHA-256 {digest.sha256}, expected {expected.sha256}")
     try:
         tensors = safetensors.torch.load(content)
-    except Exception as error:  # besides its own errors, KeyError and others on data types that torch lacks
-        raise WeightsError(f"{path}: not a whole .safetensors file{_looks_like(content)} ({brief(error)})") from error
-    if not tensors:
-        raise WeightsError(f"{path}: holds no tensors")
-    for key, tensor in tensors.items():
-        if len(key) > _LONGEST_NAME or not key.isprintable():
-            raise WeightsError(
-                f"{path}: a tensor has the name {key[:40]!r}...; expected a line of plain text, and not a long one"
-            )
-        if tensor.dtype not in _DTYPES:
-            raise WeightsError(f"{path}: {key} is of type {tensor.dtype}, which no weights of tabzoo are")
-        # Models hold single precision, beyond which double precision may go.
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            raise WeightsError(f"{path}: {key} holds values that are not finite in single precision")
+    except Exception as error:  # also KeyError and others, on data types that torch lacks
+        raise WeightsError(
+            f"{path}: not a complete .safetensors file{_looks_like(content)} ({brief(error)})"
+        ) from error
+    _check_tensors(path, tensors)
     return tensors, digest
 
 
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    if not tensors:
+        raise WeightsError(f"{path}: contains no tensors")
+    for key, tensor in tensors.items():
+        if len(key) > _LONGEST_NAME or not key.isprintable():
+            raise WeightsError(f"{path}: a tensor has the name {key[:40]!r}...; expected one short line of plain text")
+        if tensor.dtype not in _DTYPES:
+            accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+            raise WeightsError(f"{path}: {key} has the type {tensor.dtype}; expected one of {accepted}")
+        # Models use single precision; double precision has larger values.
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise WeightsError(f"{path}: {key} contains values that are not finite in single precision")
+
+
 def _looks_like(content: bytes) -> str:
-    """What was likely saved in its place."""
+    """What was probably saved instead of the weights."""
     start = content[:200].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        return ": it is a Git LFS pointer; run `git lfs pull` where it was cloned, or download the file itself"
+        return ": it is a Git LFS pointer; run `git lfs pull` in the clone, or download the file itself"
     if start.startswith((b"<!doctype", b"<html")):
-        return ": it is a web page, such as a proxy or a login puts in place of a download"
+        return ": it is a web page, perhaps of a proxy or a login, which replaced the download"
     if content[:1] == b"\x80" or content[:4] == b"PK\x03\x04":
-        return (
-            ": it looks like a pickle of torch.save, which tabzoo converts with `tabzoo convert` and loads no other way"
-        )
+        return ": it looks like a pickle of torch.save; tabzoo loads no pickles, but `tabzoo convert` converts them"
     if len(content) < 8 or int.from_bytes(content[:8], "little") + 8 > len(content):
-        return ": it is cut off"
+        return ": it is truncated"
     return ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object from a file.
+
+    Raises:
+        WeightsError: The file is missing, too large, or not a JSON object.
+    """
+    try:
+        with open_regular(path, LARGEST_JSON) as (file, _):
+            content = json.loads(file.read().decode(), parse_constant=_refuse)  # given bytes, it would guess UTF-16 too
+    except OSError as error:
+        raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: not JSON in UTF-8: {brief(error)}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path}: expected a JSON object")
+    if _is_deep(content):
+        raise WeightsError(f"{path}: nested deeper than {_DEEPEST} levels; a file of this kind has few")
+    return content
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _is_deep(content: object) -> bool:
+    """Whether objects and lists are nested too deep to be shown and written again."""
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(entry, dict | list) for entry in level)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file, completely or not at all.
+
+    Raises:
+        WriteError: It can't be written.
+    """
+    with whole_file(path) as file:
+        file.write_text(plain_json(content) + "\n", encoding="utf-8")

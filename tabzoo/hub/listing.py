@@ -1,23 +1,21 @@
-"""What tabzoo knows of weights, as rows for people and for machines."""
+"""What tabzoo knows about weights, for people and for programs."""
 
-import argparse
 from dataclasses import asdict
 from typing import Any
 
 from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store
-from tabzoo.hub.sources import list_models
+from tabzoo.hub.resolve import list_models
 from tabzoo.hub.table import find_weights
-from tabzoo.plain import for_terminal, plain_json
 
-__all__ = ["add_command", "describe"]
+__all__ = ["describe", "lines"]
 
 
 def describe(name: str) -> dict[str, Any]:
-    """All that is known of a name; `state` is "installed", "broken", "published" or "not published yet".
+    """Everything known about a name; `state` is "installed", "broken", "published" or "not published yet".
 
     Raises:
-        InputError: Nothing is.
+        InputError: Nothing is known.
     """
     weights = find_weights(name)
     known: dict[str, Any] = {
@@ -33,7 +31,7 @@ def describe(name: str) -> dict[str, Any]:
     except WeightsError as error:
         return known | {"state": "broken", "cause": str(error)}
     if weights is None and entry is None:
-        raise InputError(f"{name}: no weights of tabzoo, and not installed.{did_you_mean(name, list_models())}")
+        raise InputError(f"{name}: neither weights of tabzoo nor installed weights.{did_you_mean(name, list_models())}")
     return known | here
 
 
@@ -44,42 +42,10 @@ def _installed(entry: store.Entry) -> dict[str, Any]:
     return {"state": "installed", "license": record.license, "local": local}
 
 
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `list` and `info` to the subcommands of a command line."""
-    listing = commands.add_parser("list", help="tabzoo's weights and those installed: state and licence")
-    listing.set_defaults(run=_list)
-    info = commands.add_parser("info", help="all that is known of some weights")
-    info.add_argument("name", metavar="NAME")
-    info.set_defaults(run=_info)
-    for command in (listing, info):
-        command.add_argument("--json", action="store_true", help="for machines")
-
-
-def _list(options: argparse.Namespace) -> int:
-    rows = [describe(name) for name in list_models()]
-    if options.json:
-        print(plain_json(rows))
-        return 0
-    for row in rows:
-        print(f"{row['name']:32}{row['state']:20}{row['license']}")
-    return 0
-
-
-def _info(options: argparse.Namespace) -> int:
-    known = describe(options.name)
-    if options.json:
-        print(plain_json(known))
-        return 0
-    for key, value in known.items():
-        for line in _lines(value):
-            print(f"{key.replace('_', ' '):16}{for_terminal(line)}")
-    return 0
-
-
-def _lines(value: Any) -> list[str]:
-    """A value on lines of their own."""
+def lines(value: Any) -> list[str]:
+    """A value of `describe` for people, as lines of text."""
     if isinstance(value, dict):
-        return [f"{key}: {line}" for key, entry in value.items() for line in _lines(entry)]
+        return [f"{key}: {line}" for key, entry in value.items() for line in lines(entry)]
     if isinstance(value, list | tuple):
         return [", ".join(map(str, entry.values())) if isinstance(entry, dict) else str(entry) for entry in value]
     return [] if value is None else [str(value)]

@@ -1,20 +1,20 @@
-"""Rules for the names of weights, ARCHITECTURE.TAG as timm has them."""
+"""Rules for the names of weights: ARCHITECTURE.TAG, as in timm."""
 
+import os
 import re
 
 import timm
 
 from tabzoo.errors import InputError, did_you_mean
-from tabzoo.hub.lazy import LazyPath
 
 __all__ = ["NAME", "check_name", "is_timms"]
 
 NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
-"""A timm name with tag, as tabzoo allows them."""
+"""A timm name with tag, in the form that tabzoo allows."""
 
 
 def check_name(name: str) -> None:
-    """Sees that a name can be a tag of timm's beside its own.
+    """Checks that a name can become a new tag of one of timm's architectures.
 
     Raises:
         InputError: It can't.
@@ -22,7 +22,8 @@ def check_name(name: str) -> None:
     match = NAME.fullmatch(name)
     if not match:
         raise InputError(
-            f"{name!r} can't be a name: expected ARCHITECTURE.TAG in small letters, digits and _, such as resnet18.my_factory"
+            f"{name!r} is not a valid name: expected ARCHITECTURE.TAG in lower-case letters, digits and _, such as "
+            f"resnet18.my_factory"
         )
     architecture, tag = match.groups()
     if not timm.is_model(architecture):
@@ -31,7 +32,7 @@ def check_name(name: str) -> None:
     if "vit" in tag:
         raise InputError(f"{name}: a tag cannot contain 'vit': anomalib treats such names as transformers")
     if is_timms(name):
-        raise InputError(f"{name} is the name of weights of timm's own; choose another tag")
+        raise InputError(f"{name}: timm already has weights of this name; choose another tag")
 
 
 def is_timms(name: str) -> bool:
@@ -40,4 +41,5 @@ def is_timms(name: str) -> bool:
     if name not in timm.list_models(f"{architecture}.*", include_tags=True):
         return False
     config = timm.get_pretrained_cfg(name)
-    return config is not None and not isinstance(config.file, LazyPath)
+    # The file of a name that tabzoo registered is a path object; timm's own configurations have a string or None.
+    return config is not None and not isinstance(config.file, os.PathLike)

@@ -1,10 +1,9 @@
-"""`tabzoo publish`: a weights folder becomes a version of a Hub repository, and is read back before it is called one.
+"""Publishes a weights folder as a version of a Hub repository, which is read back before it gets its tag.
 
-The order is commit, read back, tag: a tag names bytes that were read back and compared. Until the tag is there, the same
-command goes on where it was stopped; a version whose tag is there is never written again.
+The order is commit, read back, tag: so a tag always names bytes that were read back and compared. Until the tag exists, the
+same command continues where it was stopped; a version that has its tag is never written again.
 """
 
-import argparse
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,19 +16,16 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
-from tabzoo.hub.fetch import COMMIT
-from tabzoo.hub.files import full_disk
-from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS, Record, verify
-from tabzoo.hub.reach import endpoint, silence_of
-from tabzoo.plain import for_lines
+from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS, Record, verify
+from tabzoo.hub.remote import COMMIT, disk_error, endpoint, why_unreachable
 
-__all__ = ["Package", "add_command", "pack", "publish"]
+__all__ = ["Package", "pack", "publish"]
 
 _PUBLISHED = (
     *(WEIGHTS, CONFIG, RECORD, CARD, "recipe.yaml", "text_features.safetensors", "metrics.jsonl", "validation.jsonl"),
     *(HASHES, "figures/samples.png", "figures/curves.png", "figures/similarity.png"),
 )
-"""What goes to the Hub where it is there; no run.json with its paths, no checkpoints."""
+"""The files that are published, as far as they exist: no run.json, which has paths, and no checkpoints."""
 
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth")
 _ABSOLUTE = re.compile(r"""(?<![\w./:~<>*-])(/[\w.-]+/[\w.-]+|[A-Za-z]:[\\/]+\w+|\\\\\w+|file://)""")
@@ -37,13 +33,13 @@ _ABSOLUTE = re.compile(r"""(?<![\w./:~<>*-])(/[\w.-]+/[\w.-]+|[A-Za-z]:[\\/]+\w+
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What is going to be published.
+    """What is to be published.
 
     Attributes:
         repository: "organisation/name".
-        version: The tag it gets.
+        version: Its future tag.
         record: The weights' record.
-        files: Name in the repository to content.
+        files: Names in the repository to contents.
     """
 
     repository: str
@@ -60,34 +56,25 @@ def pack(
     results: Sequence[Path] = (),
     datasets: Sequence[str] = (),
 ) -> Package:
-    """Checks a weights folder and gathers what is published of it; the folder is left as it is.
+    """Checks a weights folder and collects what is published; the folder does not change.
 
     Args:
         folder: A weights folder.
-        repository: "organisation/name", the name being that of the weights.
-        version: The tag to be.
+        repository: "organisation/name"; the name must be that of the weights.
+        version: Its future tag.
         results: The benchmark's results.jsonl, for the card.
         datasets: The training data's names, for the card.
 
     Raises:
         InputError: Something is missing or must not be published.
-        WeightsError: The weights are not what their record says.
+        WeightsError: The weights differ from their record.
     """
     record = _checked(folder)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or repository.split("/")[1] != record.name:
-        raise InputError(
-            f"--repo {repository}: expected ORGANISATION/{record.name}, since the record calls the weights so; to publish "
-            f'under another name, change "name" in {folder / RECORD}'
-        )
-    tag = re.fullmatch(r"\w(\.?[\w-]+)*", version)  # what git takes
-    if not tag or version == "main" or COMMIT.fullmatch(version) or version.endswith(".lock"):
-        raise InputError(
-            f"--version {version}: expected letters, digits, dots, dashes, no branch or commit, such as v2"
-        )
+    _check_names(folder, record, repository, version)
     there = [name for name in _PUBLISHED if (folder / name).is_file()]
     if links := [name for name in there if (folder / name).resolve() != folder.resolve() / name]:
         raise InputError(
-            f"{folder / links[0]}: a link, which might publish what lies elsewhere; put the file in its place"
+            f"{folder / links[0]}: a link, which might publish a file from elsewhere; replace it with the file"
         )
     files = {name: (folder / name).read_bytes() for name in there}
     files[CARD] = published_card(
@@ -99,21 +86,30 @@ def pack(
         results=read_results(results, sorted({record.name, folder.resolve().name})),
     ).encode()
     for name, content in files.items():
-        found = (
-            _ABSOLUTE.search(content.decode(errors="replace"))
-            if name.endswith((".json", ".jsonl", ".md", ".yaml"))
-            else None
-        )
-        if found:
+        is_text = name.endswith((".json", ".jsonl", ".md", ".yaml"))
+        if is_text and (found := _ABSOLUTE.search(content.decode(errors="replace"))):
             raise InputError(
-                f"{folder / name}: holds an absolute path, {found[0]}...; it reveals a path on your machine; remove it"
+                f"{folder / name}: contains an absolute path, {found[0]}..., which reveals a path on your machine; remove it"
             )
     return Package(repository=repository, version=version, record=record, files=files)
 
 
+def _check_names(folder: Path, record: Record, repository: str, version: str) -> None:
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or repository.split("/")[1] != record.name:
+        raise InputError(
+            f"--repo {repository}: expected ORGANISATION/{record.name}, the name in the record; to publish under another name, "
+            f'change "name" in {folder / RECORD}'
+        )
+    tag = re.fullmatch(r"\w(\.?[\w-]+)*", version)  # what git accepts
+    if not tag or version == "main" or COMMIT.fullmatch(version) or version.endswith(".lock"):
+        raise InputError(
+            f"--version {version}: expected letters, digits, dots and dashes, such as v2; not a branch or a commit"
+        )
+
+
 def _checked(folder: Path) -> Record:
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected a weights folder, as a run or `tabzoo convert` leaves it")
+        raise InputError(f"{folder}: expected a weights folder, as a run or `tabzoo convert` writes it")
     read = verify(folder).folder
     assert read is not None
     assert read.record is not None
@@ -121,15 +117,17 @@ def _checked(folder: Path) -> Record:
     if record.license == "unspecified" or record.license != stated:
         raise InputError(
             f'{folder}: the licence is "{record.license}" in {RECORD} and "{stated}" in {CONFIG}; set "license" in both to one '
-            f"that the training images' licence allows, such as cc-by-nc-sa-4.0"
+            f"that the licence of the training images allows, such as cc-by-nc-sa-4.0"
         )
     card = folder / CARD
     if not card.is_file() or f"# {record.name}" not in card.read_text(encoding="utf-8", errors="replace"):
-        raise InputError(f'{card}: expected the card that a run or `tabzoo convert` writes, headed "# {record.name}"')
+        raise InputError(
+            f'{card}: expected the card that a run or `tabzoo convert` writes, with the heading "# {record.name}"'
+        )
     pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLES)
     if pickles:
         raise InputError(
-            f"{folder}: holds {', '.join(pickles)}; weights are published as {WEIGHTS} alone: move the rest elsewhere"
+            f"{folder}: contains {', '.join(pickles)}; weights are only published as {WEIGHTS}: move the other files elsewhere"
         )
     return record
 
@@ -138,29 +136,28 @@ def publish(package: Package, *, private: bool = False) -> str:
     """Uploads a package, reads it back into an empty cache, compares all bytes, and tags the commit.
 
     Args:
-        package: What `pack` gathered.
-        private: Whether a repository that is made for it is private.
+        package: The result of `pack`.
+        private: Whether a new repository is private.
 
     Returns:
         The commit.
 
     Raises:
-        WeightsError: The Hub refuses, the version is there with other content, or what is read back differs.
+        WeightsError: The Hub refuses, the version exists with other content, or what is read back differs.
     """
     api, repository = HfApi(endpoint=endpoint()), package.repository
-    silence = silence_of(endpoint())
-    if silence:
-        raise WeightsError(f"{repository}: can't be published: {silence}")
-    with _told(repository):
+    if reason := why_unreachable(endpoint()):
+        raise WeightsError(f"{repository}: can't be published: {reason}")
+    with _explained(repository):
         if not api.repo_exists(repository):
             api.create_repo(repository, private=private)
         info = api.model_info(repository)
         if private and not info.private:
-            raise WeightsError(f"{repository}: is there and public. Make it private there, or leave --private out.")
+            raise WeightsError(f"{repository}: exists and is public. Make it private there, or leave --private out.")
         pickles = sorted(file.rfilename for file in info.siblings or [] if file.rfilename.endswith(_PICKLES))
         if pickles:
             raise WeightsError(
-                f"{repository}: holds {', '.join(pickles)}, which timm loads when safetensors can't be had, and a pickle runs "
+                f"{repository}: contains {', '.join(pickles)}, which timm may load instead of {WEIGHTS}; a pickle can execute "
                 f"code. Delete them there, or name a new repository."
             )
         tags = {tag.name: tag.target_commit for tag in api.list_repo_refs(repository).tags}
@@ -173,7 +170,7 @@ def publish(package: Package, *, private: bool = False) -> str:
         if different:
             raise WeightsError(
                 f"{repository}: {', '.join(different)} came back from commit {commit} with other bytes than were sent, so the "
-                f"commit is not tagged. Try again; if it stays so, something on the way changes files."
+                f"commit is not tagged. Try again; if it happens again, something between here and the Hub changes files."
             )
         api.create_tag(repository, tag=package.version, revision=commit)
     return commit
@@ -183,21 +180,21 @@ def _published_before(package: Package, commit: str) -> str:
     different = _different(package, commit)
     if different:
         raise WeightsError(
-            f"{package.repository}: has {package.version} already (commit {commit}), with another {', '.join(different)}. A "
-            f"published version is never changed: type --version with a new one."
+            f"{package.repository}: {package.version} exists already (commit {commit}), with another {', '.join(different)}. A "
+            f"published version never changes: name a new one with --version."
         )
     return commit
 
 
 def _different(package: Package, commit: str) -> list[str]:
-    """Names of files that are not in the commit as they are in the package, read into an empty cache."""
+    """Names of files that differ between commit and package; the commit is read into an empty cache."""
     different = []
     with tempfile.TemporaryDirectory() as cache:
         for name, content in package.files.items():
             try:
                 path = hf_hub_download(package.repository, name, revision=commit, cache_dir=cache, endpoint=endpoint())
                 same = Path(path).read_bytes() == content
-            except LocalEntryNotFoundError:  # of the next one's kind, but the Hub did not answer
+            except LocalEntryNotFoundError:  # a subclass of the next one, but here the Hub did not answer
                 raise
             except EntryNotFoundError:
                 same = False
@@ -207,8 +204,8 @@ def _different(package: Package, commit: str) -> list[str]:
 
 
 @contextmanager
-def _told(repository: str) -> Iterator[None]:
-    """Makes the Hub's and the network's errors ours."""
+def _explained(repository: str) -> Iterator[None]:
+    """Turns errors of the Hub and the network into ones that say what to do."""
     try:
         yield
     except TabzooError:
@@ -216,71 +213,20 @@ def _told(repository: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         cause = _CAUSES.get(status or 0, f"{endpoint()} answers {brief(error)}")
-        raise WeightsError(f"{repository}: can't be published: {cause}. The same command goes on.") from error
-    except (
-        Exception
-    ) as error:  # requests' or httpx's own, by the version of huggingface_hub, and ValueError of the card
+        raise WeightsError(f"{repository}: can't be published: {cause}. The same command continues.") from error
+    except Exception as error:  # of requests or httpx, depending on huggingface_hub's version; ValueError from the card
         cause = brief(error)
-        if full := full_disk(error):  # what is read back lies there
-            cause = f"{tempfile.gettempdir()} can't be written to: {full}. Another folder: TMPDIR"
+        if reason := disk_error(error):  # of the folder for what is read back
+            cause = f"{tempfile.gettempdir()} can't be written to: {reason}. To use another folder, set TMPDIR"
         raise WeightsError(
-            f"{repository}: the upload broke off: {cause}. No version is tagged; the same command goes on."
+            f"{repository}: the upload was interrupted: {cause}. No version is tagged; the same command continues."
         ) from error
 
 
 _CAUSES = {
     401: "repository not found, or login required: `hf auth login`, or HF_TOKEN with a token that may write",
-    403: "your token may not write there; take one that may, or a namespace of yours",
+    403: "your token may not write there; use one that may, or a namespace of your own",
     404: "there is no such organisation or repository",
-    409: "it was changed from elsewhere meanwhile",
-    412: "it was changed from elsewhere meanwhile",
+    409: "someone else changed it in the meantime",
+    412: "someone else changed it in the meantime",
 }
-
-
-def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds `publish` to the subcommands of a command line."""
-    parser = commands.add_parser("publish", help="publish a weights folder to the Hugging Face Hub")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a finished run, or what `tabzoo convert` made")
-    parser.add_argument(
-        "--repo", required=True, metavar="ORG/NAME", help="made if it is not there; NAME as in tabzoo.json"
-    )
-    parser.add_argument("--version", default="v1", metavar="TAG", help="tag of this version; one that is there stays")
-    parser.add_argument("--private", action="store_true", help="if the repository is made, make it private")
-    parser.add_argument(
-        "--results", type=Path, nargs="+", default=[], metavar="FILE", help="results.jsonl, for the card"
-    )
-    parser.add_argument(
-        "--datasets", nargs="+", default=[], metavar="NAME", help="training data, for the card's metadata"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="check all and show the card; ask nothing of the Hub")
-    parser.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> int:
-    package = pack(
-        options.folder, options.repo, version=options.version, results=options.results, datasets=options.datasets
-    )
-    record = package.record
-    print(
-        f"{record.name}, licence {record.license}, SHA-256 {record.digest.sha256}, as {package.version} of {options.repo}:"
-    )
-    for name, content in package.files.items():
-        print(f"  {name:30}{len(content):>12,} bytes")
-    if options.dry_run:
-        print(f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published.")
-        return 0
-    commit = publish(package, private=options.private)
-    print(
-        f"Published and read back, byte by byte. For tabzoo's table (tabzoo/hub/table.py):\n{_entry(package, commit)}"
-    )
-    return 0
-
-
-def _entry(package: Package, commit: str) -> str:
-    sha256, size = package.record.digest
-    return f"""        release=Release(
-            repository="{package.repository}",
-            commit="{commit}",
-            sha256="{sha256}",
-            size={size},
-        ),"""

@@ -1,4 +1,4 @@
-"""The weights that tabzoo knows, as data."""
+"""The weights known to tabzoo, as data."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ __all__ = ["WEIGHTS", "Metric", "Release", "Weights", "find_weights"]
 
 
 class Metric(NamedTuple):
-    """A number that was measured with the weights.
+    """A result measured with the weights.
 
     Attributes:
         what: Method, measure and dataset.
@@ -25,7 +25,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Where published weights lie, and what they are.
+    """Where published weights are, and how they are identified.
 
     Attributes:
         repository: On the Hub, "organisation/name".
@@ -45,22 +45,22 @@ class Release:
 
     @property
     def digest(self) -> Digest:
-        """What model.safetensors is known by."""
+        """The digest of model.safetensors."""
         return Digest(self.sha256, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """One set of weights: where it comes from and what may be done with it.
+    """One set of weights: where it comes from and how it may be used.
 
     Attributes:
         name: timm name with tag.
         training_data: The images it is trained on.
         data_licenses: Of these images.
         license: SPDX identifier of the weights' licence, or "other".
-        recipe: Name of the recipe of `tabzoo.training.pretrain` that makes it.
-        metrics: What was measured with it.
-        release: None as long as the Hub holds none. No organisation is trusted by its name: no commit and hash, no network.
+        recipe: Name of the recipe of `tabzoo.training.pretrain` that trains it.
+        metrics: Results measured with it.
+        release: None until it is published. No organisation is trusted by its name: without commit and hash, no download.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Weights:
 
     @property
     def published(self) -> bool:
-        """Whether the Hub holds the weights."""
+        """Whether the Hub has the weights."""
         return self.release is not None
 
     @property
@@ -109,9 +109,9 @@ WEIGHTS = (
         ),
     ),
 )
-"""Every weight tabzoo knows, and the only place where one is described."""
+"""All weights known to tabzoo, described only here."""
 
 
 def find_weights(name: str) -> Weights | None:
-    """The table's entry of this name."""
+    """The table's entry with this name, or None."""
     return next((weights for weights in WEIGHTS if weights.name == name), None)

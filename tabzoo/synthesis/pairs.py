@@ -7,6 +7,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from tabzoo.data.images import centre_crop
 from tabzoo.synthesis.interface import Synthesis, to_device
 from tabzoo.synthesis.perlin import Perlin
 from tabzoo.synthesis.prefetch import prefetch
@@ -92,6 +93,10 @@ class PairMaker:
     def __len__(self) -> int:
         return len(self.members)
 
+    def rows(self, sample_ids: Tensor) -> Tensor:
+        """Where the normal images of some samples are among all images: rows of `Samples`, int64 [B]."""
+        return self.members[sample_ids % len(self)]
+
     def raw(self, seed: int, epoch: int, sample_ids: Tensor) -> RawPairs:
         """Makes pairs as pixels; each depends on (seed, epoch, sample id) alone.
 
@@ -100,11 +105,10 @@ class PairMaker:
             epoch: The epoch.
             sample_ids: int64 [B]: member + N * repeat.
         """
-        members = sample_ids % len(self)
         drawn = self.synthesis.draw(seed, epoch, sample_ids)
-        normal, source = self._pixels(members), self._pixels(drawn.source)
+        normal, source = self._pixels(self.rows(sample_ids)), self._pixels(self.members[drawn.source])
         abnormal, mask = self.synthesis.apply(normal, source, drawn.to(self.device))
-        return RawPairs(normal, abnormal, mask, to_device(self.class_ids[members], self.device))
+        return RawPairs(normal, abnormal, mask, to_device(self.class_ids[sample_ids % len(self)], self.device))
 
     def stream(
         self, seed: int, batches: Iterable[tuple[int, Tensor]], *, prefetched: bool | None = None
@@ -155,8 +159,6 @@ class PairMaker:
         images: Tensor = rows.unflatten(2, (-1, 3)).permute(0, 3, 1, 2)
         return images if self.channels_last else images.contiguous()
 
-    def _pixels(self, members: Tensor) -> Tensor:
+    def _pixels(self, rows: Tensor) -> Tensor:
         """Centre crops, uint8 [B, 3, H, W]: a view of pixels that are interleaved in memory."""
-        squares = self.images.batch(self.members[members])  # [B, S, S, 3]
-        start = (squares.shape[1] - self.crop) // 2
-        return squares[:, start : start + self.crop, start : start + self.crop].permute(0, 3, 1, 2)
+        return centre_crop(self.images.batch(rows), self.crop).permute(0, 3, 1, 2)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
-from tabzoo.hub.reach import local_copy
+from tabzoo.hub.remote import local_copy
 
 __all__ = ["UNTRAINED", "load_encoder", "text_width"]
 
@@ -120,7 +121,7 @@ def _fetch(open_clip: Any, text_model: str, tag: str) -> nn.Module:
         return _create(open_clip, text_model, str(cached) if cached else tag, seed=0)
     except Exception as error:  # open_clip wraps network, Hub and file errors in various types
         raise WeightsError(
-            f"the text weights {tag} of {text_model} can't be fetched: {brief(error)}. Ways out:\n"
+            f"the text weights {tag} of {text_model} can't be fetched: {brief(error)}. Alternatives:\n"
             f"  with a network elsewhere: make text_features.safetensors there (any run writes it to its output folder) "
             f"and type --text-pretrained FILE here\n"
             f"  with the checkpoint at hand: --text-pretrained CHECKPOINT, open_clip's file for {text_model}/{tag}"
@@ -137,8 +138,7 @@ def _load_checkpoint(open_clip: Any, text_model: str, path: str) -> nn.Module:
 
 
 def _create(open_clip: Any, text_model: str, pretrained: str | None, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]), _quiet(pretrained is None):
-        torch.manual_seed(seed)
+    with seeded(seed), _quiet(pretrained is None):
         model: nn.Module = open_clip.create_model(
             text_model, pretrained=pretrained, require_pretrained=pretrained is not None
         )

@@ -1,4 +1,4 @@
-"""Projection heads between the space of the embeddings and that of the texts; thrown away after training."""
+"""Projection heads between the space of the embeddings and that of the texts; discarded after training."""
 
 from typing import Literal
 

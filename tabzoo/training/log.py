@@ -3,7 +3,7 @@
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tabzoo.errors import TrainingError
-from tabzoo.training.metrics import append_row
+from tabzoo.jsonl import append_line
 from tabzoo.training.objective import total_loss
 from tabzoo.training.output import CHECKPOINTS, METRICS
 from tabzoo.training.run import Run
@@ -26,10 +26,11 @@ class Log:
     Args:
         run: What is trained.
         step: Steps done already.
+        before_error: Called before an error names the last checkpoint, which may still be on its way to the disk.
     """
 
-    def __init__(self, run: Run, step: int) -> None:
-        self._run, self._step = run, step
+    def __init__(self, run: Run, step: int, *, before_error: Callable[[], None]) -> None:
+        self._run, self._step, self._before_error = run, step, before_error
         self._learning_rate = 0.0
         self._on_device: list[Tensor] = []
         self._since_row: list[list[float]] = []
@@ -62,7 +63,7 @@ class Log:
         }
         self._since_row = []
         if run.ranks.is_first:
-            append_row(run.folder / METRICS, row)
+            append_line(run.folder / METRICS, row)
         return {
             "loss": f"{row['loss']:.3f}",
             "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",
@@ -81,6 +82,7 @@ class Log:
         self._on_device = []
         for step, row in enumerate(values, start=self._step - len(values)):
             if not all(np.isfinite(row)):
+                self._before_error()
                 raise TrainingError(_not_finite(self._run, step))
         self._since_row += values
 
@@ -112,8 +114,7 @@ def progress_bar(run: Run, step: int) -> "tqdm[NoReturn]":
 
 def _not_finite(run: Run, step: int) -> str:
     epoch, ids = next(itertools.islice(run.batches(step), 1))
-    # A sample id counts the images of the pair maker, over and over; `members` are their rows among the samples.
-    files = [str(run.samples.path(int(row))) for row in run.pairs.members[ids % len(run.pairs)]]
+    files = [str(run.samples.path(int(row))) for row in run.pairs.rows(ids)]
     kept = sorted(entry.name for entry in (run.folder / CHECKPOINTS).glob("step_*.pt"))
     return (
         f"the loss is not a finite number at step {step + 1} (epoch {epoch}). Images of that batch: "

@@ -12,7 +12,7 @@ from tabzoo.training.objective import total_loss
 from tabzoo.training.ranks import StopVote
 from tabzoo.training.run import Run
 from tabzoo.training.signals import StopRequest
-from tabzoo.training.state import State, save_state
+from tabzoo.training.state import State, checkpoint_writer, save_state
 from tabzoo.training.validation import validate
 
 __all__ = ["optimise", "train"]
@@ -24,9 +24,11 @@ def train(run: Run, state: State, stop: StopRequest) -> int:
     Returns:
         The signal that asked, 0 if none did. All is saved.
     """
-    recipe, log, vote, watch, asked = run.recipe, Log(run, state.step), StopVote(run.ranks), CoreWatch(run.device), 0
+    recipe, vote, watch, asked = run.recipe, StopVote(run.ranks), CoreWatch(run.device), 0
+    writer = checkpoint_writer(run)
+    log = Log(run, state.step, before_error=writer.wait)
     batches = ((epoch, run.ranks.share(ids)) for epoch, ids in run.batches(state.step))
-    with progress_bar(run, state.step) as bar, closing(run.pairs.stream(recipe.seed, batches)) as stream:
+    with progress_bar(run, state.step) as bar, closing(run.pairs.stream(recipe.seed, batches)) as stream, writer:
         for pairs in stream:  # synthesis: (X, y) -> X, its anomalies X', their masks M and classes y
             log.add(optimise(run, state, pairs), learning_rate=state.optimizer.param_groups[0]["lr"])
             state.scheduler.step()
@@ -38,13 +40,12 @@ def train(run: Run, state: State, stop: StopRequest) -> int:
                 watch.check()
             if state.step % run.steps_per_epoch == 0:
                 validate(run, state)
-            if asked := vote(stop.signal):
-                break
-            if state.step % recipe.save_every == 0:
+            asked = vote(stop.signal)
+            if asked or state.step % recipe.save_every == 0 or state.step == run.total_steps:
                 log.check()  # no checkpoint of weights that are not finite
-                save_state(run, state)
-    log.check()
-    save_state(run, state)
+                save_state(run, state, writer)
+            if asked:
+                break
     return asked
 
 

@@ -14,11 +14,11 @@ from torch import nn
 from tabzoo._version import __version__
 from tabzoo.data.decoding import Hashes
 from tabzoo.errors import WriteError
-from tabzoo.folder import now, timm_config, write_folder, write_json
-from tabzoo.hub.files import Digest
-from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
+from tabzoo.hub.config import timm_config
+from tabzoo.hub.files import Digest, write_json
+from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS, now, write_folder
 from tabzoo.plain import for_terminal
-from tabzoo.system import whole_file, writing
+from tabzoo.system import whole_file
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
@@ -49,8 +49,7 @@ def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str,
             "timm": timm.__version__,
         },
     }
-    with whole_file(folder / RUN) as file:
-        write_json(file, run)
+    write_json(folder / RUN, run)
     with whole_file(folder / RECIPE) as file:
         file.write_text(recipe.to_yaml(), encoding="utf-8")
     text.save(folder / TEXT)
@@ -103,16 +102,15 @@ def write_results(
         "metrics": metrics,
     }
     try:
-        with writing(folder / WEIGHTS):
-            write_folder(
-                folder,
-                backbone.state_dict(),
-                config,
-                name=f"{config['architecture']}.{_slug(folder)}",
-                provenance=provenance,
-                made_by=_made_by(recipe_name, text),
-                facts=_facts(provenance, recipe, text),
-            )
+        write_folder(
+            folder,
+            backbone.state_dict(),
+            config,
+            name=f"{config['architecture']}.{_slug(folder)}",
+            provenance=provenance,
+            made_by=_made_by(recipe_name, text),
+            facts=_facts(provenance, recipe, text),
+        )
     except WriteError:
         for name in (WEIGHTS, CONFIG, CARD, RECORD):  # one of them may be incomplete
             with suppress(OSError):
@@ -142,7 +140,7 @@ def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> st
   {training["steps"]} steps{held_out}. Classes: {classes}.
 - Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
 - Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.
-- A detector tested on these same classes has seen their normal images in pre-training: say so beside its numbers.
+- A detector tested on these same classes has seen their normal images in pre-training: say so next to its numbers.
 
 At the last step:
 

@@ -1,6 +1,6 @@
 """`python -m tabzoo.training.pretrain`: a recipe and a folder of good images in, a backbone that timm loads out.
 
-This is the command: what it checks, resumes, reports and leaves. `loop.py` is the training.
+This is the command: what it checks, resumes, reports and writes. `loop.py` is the training.
 """
 
 import io
@@ -19,7 +19,7 @@ import torch
 from tabzoo.command import log_to_terminal, say
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
-from tabzoo.hub.folders import RECORD
+from tabzoo.hub.folder import RECORD
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
 from tabzoo.training.command import Command, again, parse
@@ -33,7 +33,7 @@ from tabzoo.training.signals import output_may_be_unread, stop_requests
 __all__ = ["main"]
 
 _QUICKSTART = "quickstart"
-_PATIENCE = 25.0  # seconds; torchrun kills what is left 30 s after it has asked all to stop
+_PATIENCE = 25.0  # seconds; torchrun kills the remaining processes 30 s after it asked all to stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,7 +204,7 @@ def _licensed(recipe: Recipe) -> Recipe:
 
 def _benchmark(run: Run) -> None:
     """The quickstart's last step: random weights against the trained ones, on the toy factory's test split."""
-    from tabzoo.benchmark.plan import Options
+    from tabzoo.benchmark.options import Options
     from tabzoo.benchmark.run import run as benchmark
 
     recipe, folder = run.recipe, run.folder / "benchmark"

@@ -41,7 +41,7 @@ class PromptSet:
         return self._fill(self.normal, class_words), self._fill(self.abnormal, class_words)
 
     def digest(self) -> str:
-        """SHA-256 of the set's content, in hex: it tells whether text features were made from these sentences."""
+        """SHA-256 of the set's content, in hex: it shows whether text features were made from these sentences."""
         return hashlib.sha256(json.dumps(asdict(self), ensure_ascii=False).encode()).hexdigest()
 
     def _fill(self, states: Sequence[str], class_words: str) -> list[str]:

@@ -219,8 +219,8 @@ class Machine:
     """Memory layout NHWC: faster with amp."""
     compile: bool = False
     """torch.compile the backbone."""
-    workers: int = 2
-    """Processes that decode images."""
+    workers: int | None = None
+    """Processes that decode images; one for each core if not given."""
     cache: Literal["disk", "ram", "device", "off"] = "disk"
     """Where decoded images are kept; off decodes them each time."""
     cache_dir: str | None = None
@@ -309,8 +309,8 @@ def load_recipe(name: str) -> Recipe:
         recipe = _parse(path.read_text(encoding="utf-8"), name)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--recipe {name}: can't be read: {error}") from error
-    beside = {key: str(path.parent / getattr(recipe, key)) for key in FILE_FIELDS}
-    return recipe.replace(**{key: file for key, file in beside.items() if _names_file(file)})
+    relative = {key: str(path.parent / getattr(recipe, key)) for key in FILE_FIELDS}
+    return recipe.replace(**{key: file for key, file in relative.items() if _names_file(file)})
 
 
 def _parse(text: str, name: str) -> Recipe:
@@ -387,7 +387,8 @@ def _kind_name(kind: Any) -> str:
     if typing.get_origin(kind) is dict:
         of = "words, both strings (quote numbers: '01')" if typing.get_args(kind)[1] is str else "number"
         return f"a table from name to {of}"
-    return names.get(kind, "a string")
+    (kind, *_) = typing.get_args(kind) or (kind,)  # int of int | None
+    return names[kind]
 
 
 def _reset_unsupported(recipe: Recipe) -> None:
@@ -412,7 +413,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 def _check_values(recipe: Recipe) -> None:
     for name, (least, most) in _BOUNDS.items():
         value = getattr(recipe, name)
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             bound = f"at most {most}" if value > most else f"at least {least}"
             raise InputError(f"{name}: {value} given, expected {bound}")
     for name, value in vars(recipe).items():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.data.decoding import Hashes
-from tabzoo.data.layouts import Samples
+from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError
 from tabzoo.synthesis.pairs import PairMaker
 from tabzoo.training.ranks import Ranks
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the run."""
         return self.steps_per_epoch * self.recipe.epochs
 
     @property

@@ -6,9 +6,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from tabzoo.data.locks import hold
 from tabzoo.errors import InputError
-from tabzoo.hub.folders import CARD, CONFIG, HASHES, RECORD, WEIGHTS
+from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS
+from tabzoo.locks import hold
 from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 
 __all__ = ["RunFolder"]
@@ -31,7 +31,7 @@ class RunFolder:
         folder: The output folder.
         resume: Go on with the run in it.
         overwrite: Replace the run in it.
-        inputs: Flag to the files and folders that the new run reads, which must not be among what is replaced.
+        inputs: Flag to the files and folders that the new run reads, which must not be replaced.
     """
 
     def __init__(self, folder: Path, *, resume: bool, overwrite: bool, inputs: Mapping[str, str | None]) -> None:
@@ -88,7 +88,7 @@ class RunFolder:
             return
         if not (self._resume or self._overwrite):
             raise InputError(
-                f"--output {self.folder}: the folder is not empty ({shown}). Type --resume to go on with the run in it, "
+                f"--output {self.folder}: the folder is not empty ({shown}). Type --resume to continue the run in it, "
                 f"--overwrite to replace that run, or name another folder."
             )
         if RUN not in held and set(held) - set(_TOY):

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from tabzoo.backbones import build_backbone, check_init, check_name, embedding_width
-from tabzoo.compute import Amp, choose_amp
+from tabzoo.compute import Amp, choose_amp, seeded
 from tabzoo.data.cache import Images, default_cache_dir, open_images
-from tabzoo.data.layouts import Samples, class_words, find_samples
+from tabzoo.data.class_words import class_words
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError
 from tabzoo.synthesis import SYNTHESES
 from tabzoo.synthesis.draws import hold_out
@@ -95,7 +97,7 @@ def build_run(
         recipe: The settings; `data` names the images. The run's own recipe has `amp: auto` resolved.
         folder: Output folder.
         device: Where to train.
-        command: Whether to resume, and whether to refuse unreadable files.
+        command: Whether to resume, and whether unreadable files are an error.
         ranks: The processes that train together. The first one fetches texts and weights, for all.
         one_class: What to type when the data holds a single class, with which `tab` has nothing to learn.
     """
@@ -221,8 +223,7 @@ def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
             f"the embedding of {recipe.backbone} is {width} wide and the texts' are {width_of_texts} wide, so they can't "
             f"be compared without a projection. Type --projection linear (it is discarded at the end)."
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         return ProjectionHeads(recipe.projection, width, width_of_texts)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step, so that what is saved is a whole step.
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop after the current step, so that complete steps are saved.
 
 Also: a reader of the output that goes away, as with `| head`, does not end the run.
 """
@@ -95,7 +95,7 @@ def _ended_after(patience: float, last_words: str) -> Iterator[None]:
 
 @contextmanager
 def output_may_be_unread() -> Iterator[None]:
-    """Within it, what is printed once nobody reads on, as with `| head`, is dropped; this is not an error."""
+    """Within it, output that nobody reads any more, as with `| head`, is dropped without an error."""
     streams = [cast(IO[str], _Unread(stream)) for stream in (sys.stdout, sys.stderr)]
     with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
         yield

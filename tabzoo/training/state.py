@@ -1,6 +1,7 @@
 """What a step changes: weights, optimizer, learning rate and step; saved to a checkpoint, and loaded from one."""
 
 import textwrap
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from tabzoo.errors import InputError
-from tabzoo.training.checkpoint import save_checkpoint
+from tabzoo.training.checkpoint import CheckpointWriter
 from tabzoo.training.heads import ProjectionHeads
 from tabzoo.training.metrics import cut_back
 from tabzoo.training.objective import TextAlignment
@@ -21,7 +22,7 @@ from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, contents_digest, names_digest
 
-__all__ = ["State", "drop_later_rows", "load_state", "new_state", "save_state"]
+__all__ = ["State", "checkpoint_writer", "drop_later_rows", "load_state", "new_state", "save_state"]
 
 _AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -76,6 +77,8 @@ def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads) -> State:
     if recipe.compile:
         objective.backbone.compile()  # in place: weights keep their names, and synthesis stays outside the graph
     optimizer = build_optimizer(recipe, objective, device)
+    if recipe.amp == "fp16":  # the scaler leaves out steps whose gradients overflow, often the first
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     return State(
         objective=objective,
         model=objective if run.ranks.size == 1 else _distributed(objective, recipe, device),
@@ -107,7 +110,12 @@ def _schedule(run: Run, optimizer: Optimizer, *, step: int) -> LambdaLR:
     )
 
 
-def save_state(run: Run, state: State) -> None:
+def checkpoint_writer(run: Run) -> CheckpointWriter:
+    """Writes the run's checkpoints, in the background on a GPU: a CPU has no idle cores to do it with."""
+    return CheckpointWriter(run.folder / CHECKPOINTS, in_background=run.device.type != "cpu")
+
+
+def save_state(run: Run, state: State, writer: CheckpointWriter) -> None:
     """Writes a checkpoint, in the first process."""
     if not run.ranks.is_first:
         return
@@ -120,7 +128,7 @@ def save_state(run: Run, state: State) -> None:
         "samples": names_digest(run.samples),
         "contents": contents_digest(run.hashes, run.pairs.textures),
     }
-    save_checkpoint(run.folder / CHECKPOINTS, state.step, content)
+    writer.save(state.step, content)
 
 
 def load_state(run: Run, state: State, saved: dict[str, Any], *, allow_recipe_change: bool = False) -> None:
@@ -139,7 +147,7 @@ def load_state(run: Run, state: State, saved: dict[str, Any], *, allow_recipe_ch
     modules = {key.removeprefix("objective."): value for key, value in saved["modules"].items()}  # older ones
     try:
         state.objective.load_state_dict(modules)
-        if saved["recipe"].get("optimizer") == run.recipe.optimizer:  # another one starts anew
+        if saved["recipe"].get("optimizer") == run.recipe.optimizer:  # another one starts without them
             state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": saved["optimizer"]})
         if saved["scaler"]:  # of a run in float16
             state.scaler.load_state_dict(saved["scaler"])

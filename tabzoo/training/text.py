@@ -23,9 +23,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tabzoo._version import __version__
-from tabzoo.data.cache import default_cache_dir
 from tabzoo.errors import InputError, brief
-from tabzoo.system import whole_file
+from tabzoo.system import user_folder, whole_file
 from tabzoo.training import clip
 from tabzoo.training.clip import UNTRAINED
 from tabzoo.training.prompts import PromptSet
@@ -159,7 +158,7 @@ def _encode_classes(
 def _cache_file(text_model: str, tag: str, words: Mapping[str, str], prompts: PromptSet) -> Path:
     """Where the features of these sentences are kept across runs: a second run needs neither CLIP nor the Hub."""
     key = json.dumps([_KEPT_FORMAT, text_model, tag, dict(words), prompts.digest()])
-    return default_cache_dir().with_name("text") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+    return user_folder("cache") / "text" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 
 def _keep(features: TextFeatures, path: Path) -> None:

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tabzoo.jsonl import append_line
 from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training.log import named_metrics
-from tabzoo.training.metrics import append_row
 from tabzoo.training.output import VALIDATION
 from tabzoo.training.run import Run
 from tabzoo.training.state import State
@@ -36,7 +36,7 @@ def _validate(run: Run, held_out: PairMaker, state: State) -> None:
         total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
     means = named_metrics(run, (total / len(held_out)).tolist())
     epoch = (state.step - 1) // run.steps_per_epoch
-    append_row(run.folder / VALIDATION, {"step": state.step, "epoch": epoch, **means})
+    append_line(run.folder / VALIDATION, {"step": state.step, "epoch": epoch, **means})
 
 
 @torch.no_grad()

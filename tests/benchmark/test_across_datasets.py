@@ -6,8 +6,8 @@ import pytest
 
 from tabzoo.benchmark.bootstrap import auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECTS, TEXTURES
-from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.table import to_markdown
+from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tabzoo.benchmark.images import Batches, ClassImages
+from tabzoo.benchmark.class_images import ClassImages
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
+from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.errors import InputError
 
 SIZE, CROP = 40, 32
@@ -27,27 +28,27 @@ def of_class(opened: Images, name: str) -> ClassImages:
 
 def test_real_trial(opened: Images) -> None:
     images = of_class(opened, "capsule")
-    trial = images.trial(test="real", seed=0)
-    assert (len(images.normals), len(trial), int(trial.labels.sum())) == (16, 5, 3)
-    assert [kind == "good" for kind in trial.kinds] == [not label for label in trial.labels]
-    assert trial.has_mask.tolist() == trial.labels.tolist()
-    row = int(np.flatnonzero(trial.labels)[0])
+    evaluation = images.evaluation_set(test="real", seed=0)
+    assert (len(images.normals), len(evaluation), int(evaluation.labels.sum())) == (16, 5, 3)
+    assert [kind == "good" for kind in evaluation.kinds] == [not label for label in evaluation.labels]
+    assert evaluation.has_mask.tolist() == evaluation.labels.tolist()
+    row = int(np.flatnonzero(evaluation.labels)[0])
     sample = int(np.flatnonzero((opened.samples.class_ids == 1) & (opened.samples.labels == 1))[0])
     edge = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
     assert torch.equal(
-        trial.pixels(torch.tensor([row]))[0],
+        evaluation.pixels(torch.tensor([row]))[0],
         torch.from_numpy(read_image(opened.samples.path(sample), size=SIZE)[edge, edge].copy()),
     )
     mask = opened.samples.mask_path(sample)
     assert mask is not None
-    assert np.array_equal(trial.masks[row].numpy(), read_mask(mask, size=SIZE)[edge, edge] != 0)
+    assert np.array_equal(evaluation.masks[row].numpy(), read_mask(mask, size=SIZE)[edge, edge] != 0)
 
 
 def test_batches_are_normalised_and_come_again(opened: Images) -> None:
     images = of_class(opened, "hex_nut")
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
     rows = torch.from_numpy(images.normals)
-    batches = Batches(images.pixels, rows, batch_size=5, mean=mean, std=std)
+    batches = NormalisedBatches(images.pixels, rows, batch_size=5, mean=mean, std=std)
     assert len(batches) == 16
     for _ in range(2):
         parts = list(batches)
@@ -59,30 +60,31 @@ def test_batches_are_normalised_and_come_again(opened: Images) -> None:
 def test_shots_follow_the_seed_alone_and_grow(opened: Images) -> None:
     images = of_class(opened, "capsule")
     four, again, eight, other = (
-        set(images.draw(shots=shots, seed=seed, test="real").paths) for shots, seed in ((4, 0), (4, 0), (8, 0), (4, 1))
+        set(images.fitting_set(shots=shots, seed=seed, test="real").paths)
+        for shots, seed in ((4, 0), (4, 0), (8, 0), (4, 1))
     )
     assert len(four) == 4
     assert four == again < eight
     assert four != other
     assert all(path.startswith("capsule/train/good/") for path in eight)
-    assert len(images.draw(shots=None, seed=0, test="real").rows) == 16
-    with pytest.raises(InputError, match="--shots 17: class capsule has 16 good images"):
-        images.draw(shots=17, seed=0, test="real")
+    assert len(images.fitting_set(shots=None, seed=0, test="real").rows) == 16
+    with pytest.raises(InputError, match="--shots 17: class capsule has only 16 good images"):
+        images.fitting_set(shots=17, seed=0, test="real")
 
 
 def test_synthetic_trial_is_of_images_not_fitted_to(opened: Images) -> None:
     images = of_class(opened, "brushed_steel")
-    fitted = images.draw(shots=None, seed=0, test="synthetic:cutpaste").rows
-    trial = images.trial(test="synthetic:cutpaste", seed=0)
-    assert (len(fitted), len(trial), int(trial.labels.sum())) == (12, 8, 4)
-    good = trial.pixels(torch.arange(4))
+    fitted = images.fitting_set(shots=None, seed=0, test="synthetic:cutpaste").rows
+    evaluation = images.evaluation_set(test="synthetic:cutpaste", seed=0)
+    assert (len(fitted), len(evaluation), int(evaluation.labels.sum())) == (12, 8, 4)
+    good = evaluation.pixels(torch.arange(4))
     held = torch.from_numpy(np.setdiff1d(images.normals, fitted))
     assert torch.equal(good, images.pixels(held))
-    changed = (trial.pixels(torch.arange(4, 8)) != good).any(dim=-1)
-    assert trial.masks[4:].flatten(1).any(dim=1).all()
-    assert not (trial.masks[4:] & ~changed).any()
-    assert not trial.masks[:4].any()
-    other = images.trial(test="synthetic:cutpaste", seed=1)
+    changed = (evaluation.pixels(torch.arange(4, 8)) != good).any(dim=-1)
+    assert evaluation.masks[4:].flatten(1).any(dim=1).all()
+    assert not (evaluation.masks[4:] & ~changed).any()
+    assert not evaluation.masks[:4].any()
+    other = images.evaluation_set(test="synthetic:cutpaste", seed=1)
     assert not torch.equal(other.pixels(torch.arange(4)), good)
 
 
@@ -93,7 +95,7 @@ def test_too_few_images_to_hold_some_out(toy: Path) -> None:
         open_images(few, size=SIZE, mode="ram", workers=0, progress=False, masks=True), 0, resize=SIZE, crop=CROP
     )
     with pytest.raises(InputError, match="has 3 good training images, too few"):
-        images.draw(shots=None, seed=0, test="synthetic:mask")
+        images.fitting_set(shots=None, seed=0, test="synthetic:mask")
 
 
 def test_digest_follows_the_content(opened: Images, toy: Path) -> None:
@@ -108,8 +110,8 @@ def test_digest_follows_the_content(opened: Images, toy: Path) -> None:
 
 def test_full_masks_show_what_the_methods_see(opened: Images, toy: Path) -> None:
     images = of_class(opened, "capsule")
-    masks, trial = images.full_masks(), images.trial(test="real", seed=0)
+    masks, evaluation = images.full_masks(), images.evaluation_set(test="real", seed=0)
     assert all(mask.shape == (38, 38) for mask in masks)  # 48 px, of which 32 / 40 are seen
-    for mask, small in zip(masks, trial.masks, strict=True):
+    for mask, small in zip(masks, evaluation.masks, strict=True):
         again = F.interpolate(mask[None, None].float(), (CROP, CROP), mode="nearest-exact")[0, 0] > 0
         assert (again ^ small).float().mean() < 0.02  # two roundings of the same edge

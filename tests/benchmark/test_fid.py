@@ -62,7 +62,7 @@ def test_table(toy: Path, extractor: str, tmp_path: Path, capsys: pytest.Capture
     arguments = ["fid", "--data", str(toy), "--features", extractor, "--resize", "40", "--crop", "32"]
     assert main([*arguments, "--synthesis", "nsa", "--output", str(tmp_path / "fid.jsonl")]) == 0
     shown = capsys.readouterr().out
-    assert "no FID of the literature" in shown
+    assert "not the FID of the literature" in shown
     assert "64.00" in shown  # the paper's
     rows = [json.loads(line) for line in (tmp_path / "fid.jsonl").read_text().splitlines()]
     assert [row["class_name"] for row in rows] == ["brushed_steel", "capsule", "hex_nut", "pooled"]
@@ -111,7 +111,7 @@ def test_classes_without_defects_are_undefined_with_the_reason(toy: Path, extrac
         row.class_name: row for row in measure(samples.select(keep), ["nsa"], features=extractor, preparation=SMALL)
     }
     assert rows["capsule"].fid is None
-    assert rows["capsule"].undefined_because == "0 defects in the test split; two are the least"
+    assert rows["capsule"].undefined_because == "0 defects in the test split; at least 2 needed"
     assert rows["pooled"].real == 6
     assert rows["pooled"].synthetic == 32  # of the two classes with defects
     with pytest.raises(InputError, match="no defects in a test split"):
@@ -148,5 +148,5 @@ def test_mistakes(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fid", "--data", str(toy), "--classes", "capsul"]) == 2
     assert "no class capsul" in capsys.readouterr().err
     assert main(["fid", "--data", str(toy / "none")]) == 2
-    with pytest.raises(SystemExit):
-        main(["fid", "--data", str(toy), "--synthesis", "nonsense"])
+    assert main(["fid", "--data", str(toy), "--synthesis", "nonsense"]) == 2
+    assert "--synthesis nonsense: unknown; there are nsa, cutpaste" in capsys.readouterr().err

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tabzoo.benchmark.images import ClassImages
+from tabzoo.benchmark.class_images import ClassImages
 from tabzoo.benchmark.measure import _planes
-from tabzoo.benchmark.methods import METHODS
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
+from tabzoo.detectors import DETECTORS
 
 SIZES = [(48, 48), (300, 300), (97, 211), (301, 64), (640, 1000), (37, 401)]
 GREY, BRIGHT = 64, 192
-DEFAULTS = {(spec.resize, spec.crop, spec.resampling) for spec in METHODS.values()}
+DEFAULTS = {(spec.resize, spec.crop, spec.resampling) for spec in DETECTORS.values()}
 ODD_MARGINS = {(257, 224, "lanczos"), (95, 64, "bilinear")}
 
 
@@ -57,13 +57,13 @@ def test_maps_and_masks_meet(resize: int, crop: int, resampling: str, tmp_path: 
         resampling=resampling,  # type: ignore[arg-type]
     )
     images = ClassImages(opened, 0, resize=resize, crop=crop)
-    trial = images.trial(test="real", seed=0)
+    evaluation = images.evaluation_set(test="real", seed=0)
     # A method that sees every pixel: its map is the brightness.
-    maps = (trial.pixels(torch.arange(len(SIZES)))[..., 0].float() - GREY) / (BRIGHT - GREY)
-    for map_, mask in zip(maps, trial.masks, strict=True):  # at the method's size to half a pixel of it
+    maps = (evaluation.pixels(torch.arange(len(SIZES)))[..., 0].float() - GREY) / (BRIGHT - GREY)
+    for map_, mask in zip(maps, evaluation.masks, strict=True):  # at the method's size to half a pixel of it
         assert np.abs(middle(map_) - middle(mask)).max() <= 0.5
     plan, job = SimpleNamespace(options=SimpleNamespace(full_resolution=True)), SimpleNamespace(images=images)
-    for map_, mask, shape in zip(*_planes(plan, job, trial, maps), SIZES, strict=True):  # type: ignore[arg-type]
+    for map_, mask, shape in zip(*_planes(plan, job, evaluation, maps), SIZES, strict=True):  # type: ignore[arg-type]
         assert map_.shape == mask.shape
         assert np.abs(np.array(mask.shape) - np.array(shape) * crop / resize).max() <= 1
         assert np.abs(middle(map_) - middle(mask)).max() <= 0.5

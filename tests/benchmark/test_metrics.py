@@ -16,7 +16,6 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from torch import Tensor
 
 from tabzoo.benchmark.metrics import (
-    ClassMetrics,
     aupro,
     average_precision,
     evaluate,
@@ -25,6 +24,7 @@ from tabzoo.benchmark.metrics import (
     pixel_auroc,
 )
 from tabzoo.errors import InputError
+from tabzoo.scores.rows import Metrics
 
 PIXELS = ("pixel_auroc", "pixel_average_precision", "pixel_f1_max", "aupro")
 IMAGES = ("image_auroc", "image_average_precision", "image_f1_max")
@@ -131,7 +131,7 @@ def references(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor) -> d
     return values
 
 
-def measures(found: ClassMetrics) -> dict[str, float | None]:
+def measures(found: Metrics) -> dict[str, float | None]:
     return {name: getattr(found, name) for name in (*IMAGES, *PIXELS)}
 
 

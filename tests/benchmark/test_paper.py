@@ -5,18 +5,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tabzoo.benchmark.paper import IMAGES, OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, published
-from tabzoo.benchmark.results import Row
+from tabzoo.benchmark.paper import IMAGES, OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES, paper_numbers
 from tabzoo.benchmark.table import to_markdown
+from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]
 
-METHODS = [("padim", None), ("rd4ad", None), ("simplenet", None), ("regad", 4), ("regad", 8)]
+DETECTORS = [("padim", None), ("rd4ad", None), ("simplenet", None), ("regad", 4), ("regad", 8)]
 
 
-@pytest.mark.parametrize(("method", "shots"), METHODS)
+@pytest.mark.parametrize(("method", "shots"), DETECTORS)
 def test_averages_follow_from_the_classes(method: str, shots: int | None) -> None:
-    table = published(method, shots)
+    table = paper_numbers(method, shots)
     assert set(table) == {*TEXTURES, *OBJECTS, TEXTURE_AVERAGE, OBJECT_AVERAGE, OVERALL}
     for average, classes in ((TEXTURE_AVERAGE, TEXTURES), (OBJECT_AVERAGE, OBJECTS), (OVERALL, (*TEXTURES, *OBJECTS))):
         mean = np.mean([table[name] for name in classes], axis=0)
@@ -24,12 +24,12 @@ def test_averages_follow_from_the_classes(method: str, shots: int | None) -> Non
 
 
 def test_numbers_stand_in_their_columns() -> None:
-    assert published("padim", None)[OVERALL] == (90.55, 92.64)
-    assert published("simplenet", None)["screw"] == (70.10, 90.57)
-    assert published("regad", 4)["grid"] == (91.20, 85.90)
-    assert published("regad", 8)["zipper"] == (94.00, 93.10)
-    assert published("patchcore", None) == {}
-    assert published("padim", 4) == {}
+    assert paper_numbers("padim", None)[OVERALL] == (90.55, 92.64)
+    assert paper_numbers("simplenet", None)["screw"] == (70.10, 90.57)
+    assert paper_numbers("regad", 4)["grid"] == (91.20, 85.90)
+    assert paper_numbers("regad", 8)["zipper"] == (94.00, 93.10)
+    assert paper_numbers("patchcore", None) == {}
+    assert paper_numbers("padim", 4) == {}
 
 
 @pytest.fixture

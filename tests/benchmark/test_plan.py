@@ -17,11 +17,12 @@ from PIL import Image
 from timm.models import save_for_hf
 
 from tabzoo.benchmark import plan as plan_module
-from tabzoo.benchmark.features import FeatureExtractor, build_extractor
-from tabzoo.benchmark.methods import METHODS, MethodSpec
-from tabzoo.benchmark.plan import Options, Plan
-from tabzoo.benchmark.results import row_key
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.plan import Plan
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.detectors import DETECTORS, DetectorSpec
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
+from tabzoo.scores.rows import row_key
 
 MakeOptions = Callable[..., Options]
 
@@ -117,12 +118,12 @@ def test_options_that_do_not_change_the_key(
     assert key(dataclasses.replace(base, **{name: SAME[name]})) == first  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DETECTORS)
 def test_every_setting_of_a_method_changes_the_key(method: str, options: MakeOptions) -> None:
     backbone = "random:resnet10t" if method == "rd4ad" else options().backbone[0]
     plan = Plan(options(method=[method], backbone=[backbone], classes=["capsule"], shots=[2], resize=64, crop=64))
     found = {next(plan.jobs()).key}
-    fields = dataclasses.fields(METHODS[method].settings)
+    fields = dataclasses.fields(DETECTORS[method].settings)
     for field in fields:
         other = 7 if field.default is None else field.default / 2 if isinstance(field.default, float) else 3
         assert other != field.default
@@ -145,7 +146,7 @@ SPEC: dict[str, object] = {
 def test_every_part_of_a_method_is_known_to_change_the_key_or_not() -> None:
     refusals, which_rows = {"multiple", "smallest"}, {"shots", "oracle", "few_shot"}
     others = {"build", "settings"} | refusals | which_rows
-    assert {field.name for field in dataclasses.fields(MethodSpec)} == SPEC.keys() | others
+    assert {field.name for field in dataclasses.fields(DetectorSpec)} == SPEC.keys() | others
 
 
 @pytest.mark.parametrize("name", SPEC)
@@ -153,16 +154,16 @@ def test_parts_of_a_method_that_change_the_key(
     name: str, options: MakeOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = options(resize=None, crop=None, budget="quick", classes=["capsule"])
-    spec = dataclasses.replace(METHODS["padim"], resize=40, crop=32)
-    monkeypatch.setitem(METHODS, "padim", spec)
+    spec = dataclasses.replace(DETECTORS["padim"], resize=40, crop=32)
+    monkeypatch.setitem(DETECTORS, "padim", spec)
     first = key(chosen)
-    monkeypatch.setitem(METHODS, "padim", dataclasses.replace(spec, **{name: SPEC[name]}))  # type: ignore[arg-type]
+    monkeypatch.setitem(DETECTORS, "padim", dataclasses.replace(spec, **{name: SPEC[name]}))  # type: ignore[arg-type]
     assert key(chosen) != first
 
 
 @pytest.mark.parametrize(
     ("method", "constant"),
-    [*((method, "_SIGMA") for method in METHODS), ("patchcore", "_PROJECTED"), ("regad", "_MOMENTUM")],
+    [*((method, "_SIGMA") for method in DETECTORS), ("patchcore", "_PROJECTED"), ("regad", "_MOMENTUM")],
 )
 def test_constants_of_a_method_that_change_the_key(
     method: str, constant: str, options: MakeOptions, monkeypatch: pytest.MonkeyPatch
@@ -170,7 +171,7 @@ def test_constants_of_a_method_that_change_the_key(
     backbone = "random:resnet10t" if method == "rd4ad" else options().backbone[0]
     chosen = options(method=[method], backbone=[backbone], classes=["capsule"], shots=[2], resize=64, crop=64)
     first = key(chosen)
-    monkeypatch.setattr(importlib.import_module(f"tabzoo.benchmark.methods.{method}"), constant, 5)
+    monkeypatch.setattr(importlib.import_module(f"tabzoo.detectors.{method}"), constant, 5)
     assert key(chosen) != first
 
 
@@ -334,7 +335,7 @@ def test_each_backbone_is_built_once(options: MakeOptions, monkeypatch: pytest.M
     for job in plan.jobs():
         plan.build(job.backbone, job.method, job.seed)
     assert len(built) == len(set(built))
-    layers = {METHODS[name].layers for name in chosen.method}
+    layers = {DETECTORS[name].layers for name in chosen.method}
     assert len(built) == 3 * len(layers)
 
 

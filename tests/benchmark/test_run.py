@@ -21,18 +21,19 @@ from sklearn.metrics import roc_auc_score
 from timm.models import save_for_hf
 from torch import Tensor
 
-from tabzoo.benchmark import measure, results
+from tabzoo import jsonl
+from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
-from tabzoo.benchmark.features import build_extractor
-from tabzoo.benchmark.methods import METHODS, ImageBatches
-from tabzoo.benchmark.metrics import ClassMetrics
-from tabzoo.benchmark.plan import Options, Plan
-from tabzoo.benchmark.results import RESULTS, Row, read_rows
+from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.plan import Plan
 from tabzoo.benchmark.run import run
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
+from tabzoo.detectors import DETECTORS, ImageBatches
+from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError, WeightsError, WriteError
+from tabzoo.scores.rows import RESULTS, Metrics, Row, read_rows
 from tabzoo.training import pretrain
 from tabzoo.training.recipe import Recipe
 
@@ -92,7 +93,7 @@ def test_rows_tables_and_pictures(options: Callable[..., Options], trained: Path
     assert (tmp_path / "out" / "table.md").read_text() == table
     assert "image_auroc,capsule,mine" in (tmp_path / "out" / "table.csv").read_text()
     for name in ("maps/padim/brushed_steel", "maps/padim/capsule", "maps/padim/hex_nut", "roc/padim"):
-        assert (tmp_path / "out" / f"{name}.png").is_file()  # what is on them: test_pictures.py
+        assert (tmp_path / "out" / f"{name}.png").is_file()  # what is on them: test_report.py
 
 
 @pytest.mark.parametrize("name", ["padim", "patchcore", "rd4ad", "simplenet"])
@@ -107,7 +108,7 @@ def test_scores_are_the_methods_on_the_classs_images(
     chosen = options(method=[name], backbone=[backbone], classes=["capsule"], seeds=[3], resize=80, crop=64)
     run(dataclasses.replace(chosen, settings={name: settings}), progress=False)
     (row,) = read_rows(tmp_path / "out")
-    spec = METHODS[name]
+    spec = DETECTORS[name]
     extractor = build_extractor(backbone, layers=spec.layers, seed=3)
     method = spec.build(extractor, 3, spec.settings(**settings))
 
@@ -146,7 +147,9 @@ def test_a_class_is_transductive_when_any_of_its_images_was_trained_on(
         "renamed": True,
     }
     with (tmp_path / "tables" / RESULTS).open("w") as file:  # marked by an older version
-        file.writelines(dataclasses.replace(row, transductive=False).to_json() + "\n" for row in rows.values())
+        file.writelines(
+            json.dumps(dataclasses.replace(row, transductive=False).to_dict()) + "\n" for row in rows.values()
+        )
     run(chosen, progress=False)
     assert {row.class_name: row for row in read_rows(tmp_path / "tables")} == rows
     assert len(measured) == 3
@@ -214,7 +217,7 @@ def test_synthetic_tests_are_labelled_a_proxy(options: Callable[..., Options], t
     assert {row.test for row in rows} == {"synthetic:cutpaste"}  # the trained one has seen NSA
     assert all(row.images == {"fitted": 12, "good": 4, "anomalous": 4} for row in rows)
     assert all(row.aupro is not None for row in rows)
-    assert "PROXY: cutpaste anomalies" in table
+    assert "PROXY: synthetic cutpaste anomalies" in table
     assert (tmp_path / "out" / "maps" / "padim-synthetic" / "capsule.png").is_file()
 
 
@@ -354,7 +357,10 @@ def test_defects_that_vanish_at_the_methods_size_are_told(options: Callable[...,
         Image.fromarray(mask).save(tmp_path / "data" / "plate" / "ground_truth" / name / "4_mask.png")
     chosen = {"data": str(tmp_path / "data"), "resize": 32, "crop": 24}
     table = run(options(**chosen), progress=False)
-    assert "whose masks are empty at this size: plate 2 of 3 (padim). A larger --resize, or --full-resolution" in table
+    assert (
+        "whose masks are empty at this size: plate 2 of 3 (padim). To keep small defects, use a larger --resize or"
+        in table
+    )
     run(options(**chosen, full_resolution=True), progress=False)
     small, full = read_rows(tmp_path / "out")
     assert (small.images["empty masks"], full.images["empty masks"]) == (2, 1)
@@ -366,7 +372,7 @@ def test_full_resolution_is_an_option(
     evaluated: list[tuple[Tensor, Tensor]] = []
     evaluate = measure.evaluate
 
-    def recording(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor, **more: Tensor) -> ClassMetrics:
+    def recording(scores: Tensor, labels: Tensor, maps: Tensor, masks: Tensor, **more: Tensor) -> Metrics:
         evaluated.append((maps, masks))
         return evaluate(scores, labels, maps, masks, **more)
 
@@ -455,7 +461,7 @@ def test_images_are_squashed_as_in_the_public_code_of_each_method(
     picture = Image.open(toy / "capsule" / "train" / "good" / "000.png").convert("RGB")
     for method, resampling in expected.items():
         (images,) = (one for one in plan.images(method) if one.name == "capsule")
-        size, crop = METHODS[method].resize, METHODS[method].crop
+        size, crop = DETECTORS[method].resize, DETECTORS[method].crop
         edge = slice((size - crop) // 2, (size - crop) // 2 + crop)
         squashed = np.asarray(picture.resize((size, size), Image.Resampling[resampling.upper()]))
         assert np.array_equal(images.pixels(torch.from_numpy(images.normals[:1]))[0], squashed[edge, edge])
@@ -512,8 +518,10 @@ def test_a_full_disk_is_told_and_loses_no_row(
     def no_room(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    target, name = {"row": (results, "os"), "maps": (Image.Image, "save"), "table": (Path, "write_text")}[full]
-    monkeypatch.setattr(target, name, SimpleNamespace(fsync=no_room) if full == "row" else no_room)
+    target, name = {"row": (jsonl, "os"), "maps": (Image.Image, "save"), "table": (Path, "write_text")}[full]
+    monkeypatch.setattr(
+        target, name, SimpleNamespace(fsync=no_room, SEEK_END=os.SEEK_END) if full == "row" else no_room
+    )
     with pytest.raises(WriteError, match="No space left on device") as caught:
         run(options(classes=["hex_nut"]), progress=False)
     assert str(out) in str(caught.value)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tabzoo.benchmark.bootstrap import auroc_differences, interval
-from tabzoo.benchmark.results import Row
 from tabzoo.benchmark.summary import group_rows, summarise
 from tabzoo.benchmark.table import to_csv, to_markdown
+from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]
 
@@ -138,19 +138,19 @@ def test_settings_shots_and_tests_make_tables_of_their_own(make_row: MakeRow) ->
     table = to_markdown(rows)
     assert table.count("## padim on factory") == 4
     assert "4 good training images" in table
-    assert "**PROXY: cutpaste anomalies made of held-out good images, no real defects.**" in table
+    assert "**PROXY: synthetic cutpaste anomalies on held-out good images, not real defects.**" in table
     assert table.count("PROXY") == 1
 
 
 def test_short_trainings_and_draws_are_said(make_row: MakeRow) -> None:
     quick, whole = ({"steps": steps, "draws": 3, "crop": 64} for steps in (8, None))
     table = to_markdown([make_row(method="regad", shots=4, settings=quick)])
-    assert "**SHORT: each training ends after 8 steps, not as its authors' does.**" in table
-    assert "Few-shot: means over 3 draws of the given images" in table
+    assert "**SHORT: each training ends after 8 steps, earlier than its authors' training.**" in table
+    assert "Few-shot: means over 3 draws of the good images" in table
     assert "SHORT" not in to_markdown([make_row(method="regad", shots=4, settings=whole)])
     assert "nothing is selected on test data." in table
     oracle = to_markdown([make_row(oracle_image_auroc=0.9)])
-    assert "nothing is selected on test data but what is called oracle." in oracle
+    assert "nothing is selected on test data, except in columns called oracle." in oracle
 
 
 def test_notes(make_row: MakeRow) -> None:

@@ -1,6 +1,7 @@
-"""The cache: the same pixels in every mode, whatever is killed, full, damaged, unreadable or done twice."""
+"""The cache: the same pixels in every mode, with killed processes, full disks, and damaged or unreadable files."""
 
 import errno
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -8,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -18,17 +20,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tabzoo.data import cache, decoding, entries, locks, sources
-from tabzoo.data import files as files_module
+from tabzoo.data import cache, decoding, entries
 from tabzoo.data.cache import CACHE_MODES, default_cache_dir, open_images
 from tabzoo.data.images import read_image, read_mask
-from tabzoo.data.layouts import Samples, find_samples
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import Samples
 from tabzoo.errors import ImageError, InputError
+from tabzoo.locks import lock
 
 SIZE = 16
 
@@ -82,16 +86,16 @@ def expected(samples: Samples) -> torch.Tensor:
 
 
 def check(images: cache.Images) -> None:
-    """Everything is what decoding the files now gives."""
+    """All batches are what decoding the files gives now."""
     assert torch.equal(images.batch(np.arange(len(images))), expected(images.samples))
 
 
-def files_of(samples: Samples, size: int = SIZE) -> files_module.Files:
-    return files_module.Files.listed(samples.root, samples.paths, "image", size, "lanczos")
+def files_of(samples: Samples, size: int = SIZE) -> entries.Files:
+    return entries.Files.listed(samples.root, samples.paths, "image", size, "lanczos")
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Hidden things other than the empty lock files, which a killed builder leaves and which take no room."""
+    """Hidden files other than the empty lock files, which take no space."""
     hidden = [path for path in folder.iterdir() if path.name.startswith(".")]
     return [path.name for path in hidden if path.suffix != ".lock" or path.stat().st_size]
 
@@ -117,11 +121,6 @@ def test_every_mode_gives_the_same(mode: cache.CacheMode, data: Path, folder: Pa
     for index in ([3, 1, 1], np.array([3, 1, 1]), torch.tensor([3, 1, 1])):
         assert torch.equal(images.batch(index), expected(samples)[[3, 1, 1]])
     assert images.batch([]).shape == (0, SIZE, SIZE, 3)
-    out = torch.empty((15, SIZE, SIZE, 3), dtype=torch.uint8)
-    assert images.batch(order, out=out) is out
-    assert torch.equal(out, batch)
-    with pytest.raises(ValueError, match=r"expected torch\.uint8 \(2, 16, 16, 3\)"):
-        images.batch([0, 1], out=out)
     with pytest.raises(IndexError):
         images.batch([15])
 
@@ -130,19 +129,16 @@ def test_resident_tensor():
     """What `device` is on a GPU, here without one."""
     pixels = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 3), dtype=np.uint8)
     rows = np.array([0, 2, 3, 8])
-    source = sources.Resident(pixels, rows, torch.device("cpu"))
+    source = cache.Resident(pixels, rows, torch.device("cpu"))
     for index in ([3, 1, 1], np.array([3, 1, 1]), torch.tensor([3, 1, 1])):
         assert np.array_equal(source.read(index).numpy(), pixels[[8, 2, 2]])
-    out = torch.empty((3, 4, 4, 3), dtype=torch.uint8)
-    assert source.read([3, 1, 1], out) is out
-    assert np.array_equal(out.numpy(), pixels[[8, 2, 2]])
 
 
 @pytest.mark.parametrize("mode", CACHE_MODES)
 def test_masks(mode: cache.CacheMode, data: Path, folder: Path):
     samples = find_samples(data)
-    with opened(samples, folder, mode=mode, masks=True) as images:
-        masks = images.masks(torch.arange(15))
+    images = opened(samples, folder, mode=mode, masks=True)
+    masks = images.masks(torch.arange(15))
     assert (masks.dtype, masks.shape) == (torch.uint8, (15, SIZE, SIZE))
     for i in range(15):
         path = samples.mask_path(i)
@@ -173,7 +169,7 @@ def test_second_opening_decodes_nothing(data: Path, folder: Path, decoded: list[
 
 @pytest.mark.parametrize("mode", ["disk", "off"])
 def test_hashes_are_those_of_the_files(mode: cache.CacheMode, data: Path, folder: Path, decoded: list[str]):
-    """Of all that were decoded, copied from another entry or found in one, in the order of the samples."""
+    """Of files that were decoded, copied from another entry or found in one, in the order of the samples."""
     samples = find_samples(data)
     samples.path(2).write_bytes(b"torn")
     opened(samples.select(np.arange(9)), folder, mode=mode)
@@ -192,6 +188,22 @@ def test_off_checks_every_file_and_stores_nothing(data: Path, folder: Path, deco
     opened(find_samples(data), folder, mode="off")
     assert len(decoded) == 15
     assert not folder.exists()
+
+
+def test_off_ends_its_threads_with_the_images(data: Path, folder: Path):
+    def decoding_threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("tabzoo-decode")]
+
+    images = opened(find_samples(data), folder, mode="off", workers=3, masks=True)
+    images.batch(range(15))
+    images.masks(range(15))
+    assert len(decoding_threads()) > 2
+    del images
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while decoding_threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert decoding_threads() == []
 
 
 def test_index(data: Path, folder: Path):
@@ -344,7 +356,7 @@ def test_unreadable_files_are_left_out_with_a_warning(
         warnings = [record.getMessage() for record in caplog.records]
         assert warnings[0] == f"left out: {samples.path(2)}: the file is empty (0 bytes)"
         assert warnings[1].startswith(f"left out: {samples.path(9)}: not an image")
-        assert warnings[2] == f"left out 2 unreadable image files of {data}"
+        assert warnings[2] == f"{data}: left out 2 images that can't be read"
         assert list(images.unreadable) == [os.fsdecode(samples.paths[2]), os.fsdecode(samples.paths[9])]
 
 
@@ -355,13 +367,13 @@ def test_strict_lists_all_unreadable_files(data: Path, folder: Path, decoded: li
     with pytest.raises(InputError) as caught:
         opened(samples, folder, strict=True)
     text = str(caught.value)
-    assert text.startswith("2 images can't be read (leave --strict away to go on without them):\n")
+    assert text.startswith("2 images can't be read; without --strict, they are left out:\n")
     assert f"  {samples.path(2)}: the file is empty (0 bytes)\n  {samples.path(9)}: the file" in text
     decoded.clear()
     Image.new("RGB", (3, 3)).save(samples.path(2))
     Image.new("RGB", (3, 3)).save(samples.path(9))
     check(opened(samples, folder, strict=True))
-    assert sorted(set(decoded)) == sorted([str(samples.path(2)), str(samples.path(9))])  # The rest was not in vain.
+    assert sorted(set(decoded)) == sorted([str(samples.path(2)), str(samples.path(9))])  # The others were kept.
 
 
 def test_very_many_unreadable_files_are_counted(
@@ -374,14 +386,14 @@ def test_very_many_unreadable_files_are_counted(
     assert len(opened(samples, folder).unreadable) == 5
     assert len(caplog.records) == 4
     assert "left out: and 3 more" in caplog.text
-    assert "left out 5 unreadable image files" in caplog.text
+    assert "left out 5 images that can't be read" in caplog.text
 
 
 def test_nothing_readable(data: Path, folder: Path):
     samples = find_samples(data)
     for i in range(15):
         samples.path(i).write_bytes(b"")
-    with pytest.raises(InputError, match="none of 15 images can be read"):
+    with pytest.raises(InputError, match="none of the 15 images can be read"):
         opened(samples, folder)
 
 
@@ -390,7 +402,7 @@ def test_a_class_without_a_readable_image_is_named(data: Path, folder: Path, cap
     for i in np.flatnonzero(samples.class_ids == 1):
         samples.path(i).write_bytes(b"")
     assert len(opened(samples, folder)) == 4
-    assert "no readable image is left of: nut" in caplog.text
+    assert "no readable image in: nut" in caplog.text
 
 
 def test_a_missing_file_and_its_return(data: Path, folder: Path):
@@ -427,8 +439,8 @@ def test_unreadable_mask_is_no_mask(data: Path, folder: Path, caplog: pytest.Log
     images = opened(samples, folder, masks=True)
     assert images.samples.mask_path(index[1]) is None
     assert images.masks(index).any(dim=(1, 2)).tolist() == [True, False, True, True]
-    assert "left out 1 unreadable mask files" in caplog.text
-    with pytest.raises(InputError, match="1 masks can't be read"):
+    assert "left out 1 mask that can't be read" in caplog.text
+    with pytest.raises(InputError, match="1 mask can't be read"):
         opened(samples, folder, masks=True, strict=True)
 
 
@@ -449,7 +461,7 @@ POINTS = {
     "at the first file": (decoding, "read_image", 0),
     "in the middle": (decoding, "read_image", 7),
     "at the last file": (decoding, "read_image", 14),
-    "while removing remains": (entries, "remove_remains", 0),
+    "while removing remains": (entries, "_remove_remains", 0),
     "while it makes room": (entries, "_reserve", 0),
     "before the index": (entries, "_save_index", 0),
     "before the rows": (entries, "_save_rows", 0),
@@ -495,10 +507,10 @@ def test_kill_9_at_random_moments(data: Path, folder: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_the_next_build_goes_on(
+def test_the_next_build_continues(
     signal_number: int, data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Rows that were flushed and noted before the end are not decoded again."""
+    """Rows that were noted before the end are not decoded again."""
     samples = find_samples(data)
     monkeypatch.setattr(decoding, "_CHUNK", 1)
     with monkeypatch.context() as patch:
@@ -581,7 +593,7 @@ def test_kill_9_of_a_build_with_processes_ends_these(data: Path, folder: Path, t
     temporary = next(path for path in folder.iterdir() if path.name.endswith(".tmp"))
     samples = find_samples(data)
     pixels = torch.from_numpy(np.load(temporary / "pixels.npy"))
-    assert torch.equal(pixels, expected(samples))  # What processes decode is what this process decodes.
+    assert torch.equal(pixels, expected(samples))  # The same pixels as decoded in this process.
     process.kill()
     assert process.stdout.read() == ""  # Ends when all that inherited it have ended; nothing ran the script again.
     process.wait()
@@ -606,7 +618,7 @@ def test_two_builders_at_once(locking: bool, data: Path, folder: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "read_image", slow)
         if not locking:
-            patch.setattr(locks, "lock_file", no_locks)
+            patch.setattr(filelock, "lock_descriptor", no_locks)
         children = [in_child(lambda: check(opened(samples, folder))) for _ in range(3)]
         for child in children:
             child.join()
@@ -619,7 +631,7 @@ def test_two_builders_at_once(locking: bool, data: Path, folder: Path, monkeypat
 def test_remains_of_a_live_builder_stay(data: Path, folder: Path):
     remains = folder / ".other-16-0.tmp"
     remains.mkdir(parents=True)
-    with locks.lock(folder / "other-16-0") as locked:
+    with lock(folder / "other-16-0") as locked:
         opened(find_samples(data), folder)
     assert locked
     assert leftovers(folder) == [remains.name]
@@ -627,7 +639,7 @@ def test_remains_of_a_live_builder_stay(data: Path, folder: Path):
     assert leftovers(folder) == []
 
 
-def test_a_lock_that_can_not_be_had(data: Path, folder: Path):
+def test_a_lock_file_that_is_not_ours(data: Path, folder: Path):
     """As when another user's killed build has left its file in a shared folder."""
     samples = find_samples(data)
     (folder / f".{files_of(samples).folder_name}.lock").mkdir(parents=True)
@@ -693,15 +705,17 @@ def test_too_little_room_is_known_before_anything_is_decoded(
     data: Path, folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(entries.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match="free are 1,000"):
+    with pytest.raises(InputError, match="1,000 bytes are free"):
         opened(find_samples(data), folder)
     assert decoded == leftovers(folder) == []
 
 
-def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
+def test_a_folder_that_is_not_writable(data: Path, tmp_path: Path):
     samples = find_samples(data)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"file/cache: can't write the cache there: .*--cache-dir.*--cache off"):
+    with pytest.raises(
+        InputError, match=r"file/cache: can't write the cache to this folder: .*--cache-dir.*--cache off"
+    ):
         opened(samples, tmp_path / "file/cache")
     check(opened(samples, tmp_path / "file/cache", mode="off"))
 
@@ -710,7 +724,7 @@ def test_a_folder_that_can_not_be_written(data: Path, tmp_path: Path):
 
 
 class FragilePool:
-    """Stands for processes of which one dies when it meets a bad file, or which can't be started at all."""
+    """Stands for processes that die when they decode a certain file, or that can't start."""
 
     deadly: bytes | None = b"bolt/train/good/2.png"
     started: int = 0
@@ -770,15 +784,15 @@ def test_processes_decode_the_same(data: Path, folder: Path, monkeypatch: pytest
     images = opened(samples, folder, workers=2, masks=True)
     assert len(images) == 14
     check(images)
-    with opened(samples, folder, mode="off", workers=2) as off:
-        check(off)
-        samples.path(0).unlink()
-        with pytest.raises(ImageError, match=r"0\.png: no such file"):
-            off.batch([0])
+    off = opened(samples, folder, mode="off", workers=2)
+    check(off)
+    samples.path(0).unlink()
+    with pytest.raises(ImageError, match=r"0\.png: no such file"):
+        off.batch([0])
 
 
 @pytest.mark.slow
-def test_a_dead_process_is_told_and_not_waited_for():
+def test_a_dead_process_is_an_error_at_once():
     with closing(decoding.Pool(1)) as pool:
         for function in (os._exit, os._exit, os.getpid):
             with pytest.raises(BrokenProcessPool):
@@ -801,7 +815,7 @@ def test_many_images_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monk
     samples = Samples(
         tmp_path, "mvtec", ("class",), paths, zeros, zeros.astype(np.uint8), zeros, ("good",), np.zeros(count, "S1")
     )
-    monkeypatch.setattr(files_module, "_stats", lambda root, paths: np.ones((len(paths), 4), np.int64))
+    monkeypatch.setattr(entries, "_stats", lambda root, paths: np.ones((len(paths), 4), np.int64))
     listed = files_of(samples, 1)
     entry = tmp_path / "cache" / listed.folder_name
     entry.mkdir(parents=True)
@@ -831,9 +845,6 @@ def test_on_a_gpu(data: Path, folder: Path):
         assert batch.device.type == images.masks(order).device.type == "cuda"
         assert torch.equal(batch.cpu(), expected(images.samples)[order])
         assert torch.equal(images.batch(order.cuda()), batch)
-        out = torch.empty_like(batch)
-        assert images.batch(order, out=out) is out
-        assert torch.equal(out, batch)
 
 
 @pytest.mark.real_data

@@ -1,4 +1,4 @@
-"""The key of decoded images: everything that decides their pixels is in it, and nothing else."""
+"""The key of decoded images: it contains everything that decides their pixels, and nothing else."""
 
 import os
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tabzoo.data import files as files_module
+from tabzoo.data import entries
 from tabzoo.data.cache import open_images
 from tabzoo.data.decoding import Target
-from tabzoo.data.files import Files
+from tabzoo.data.entries import Files
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
 
@@ -88,7 +88,7 @@ def _copy(root: Path) -> Path:
     return other
 
 
-# Input to a function that changes it alone, on the disk or in what it returns. The first word is the input's name.
+# A change to a function that makes it, on the disk or in the arguments it returns. The first word is the name of the input.
 CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
     "content, of the same size": lambda given, _: _paint(given["root"] / "1.bmp"),
     "content, longer, with the same date": lambda given, _: _lengthen(given["root"] / "1.bmp"),
@@ -104,8 +104,8 @@ CHANGES: dict[str, Callable[[Inputs, pytest.MonkeyPatch], Inputs | None]] = {
     "size": lambda given, _: {"size": 17},
     "resampling": lambda given, _: {"resampling": "bilinear"},
     "white_level": lambda given, _: {"white_level": 4095.0},
-    "format": lambda given, patch: patch.setattr(files_module, "_FORMAT", files_module._FORMAT + 1),
-    "pillow": lambda given, patch: patch.setattr(files_module.PIL, "__version__", "0"),
+    "format": lambda given, patch: patch.setattr(entries, "_FORMAT", entries._FORMAT + 1),
+    "pillow": lambda given, patch: patch.setattr(entries.PIL, "__version__", "0"),
 }
 
 
@@ -129,7 +129,7 @@ def test_what_does_not_decide_the_pixels_is_not_in_the_key(root: Path, inputs: I
 
 
 def test_every_input_of_the_decoder_is_changed_above():
-    """Fails when somebody adds an input, until it has been made to change the key."""
+    """Fails when an input is new, until the key depends on it."""
     changed = {change.split(",")[0] for change in CHANGES}
     known = {
         "Files.listed": set(signature(Files.listed).parameters),

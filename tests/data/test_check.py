@@ -10,7 +10,7 @@ from PIL import Image
 from tabzoo import cli
 from tabzoo.data.__main__ import main
 from tabzoo.data.check import FEW_IMAGES, compare
-from tabzoo.data.industrial import INDUSTRIAL, manifest
+from tabzoo.data.industrial import INDUSTRIAL, industrial_csv
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError
 
@@ -85,7 +85,7 @@ def test_defects_too_small_for_the_benchmark(folder: Path, capsys: pytest.Captur
     Image.open(image).resize((1024, 1024)).save(image)
     (problem,) = checked(folder, capsys, 1)["problems"]  # type: ignore[misc]
     assert problem["kind"] == "mask"
-    assert f"nothing is left of its mask {file.name} at 256 px" in problem["message"]
+    assert f"its mask {file.name} is empty at 256 px" in problem["message"]
     assert "--resize" in problem["message"]
 
 
@@ -96,7 +96,7 @@ def test_images_that_come_out_dark(folder: Path, capsys: pytest.CaptureFixture[s
         Image.fromarray(16 * grey).save(file)
     (problem,) = checked(folder, capsys, 1)["problems"]  # type: ignore[misc]
     assert problem["kind"] == "levels"
-    assert "pixel values of 1 class (capsule) go from" in problem["message"]
+    assert "pixel values of 1 class (capsule) range from" in problem["message"]
     assert "--white-level 4095" in problem["message"]
 
 
@@ -105,12 +105,34 @@ def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "none" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--root", "folder", "--manifest"]], ids=len)
+def test_industrial_takes_one_of_two_flags(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["industrial", *flags]) == 2
+    assert capsys.readouterr().err == "error: expected either --root DIR or --manifest\n"
+
+
+def test_every_spelling_of_the_flags(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--layout=mvtec", "--workers", "1", "--json", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out)["layout"] == "mvtec"
+    assert main(["industrial", "--manifest"]) == 0
+    assert capsys.readouterr().out == industrial_csv()
+    (tmp_path / "empty").mkdir()
+    assert main(["industrial", f"--root={tmp_path / 'empty'}", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["complete"], len(report["classes"])) == (False, 30)
+    assert report["classes"][0].keys() == {"name", "images", "source", "license", "found", "state"}
+    for flags in (["check", str(folder), "--workers", "x"], ["check"], ["check", str(folder), "--lay"]):
+        with pytest.raises(SystemExit) as ended:
+            main(flags)
+        assert ended.value.code == 2
+
+
 def test_industrial_table() -> None:
     assert len(INDUSTRIAL) == 30
     assert sum(entry.images for entry in INDUSTRIAL) == 17_393
     assert list(INDUSTRIAL) == sorted(INDUSTRIAL)
     shipped = Path(__file__).parents[2] / "training" / "industrial" / "manifest.csv"
-    assert shipped.read_text() == manifest()
+    assert shipped.read_text() == industrial_csv()
 
 
 def test_industrial_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A row for every kind of file that a camera, an annotation tool or an accident leaves behind, and what becomes of it."""
+"""Every kind of file that a camera, an annotation tool or an accident produces, and how it is read."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, features
 
-from tabzoo.data.files import _FORMAT
+from tabzoo.data.entries import _FORMAT
 from tabzoo.data.images import IMAGE_SUFFIXES, MAX_PIXELS, Resampling, read_image, read_mask
 from tabzoo.errors import ImageError, InputError
 
@@ -470,7 +470,7 @@ def test_mask(case: Case, tmp_path: Path):
     assert np.array_equal(mask, case.expected)
 
 
-def test_palette_mask_goes_by_colour(tmp_path: Path):
+def test_palette_mask_is_read_by_colour(tmp_path: Path):
     mask = Image.frombytes("P", (8, 6), (~FRAME).astype(np.uint8).tobytes())
     mask.putpalette([255, 255, 255, 0, 0, 0])
     mask.save(tmp_path / "m.png")
@@ -485,7 +485,7 @@ def test_mask_is_resized_to_the_nearest_pixel(size: int, tmp_path: Path):
     assert np.array_equal(read_mask(tmp_path / "m.png", size=size), noise[np.ix_(rows, columns)])
 
 
-def test_mask_turns_with_its_image(tmp_path: Path):
+def test_mask_is_rotated_like_its_image(tmp_path: Path):
     path = tmp_path / "m.png"
     Image.fromarray(FRAME).save(path, exif=exif(6))
     assert read_mask(path).shape == (8, 6)
@@ -578,7 +578,7 @@ PIXELS = {
 
 
 def test_other_pixels_have_another_number(tmp_path: Path):
-    """Entries of the cache outlive a release, and their key tells by this number which pixels they hold."""
+    """Entries of the cache outlive a release. This number in their key says which pixels they contain."""
     digest = hashlib.sha256()
     for case in [case for case in GOOD_FILES if not case.tolerance]:  # JPEG's pixels depend on the library's version
         path = written(tmp_path, case)

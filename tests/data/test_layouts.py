@@ -1,10 +1,7 @@
-"""Every layout as a generated tree with its traps, and what is read from it."""
+"""Every layout as a generated tree with its special cases, and what is read from it."""
 
-import json
-import logging
 import os
 import random
-import re
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,50 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from trees import mvtec_class, numbered, paths, table, touch
 
-from tabzoo.data.files import Files
+from tabzoo.data.entries import Files
 from tabzoo.data.images import read_mask
 from tabzoo.data.industrial import INDUSTRIAL
-from tabzoo.data.layouts import LAYOUTS, TEST, TRAIN, Samples, class_words, find_samples
+from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.errors import ImageError, InputError
 
 INDUSTRIAL_CLASSES = [entry.name for entry in INDUSTRIAL]
-
-
-def touch(root: Path, *paths: str) -> None:
-    """Empty files: except for KSDD2's masks, no layout depends on content."""
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-
-
-def numbered(pattern: str, count: int) -> list[str]:
-    return [pattern.format(i) for i in range(count)]
-
-
-def table(samples: Samples) -> list[tuple[str, str, str, str]]:
-    """Class, split, defect and path of each sample."""
-    return [
-        (
-            samples.classes[samples.class_ids[i]],
-            ("train", "test")[samples.split[i]],
-            samples.defects[samples.defect_ids[i]],
-            os.fsdecode(bytes(samples.paths[i])),
-        )
-        for i in range(len(samples))
-    ]
-
-
-def paths(samples: Samples) -> list[str]:
-    return [os.fsdecode(path) for path in samples.paths.tolist()]
-
-
-def mvtec_class(root: Path, name: str = "bottle", *, suffix: str = "_mask.png") -> None:
-    touch(root, *numbered(name + "/train/good/{:03}.png", 3), *numbered(name + "/test/good/{:03}.png", 2))
-    for defect in ("broken", "a crack"):
-        touch(root, *numbered(f"{name}/test/{defect}/{{:03}}.png", 2))
-        touch(root, *numbered(f"{name}/ground_truth/{defect}/{{:03}}{suffix}", 2))
-    touch(root, f"{name}/license.txt", f"{name}/readme.txt")
 
 
 def btad_class(root: Path, name: str, image: str = "bmp", mask: str = "png") -> None:
@@ -253,18 +215,18 @@ def test_words_for_good_parts_are_one_list(good: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["unlabeled", "Unlabelled", "unknown", "n.a.", "-", "?", "unsorted"])
-def test_folders_that_tell_no_label_are_left_out(name: str, tmp_path: Path):
+def test_folders_without_a_label_are_left_out(name: str, tmp_path: Path):
     touch(tmp_path, "part/train/good/1.png", f"part/test/{name}/2.png", "part/test/ng/3.png")
     samples = find_samples(tmp_path)
     assert paths(samples) == ["part/train/good/1.png", "part/test/ng/3.png"]
-    assert f"part/test/{name}: left out, the name tells neither good nor a kind of defect" in samples.notes
+    assert f"part/test/{name}: left out, its name says neither good nor a kind of defect" in samples.notes
 
 
-def test_misspelt_good_is_told(tmp_path: Path):
+def test_misspelt_good_is_noted(tmp_path: Path):
     touch(tmp_path, "part/train/good/1.png", "part/test/goood/2.png", "part/test/abnormal/3.png")
     samples = find_samples(tmp_path)
-    assert [note for note in samples.notes if "read as defects" in note] == [
-        f"{tmp_path}: images named 'goood' are read as defects; good ones are named good, ok or normal"
+    assert [note for note in samples.notes if "read as defective" in note] == [
+        f"{tmp_path}: images labelled 'goood' are read as defective; labels of good images are good, ok or normal"
     ]
 
 
@@ -296,7 +258,7 @@ def test_mvtec_ad_2(tmp_path: Path):
 
 
 def test_mvtec_loco(tmp_path: Path):
-    """An image's masks lie in a folder of its own; a pixel in any of them counts."""
+    """The masks of an image are in a folder of their own; a pixel in any of them counts."""
     touch(tmp_path, "box/train/good/0.png", "box/test/good/0.png", *numbered("box/test/logical_anomalies/{}.png", 3))
     truth = tmp_path / "box/ground_truth/logical_anomalies"
     for image, count in ((0, 1), (1, 3)):
@@ -317,7 +279,7 @@ def test_mvtec_loco(tmp_path: Path):
     os.utime(truth / "1" / "001.png", ns=(1, 1))  # the folder's own date and the files' sizes stay
     assert Files.listed(tmp_path, samples.masks, "mask", 8, "lanczos").folder_name != before
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(truth / "1" / "001.png")
-    with pytest.raises(ImageError, match="logical_anomalies/1: holds masks of several sizes"):
+    with pytest.raises(ImageError, match="logical_anomalies/1: contains masks of different sizes"):
         read_mask(truth / "1")
 
 
@@ -338,10 +300,10 @@ def test_dagm_is_refused_at_once(tmp_path: Path):
     assert "fits" not in str(caught.value)
 
 
-def test_images_of_formats_that_are_not_read_are_told(tmp_path: Path):
+def test_images_of_other_formats_are_noted(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/train/good/1.HEIC", "c/test/bad/2.heic", "c/test/bad/3.png", "c/x.txt")
     assert (
-        f"{tmp_path}: left out, can't be read: 2 .heic; convert them to one of BMP, JPEG"
+        f"{tmp_path}: left out, not a supported format: 2 .heic; convert to one of BMP, JPEG"
         in find_samples(tmp_path).notes[0]
     )
 
@@ -358,8 +320,8 @@ def mask_file(path: Path, *, defect: bool) -> None:
 
 
 @pytest.mark.parametrize("mark", ["_label", "_mask", "_GT", "-mask", "_Ground_Truth"])
-def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
-    """KolektorSDD: masks are not read as images, and they tell which parts are defective."""
+def test_masks_next_to_images_of_one_class(mark: str, tmp_path: Path):
+    """KolektorSDD: masks are not read as images, and they say which parts are defective."""
     touch(tmp_path, *numbered("kos01/Part{}.jpg", 4), "kos01/other_label.png")
     for i in range(3):
         mask_file(tmp_path / f"kos01/Part{i}{mark}.bmp", defect=i == 1)
@@ -374,11 +336,13 @@ def test_masks_beside_images_of_one_class(mark: str, tmp_path: Path):
     assert samples.masks[-1] == f"kos01/Part1{mark}.bmp".encode()
     assert paths(samples.train_normals()) == [row[3] for row in table(samples)[:4]]
     listed = ", ".join(f"Part{i}{mark}.bmp" for i in range(3))
-    note = f"kos01: read as masks of the images beside them: 3 files ({listed}); good, without one: 2 images"
+    note = (
+        f"kos01: read as masks of the images next to them: 3 files ({listed}); without a mask, read as good: 2 images"
+    )
     assert samples.notes == (f"{note} (Part3.jpg, other_label.png)",)
 
 
-def test_masks_beside_images_of_a_kind_of_defect(tmp_path: Path):
+def test_masks_next_to_images_of_a_kind_of_defect(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/test/good/0.png", "c/test/dent/a.png", "c/test/dent/b.png")
     touch(tmp_path, "c/test/dent/a_mask.png", "c/test/dent/b_mask.png", "c/ground_truth/dent/b.png")
     samples = find_samples(tmp_path)
@@ -386,7 +350,7 @@ def test_masks_beside_images_of_a_kind_of_defect(tmp_path: Path):
     assert samples.masks[2:].tolist() == [b"c/test/dent/a_mask.png", b"c/ground_truth/dent/b.png"]
 
 
-def test_masks_beside_good_images_find_defective_ones(tmp_path: Path):
+def test_masks_next_to_good_images_find_defective_ones(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/train/good/1.png", "c/test/good/0.png")
     mask_file(tmp_path / "c/train/good/0_mask.png", defect=False)
     mask_file(tmp_path / "c/train/good/1_mask.png", defect=True)
@@ -395,7 +359,7 @@ def test_masks_beside_good_images_find_defective_ones(tmp_path: Path):
 
 def test_one_mask_is_of_one_image(tmp_path: Path):
     touch(tmp_path, "c/train/good/0.png", "c/test/bad/0.jpg", "c/test/bad/0.png", "c/ground_truth/bad/0_mask.png")
-    with pytest.raises(InputError, match="0_mask.png: the only mask of c/test/bad/0.jpg and of 0.png; rename"):
+    with pytest.raises(InputError, match="0_mask.png: the only mask for both c/test/bad/0.jpg and 0.png; rename"):
         find_samples(tmp_path)
     touch(tmp_path, "c/ground_truth/bad/0.jpg_mask.png")
     assert find_samples(tmp_path).masks[1:].tolist() == [
@@ -404,7 +368,7 @@ def test_one_mask_is_of_one_image(tmp_path: Path):
     ]
 
 
-def test_masks_with_the_whole_name_of_their_image(tmp_path: Path):
+def test_masks_with_the_full_name_of_their_image(tmp_path: Path):
     touch(
         tmp_path,
         "c/train/good/0.png",
@@ -488,7 +452,7 @@ def test_visa(tmp_path: Path):
     visa_table(tmp_path, [*visa_rows("candle"), *visa_rows("pcb1"), *visa_rows("cashew")])
     samples = find_samples(tmp_path)
     assert samples.layout == "visa"
-    assert not samples.notes  # A class that was not downloaded is nobody's mistake.
+    assert not samples.notes  # A class that was not downloaded is not a mistake.
     assert samples.classes == ("candle", "pcb1")
     assert [row[1:3] for row in table(samples)[:6]] == [("train", "good")] * 3 + [("test", "good")] + [
         ("test", "bad")
@@ -513,7 +477,7 @@ def test_visa_files_that_the_table_does_not_know(tmp_path: Path):
     assert len(samples) == 5
     assert "left out, not in" in samples.notes[0]
     assert "0000.JPG" in samples.notes[0]
-    assert "but not there: 1 image (candle/Data/Images/Normal/0009.JPG)" in samples.notes[1]
+    assert "but missing: 1 image (candle/Data/Images/Normal/0009.JPG)" in samples.notes[1]
 
 
 def test_visa_with_a_strange_table(tmp_path: Path):
@@ -540,7 +504,7 @@ def test_industrial_asked_for_with_a_typo(tmp_path: Path):
     touch(tmp_path, "Washer/1.png", "Metall Tube/1.png")
     assert find_samples(tmp_path).layout == "folder"
     with pytest.raises(
-        InputError, match=r"Metall Tube: no class of the Industrial dataset; .*\. Did you mean 'Metal Tube'\?"
+        InputError, match=r"Metall Tube: not a class of the Industrial dataset; .*\. Did you mean 'Metal Tube'\?"
     ):
         find_samples(tmp_path, layout="industrial")
 
@@ -605,12 +569,12 @@ def test_label_folders_are_not_classes(name: str, tmp_path: Path):
     touch(tmp_path, f"{name}/1.png", "other/1.png")
     with pytest.raises(InputError) as caught:
         find_samples(tmp_path)
-    for part in (f"{tmp_path / name}: 1 images", "NAME/train/good", "manifest", "--layout folder"):
+    for part in (f"{tmp_path / name}: 1 image directly", "NAME/train/good", "manifest", "--layout folder"):
         assert part in str(caught.value)
     assert find_samples(tmp_path, layout="folder").classes == tuple(sorted([name, "other"]))
 
 
-def test_images_beside_class_folders_are_ambiguous(tmp_path: Path):
+def test_images_next_to_class_folders_are_ambiguous(tmp_path: Path):
     touch(tmp_path, "1.png", "2.png", "a/1.png", "b/1.png")
     with pytest.raises(
         InputError,
@@ -645,7 +609,7 @@ def test_no_images(tmp_path: Path):
 
 def test_one_folder_too_high(tmp_path: Path):
     mvtec_class(tmp_path / "archive")
-    with pytest.raises(InputError, match=f"{tmp_path / 'archive'} fits: give that folder"):
+    with pytest.raises(InputError, match=f"{tmp_path / 'archive'} is a data set: use that folder"):
         find_samples(tmp_path)
 
 
@@ -667,12 +631,12 @@ def test_folders_that_differ_in_case_only(tmp_path: Path):
     touch(tmp_path, "a/train/good/1.png", "a/Train/good/2.png")
     if len(list((tmp_path / "a").iterdir())) == 1:
         pytest.skip("this file system does not tell cases apart")
-    with pytest.raises(InputError, match="differ in case only"):
+    with pytest.raises(InputError, match="differ only in case"):
         find_samples(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may list everything")
-def test_folder_that_can_not_be_listed(tmp_path: Path):
+def test_folder_that_is_not_readable(tmp_path: Path):
     touch(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "b").chmod(0)
     with pytest.raises(InputError, match="b: can't list this folder: Permission denied"):
@@ -705,7 +669,7 @@ def test_links_to_files(tmp_path: Path):
     (tmp_path / "data/c/loop.png").symlink_to("loop.png")
     os.mkfifo(tmp_path / "data/c/pipe.png")
     (tmp_path / "data/c/folder.png").mkdir()
-    # Broken links are kept: reading then names them, instead of nobody.
+    # Broken links are kept, so that reading names them in an error.
     assert paths(find_samples(tmp_path / "data")) == ["c/a.png", "c/broken.png", "c/loop.png"]
 
 
@@ -763,226 +727,6 @@ class _Backwards:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-# --------------------------------------------------------------------------------------------------------------- samples
-
-
-def test_select(tmp_path: Path):
-    mvtec_class(tmp_path, "a")
-    mvtec_class(tmp_path, "b")
-    samples = find_samples(tmp_path)
-    some = samples.select([17, 10, 0])
-    assert table(some) == [table(samples)[i] for i in (17, 10, 0)]
-    assert [some.mask_path(i) for i in range(3)] == [samples.mask_path(i) for i in (17, 10, 0)]
-    assert (some.classes, some.class_ids.tolist()) == (("a", "b"), [1, 1, 0])
-    dropped = samples.select(samples.class_ids == 1, drop=True)
-    assert (dropped.classes, set(dropped.class_ids.tolist()), len(dropped)) == (("b",), {0}, 9)
-    assert len(samples.select([])) == len(samples.select(np.zeros(18, bool))) == 0
-    assert samples.select([0]).split[0] == TRAIN
-    assert samples.select([17]).split[0] == TEST
-
-
-def test_train_normals_drop_classes_without_any(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    mvtec_class(tmp_path, "a")
-    touch(tmp_path, "empty/test/good/1.png", "empty/test/bad/1.png")
-    mvtec_class(tmp_path, "z")
-    normals = find_samples(tmp_path).train_normals()
-    assert normals.classes == ("a", "z")
-    assert normals.class_ids.tolist() == [0] * 3 + [1] * 3
-    assert "no good image in their train split: empty" in caplog.text
-
-
-# -------------------------------------------------------------------------------------------------------------- manifest
-
-
-def test_csv_manifest(tmp_path: Path):
-    touch(tmp_path, "x/1.png", "x/2.png", "3.png")
-    (tmp_path / "list.csv").write_text(
-        "path,class,split,label,mask\nx/2.png,nut,train,good,\nx/1.png,nut,TRAIN,,\n./3.png,bolt,test,scratch,m/3.png\n/abs/4.png,nut,test,1,\n"
-    )
-    samples = find_samples(tmp_path / "list.csv")
-    assert (samples.root, samples.layout) == (tmp_path, "manifest")
-    assert table(samples) == [
-        ("bolt", "test", "scratch", "3.png"),
-        ("nut", "train", "good", "x/1.png"),
-        ("nut", "train", "good", "x/2.png"),
-        ("nut", "test", "anomaly", "/abs/4.png"),
-    ]
-    assert samples.mask_path(0) == tmp_path / "m/3.png"
-    assert samples.path(3) == Path("/abs/4.png")
-
-
-def test_masks_of_a_manifest_follow_their_images(tmp_path: Path):
-    (tmp_path / "list.csv").write_text(
-        "path,class,split,label,mask\n2.png,nut,test,bad,b.png\n0.png,nut,test,Good,\n1.png,nut,test,bad,a.png\n"
-    )
-    samples = find_samples(tmp_path / "list.csv")
-    assert [row[2:] for row in table(samples)] == [("good", "0.png"), ("bad", "1.png"), ("bad", "2.png")]
-    assert samples.masks.tolist() == [b"", b"a.png", b"b.png"]
-
-
-def test_manifest_from_a_german_excel(tmp_path: Path):
-    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfPath;Class;Comment\r\na\\b\\1.png;Mutter;ja, gut\r\n")
-    assert table(find_samples(tmp_path / "list.csv")) == [("Mutter", "train", "good", "a/b/1.png")]
-
-
-@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
-@pytest.mark.parametrize(
-    ("label", "kind"),
-    [
-        *((label, "good") for label in ("0", "0.0", "0.00", "0e0", "-0.0", "False", "Good", "OK", "normal", "")),
-        *((label, "anomaly") for label in ("1", "1.0", "true")),
-        *((label, label) for label in ("scratch", "1a", "0 and 1", "type_0")),
-        *((label, None) for label in ("nan", "NaN", "None", "null", "n/a", "-1", "2", "0.3333", "inf", "1e400")),
-        *((label, None) for label in ("-", "?", "unlabeled", "unknown", "no", "Yes", "9" * 5000)),
-    ],
-)
-def test_labels_of_a_manifest(name: str, label: str, kind: str | None, tmp_path: Path):
-    """Numbers are numbers however a spreadsheet writes them; what is no label is told, and becomes no kind of defect."""
-    Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    row = {"path": "a.png", "class": "nut", "split": "test", "label": label}
-    csv_text = f"path,class,split,label\na.png,nut,test,{label}\n"
-    (tmp_path / name).write_text(csv_text if name == "m.csv" else json.dumps(row) + "\n")
-    if kind is None:
-        with pytest.raises(
-            InputError, match=rf"{name}, line \d: label '{re.escape(label)}'; expected good, a kind of defect, or 0"
-        ):
-            find_samples(tmp_path / name)
-    else:
-        samples = find_samples(tmp_path / name)
-        assert samples.defects[samples.defect_ids[0]] == kind
-        assert samples.labels.tolist() == [int(kind != "good")]
-
-
-def test_jsonl_manifest(tmp_path: Path):
-    (tmp_path / "list.jsonl").write_text(
-        '{"path": "1.png", "class": "nut", "mask": null}\n\n{"path": "2.png", "class": "nut", "label": 1}\n'
-    )
-    assert table(find_samples(tmp_path / "list.jsonl")) == [
-        ("nut", "train", "good", "1.png"),
-        ("nut", "train", "anomaly", "2.png"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "error"),
-    [
-        ("a.csv", "file,class\n1.png,a\n", "line 1: no field 'path'; expected path, class; got file, class"),
-        ("a.csv", "", "line 1: no field 'path'; expected path, class; got none"),
-        ("a.csv", "path,class\n", "no rows"),
-        ("a.csv", "path,class\n1.png,\n", "line 2: no class given"),
-        ("a.csv", "path,class\n,a\n", "line 2: no path given"),
-        ("a.csv", "path,class,split\n1.png,a,val\n", "line 2: split 'val'; accepted: train, test"),
-        ("a.csv", "path,class\n1.png,a\n./1.png,b\n", "line 3: 1.png is listed twice, first in line 2"),
-        ("a.jsonl", '{"path": "1.png"}\n', "line 1: no field 'class'"),
-        ("a.jsonl", "{\n", "line 1: not JSON"),
-        ("a.jsonl", "[1]\n", r"line 1: expected an object, got \[1\]"),
-        ("a.jsonl", '{"path": null, "class": "a"}\n', "line 1: no path given"),
-        ("a.jsonl", '{"path": 1, "class": "a"}\n', "line 1: path is 1; expected text"),
-        ("a.jsonl", '{"path": "a", "class": ["a"]}\n', "line 1: class is a list or an object; expected text"),
-        ("a.jsonl", '{"path": "a", "class": "a", "label": {"b": 1}}\n', "line 1: label is a list or an object"),
-        ("a.jsonl", '{"path": "a", "class": "a", "label": "good", "Label": "bad"}\n', "'label' is given twice"),
-        ("a.jsonl", '{"path": "\\ud800", "class": "a"}\n', r"line 1: path is '\\ud800'; expected valid Unicode"),
-        ("a.jsonl", '{"path": "a", "class": "\\ud800"}\n', r"line 1: class is '\\ud800'; expected valid Unicode"),
-        (
-            "a.jsonl",
-            '{"path": "a\\u0000", "class": "a"}\n',
-            r"line 1: path is 'a\\x00'; expected valid Unicode without NUL",
-        ),
-        ("a.jsonl", f'{{"path": "a", "class": "a", "label": {"9" * 5000}}}\n', "line 1: not JSON: Exceeds the limit"),
-        ("a.jsonl", "[" * 100_000 + "\n", "line 1: not JSON: maximum recursion depth"),
-        ("a.csv", "path,class,label,label\na,b,good,bad\n", "line 1: the field 'label' is given twice"),
-        ("a.csv", 'path,class\n"a.png,nut\nb.png,nut\n', "line 3: not a row of a table: unexpected end of data"),
-        ("a.csv", "path,class\nx,1.png,nut\n", "line 2: 3 fields, the first line has 2; put a field that holds ','"),
-        ("a.csv", "path,class\nx\0,nut\n", r"line 2: path is 'x\\x00'; expected valid Unicode without NUL"),
-        ("a.txt", "1.png\n", "a file; expected a folder of images, or a manifest that ends in .csv or .jsonl"),
-    ],
-)
-def test_bad_manifest(name: str, content: str, error: str, tmp_path: Path):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=error) as caught:
-        find_samples(tmp_path / name)
-    assert str(caught.value).startswith(str(tmp_path / name))
-
-
-def test_manifest_that_is_not_utf8(tmp_path: Path):
-    for name, content in (("a.csv", b"path,class\n\xe9.png,a\n"), ("a.jsonl", b'{"path": "\xe9"}\n')):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="UTF-8"):
-            find_samples(tmp_path / name)
-
-
-def test_manifest_with_a_layout(tmp_path: Path):
-    (tmp_path / "a.csv").write_text("path,class\n1.png,a\n")
-    with pytest.raises(InputError, match="leave --layout mvtec away"):
-        find_samples(tmp_path / "a.csv", layout="mvtec")
-
-
-# ----------------------------------------------------------------------------------------------------------------- words
-
-
-@pytest.mark.parametrize(
-    ("name", "layout", "words"),
-    [
-        ("metal_nut", "mvtec", "metal nut"),
-        ("toothbrush", "mvtec", "toothbrush"),
-        ("01", "btad", "round metal part"),
-        ("02", "btad", "wood surface"),
-        ("03", "btad", "wheel"),
-        ("pcb3", "visa", "printed circuit board 3"),
-        ("macaroni2", "visa", "macaroni 2"),
-        ("chewinggum", "mvtec", "chewing gum"),
-        ("pipe_fryum", "visa", "pipe fryum"),
-        ("bracket_black", "mpdd", "black bracket"),
-        ("Metal ornament", "industrial", "metal ornament"),
-        ("Bent Metal Stripe", "industrial", "bent metal stripe"),
-        ("KSDD2", "ksdd2", "metal surface"),
-        ("Front-Cover__v12", "folder", "front cover v 12"),
-        ("M8x20", "folder", "m8x 20"),
-        ("__", "folder", "__"),
-        ("Schraube_groß", "folder", "schraube groß"),
-    ],
-)
-def test_words(name: str, layout: str, words: str):
-    assert class_words([name], {}, layout) == {name: words}
-
-
-def test_words_of_known_data_sets_are_all_different():
-    visa = "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum".split()
-    mvtec = (
-        "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor wood zipper"
-    ).split()
-    mpdd = "bracket_black bracket_brown bracket_white connector metal_plate tubes".split()
-    for classes, layout in (
-        (visa, "visa"),
-        (mvtec, "mvtec"),
-        (mpdd, "mpdd"),
-        (INDUSTRIAL_CLASSES, "industrial"),
-        (["01", "02", "03"], "btad"),
-    ):
-        assert len(set(class_words(classes, {}, layout).values())) == len(classes)
-
-
-def test_overrides_win():
-    assert class_words(["01", "02"], {"01": "casting plate"}, "btad") == {"01": "casting plate", "02": "wood surface"}
-
-
-def test_override_of_a_class_that_is_not_there():
-    with pytest.raises(
-        InputError,
-        match=r"--class-names: no class 'botle'; there are 2 classes \(bottle, cable\)\. Did you mean 'bottle'\?",
-    ):
-        class_words(["bottle", "cable"], {"botle": "flask"}, "mvtec")
-    with pytest.raises(InputError, match="no words for class 'bottle'"):
-        class_words(["bottle"], {"bottle": " "}, "mvtec")
-
-
-def test_poor_words_are_warned_of(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.WARNING):
-        class_words(["01", "a_b", "A-B"], {}, "folder")
-    assert "class '01' has no words for the prompts" in caplog.text
-    assert "classes a_b, A-B share the words 'a b'" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------- size, real packs

@@ -85,10 +85,10 @@ def test_seeds_differ(factory: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), FLAWS)
 @pytest.mark.parametrize("size", [32, 96])
-def test_a_flaw_is_local_visible_and_inside_its_mask(name: str, kind: str, size: int) -> None:
+def test_a_defect_is_local_visible_and_inside_its_mask(name: str, kind: str, size: int) -> None:
     for index in range(6):
         made = toy._render(name, f"test/{kind}", index, seed=3, size=size)
-        difference = np.abs(made.image.astype(int) - made.sound).max(axis=2)
+        difference = np.abs(made.image.astype(int) - made.good).max(axis=2)
         assert (difference[~made.mask] == 0).all()
         assert (difference[made.mask] > 0).all()
         assert 0.002 < made.mask.mean() < 0.2
@@ -98,24 +98,24 @@ def test_a_flaw_is_local_visible_and_inside_its_mask(name: str, kind: str, size:
 
 def test_a_pixel_is_in_the_mask_when_one_channel_changed_by_more_than_12_levels() -> None:
     made = [toy._render(name, f"test/{kind}", 0, seed=3, size=96) for name, kind in FLAWS]
-    changes = np.concatenate([np.abs(one.image.astype(int) - one.sound)[one.mask] for one in made])  # [pixels, 3]
+    changes = np.concatenate([np.abs(one.image.astype(int) - one.good)[one.mask] for one in made])  # [pixels, 3]
     assert changes.max(axis=1).min() == 13
     assert changes.min() == 0
 
 
-def test_a_flaw_that_hardly_shows_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_that_is_hardly_visible_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def shares() -> list[float]:
         return [float(toy._render("wood_grain", "test/ink", i, seed=3, size=48).mask.mean()) for i in range(6)]
 
     limit = float(np.median(shares()))
-    monkeypatch.setattr(toy, "_SMALLEST_FLAW", limit)
+    monkeypatch.setattr(toy, "_SMALLEST_DEFECT", limit)
     assert min(shares()) >= limit
 
 
 def test_a_good_image_has_no_mask() -> None:
     made = toy._render("capsule", "test/good", 0, seed=0, size=32)
     assert not made.mask.any()
-    assert (made.image == made.sound).all()
+    assert (made.image == made.good).all()
 
 
 def histogram(image: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def histogram(image: np.ndarray) -> np.ndarray:
     return np.sqrt(np.concatenate(counts) / image[..., 0].size)
 
 
-def test_classes_can_be_told_apart() -> None:
+def test_classes_can_be_distinguished() -> None:
     def histograms(split: str, count: int) -> np.ndarray:  # [classes, count, bins]
         return np.array(
             [
@@ -150,14 +150,14 @@ def test_images_of_a_class_vary(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"size": 31}, "size is 31: give 32 or more"),
-        ({"train": 0}, "train is 0: give 1 or more"),
+        ({"size": 31}, "size is 31; expected 32 or more"),
+        ({"train": 0}, "train is 0; expected 1 or more"),
         ({"test_good": -2}, "test_good is -2"),
         ({"test_defect": 0}, "test_defect is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"classes": []}, "classes is empty"),
-        ({"classes": ["hexnut"]}, "no toy class is called 'hexnut'; there are .* Did you mean 'hex_nut'"),
-        ({"classes": ["zzz"]}, f"'zzz'; there are {TOY_CLASSES[0]}"),
+        ({"classes": ["hexnut"]}, "unknown toy class 'hexnut'; accepted: .* Did you mean 'hex_nut'"),
+        ({"classes": ["zzz"]}, f"'zzz'; accepted: {TOY_CLASSES[0]}"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, object], text: str, tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_wrong_arguments(arguments: dict[str, object], text: str, tmp_path: Path
     assert not (tmp_path / "new").exists()
 
 
-def test_a_root_that_holds_something_is_refused(tmp_path: Path) -> None:
+def test_a_root_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     for root in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(InputError, match="holds something already"):
+        with pytest.raises(InputError, match="is not empty"):
             make_toy_factory(root, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

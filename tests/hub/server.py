@@ -23,7 +23,7 @@ class Repository:
     private: bool = False
 
     def commit(self, files: dict[str, bytes]) -> str:
-        """Adds a commit that holds these files alone, and puts `main` there."""
+        """Adds a commit with only these files, and moves `main` to it."""
         digest = hashlib.sha1(repr((len(self.commits), sorted(files.items()))).encode()).hexdigest()
         self.commits[digest] = dict(files)
         self.refs["main"] = digest
@@ -32,7 +32,7 @@ class Repository:
 
 @dataclass
 class Fault:
-    """Something that goes wrong with the requests whose "METHOD path" holds `where`, the first `times` of them.
+    """A fault in the requests whose "METHOD path" contains `where`, in the first `times` of them.
 
     Attributes:
         where: Part of "METHOD path", such as "HEAD /org/name/resolve" or "GET /blobs/".
@@ -82,7 +82,7 @@ class HubServer(ThreadingHTTPServer):
 
     @property
     def files_origin(self) -> str:
-        """Where large files lie: another origin, as on the real Hub, for huggingface_hub follows redirects to the same."""
+        """Where large files are: another origin, as on the real Hub; redirects to the same one are followed."""
         return f"http://localhost:{self.server_port}"
 
     def commit(self, repository: str, files: dict[str, bytes]) -> str:
@@ -161,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         if match is None:
             return Answer(404, {}, b"no such page")
         repository = self.server.repositories.get(match["repository"])
-        if repository is None:  # what the Hub says to strangers, so that they can't tell private from missing
+        if repository is None:  # the Hub's answer without login, so that nobody can distinguish private from missing
             return Answer(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
         commit = repository.refs.get(match["revision"], match["revision"])
         files = repository.commits.get(commit)

@@ -16,11 +16,11 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tabzoo.command import run_command
 from tabzoo.errors import InputError
-from tabzoo.hub import store
-from tabzoo.hub.convert import ARCHITECTURES, add_command, convert
-from tabzoo.hub.folders import verify
+from tabzoo.hub.__main__ import main
+from tabzoo.hub.convert import ARCHITECTURES, convert
+from tabzoo.hub.folder import verify
+from tabzoo.hub.load import install
 
 NAME = "resnet18.tab_mvtec"
 State = dict[str, Tensor]
@@ -113,7 +113,7 @@ def test_the_larger_resnets_have_the_same_names_and_blocks() -> None:
         torch.testing.assert_close(our_block(image), their_block(image), rtol=1e-6, atol=1e-6)
 
 
-def test_the_record_tells_where_the_weights_come_from(
+def test_the_record_says_where_the_weights_come_from(
     saved: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = saved(_attention)
@@ -130,7 +130,7 @@ def test_the_record_tells_where_the_weights_come_from(
     assert left_out == [
         *("fc.bias", "fc.weight", "layer1.0.ca.sharedMLP.0.weight", "layer1.0.sa.conv.weight", "sa.conv1.weight")
     ]
-    assert "tensors of attention modules are left out (layer1.0.ca.sharedMLP.0.weight, " in caplog.text
+    assert "left out the tensors of attention modules (layer1.0.ca.sharedMLP.0.weight, " in caplog.text
     for file in ("README.md", "config.json", "tabzoo.json"):
         assert str(tmp_path) not in (folder / file).read_text()
     assert source["sha256"] in (folder / "README.md").read_text()
@@ -171,15 +171,18 @@ def _without(key: str) -> Callable[[State], State]:
             lambda state: state | {"bn1.num_batches_tracked": torch.tensor(1j)},
             r"1 not numbers: bn1\.num_batches_tracked",
         ),
-        (lambda _: torch.nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear\..* or model\.state_dict\(\)"),
+        (
+            lambda _: torch.nn.Linear(2, 2),
+            r"it contains torch\.nn\.modules\.linear\.Linear\..* or model\.state_dict\(\)",
+        ),
         (
             lambda _: {"state_dict": {}, "args": argparse.Namespace(lr=1)},
-            r"it holds argparse\.Namespace\. Save its tensors alone",
+            r"it contains argparse\.Namespace\. If you trust the file, save only its tensors",
         ),
-        (lambda _: {"state_dict": {}, "best": np.float64(0.9)}, r"it holds numpy[^\x1b]*Save its tensors alone"),
+        (lambda _: {"state_dict": {}, "best": np.float64(0.9)}, r"it contains numpy[^\x1b]*save only its tensors"),
     ],
 )
-def test_what_is_no_such_resnet_is_refused_with_its_keys(
+def test_files_without_a_matching_resnet_are_refused_with_the_keys(
     saved: Callable[..., Path], tmp_path: Path, change: Callable[[State], object], reason: str
 ) -> None:
     with pytest.raises(InputError, match=reason):
@@ -196,17 +199,15 @@ def test_one_of_several_state_dicts_is_chosen(
     theirs: torchvision.models.ResNet, saved: Callable[..., Path], tmp_path: Path
 ) -> None:
     checkpoint = saved(_ema)
-    listed = (
-        r"holds 4 ResNets: model\.student, model\.teacher, state_dict, state_dict_ema\.module\. Choose one with --state"
-    )
+    listed = r"contains 4 ResNets: model\.student, model\.teacher, state_dict, state_dict_ema\.module\. Choose one with --state"
     with pytest.raises(InputError, match=listed):
         convert(checkpoint, tmp_path / "out", name=NAME)
     for wrong, found in (
         (
             "state",
-            r"holds no ResNet under 'state'; expected one of model\.student, .*such as --state-dict model\.student",
+            r"contains no ResNet under 'state'; expected one of model\.student, .*such as --state-dict model\.student",
         ),
-        ("model", r"holds 2 ResNets under model: model\.student, model\.teacher\. Choose"),
+        ("model", r"contains 2 ResNets under model: model\.student, model\.teacher\. Choose"),
     ):
         with pytest.raises(InputError, match=found):
             convert(checkpoint, tmp_path / "out", name=NAME, state_dict=wrong)
@@ -215,10 +216,10 @@ def test_one_of_several_state_dicts_is_chosen(
         folder = convert(checkpoint, tmp_path / choice, name=NAME, state_dict=choice)
         assert torch.equal(load_file(folder / "model.safetensors")["conv1.weight"], theirs.conv1.weight + more)
         assert json.loads((folder / "tabzoo.json").read_text())["converted_from"]["state_dict"] == choice
-    entry = store.install("resnet18.ema", checkpoint, state_dict="state_dict_ema")
+    entry = install("resnet18.ema", checkpoint, state_dict="state_dict_ema")
     assert torch.equal(load_file(entry.folder.weights)["conv1.weight"], theirs.conv1.weight + 1)
     with pytest.raises(InputError, match="--state-dict can't choose"):
-        store.install("resnet18.more", entry.folder.path, state_dict="state_dict_ema")
+        install("resnet18.more", entry.folder.path, state_dict="state_dict_ema")
 
 
 def test_a_resnet_beside_another_below_it(
@@ -226,7 +227,7 @@ def test_a_resnet_beside_another_below_it(
 ) -> None:
     """The one at the top has no prefix to name it by."""
     checkpoint = saved(lambda state: {**state, "ema": {key: value + 1 for key, value in state.items()}})
-    with pytest.raises(InputError, match="holds 2 ResNets: '', ema"):
+    with pytest.raises(InputError, match="contains 2 ResNets: '', ema"):
         convert(checkpoint, tmp_path / "out", name=NAME)
     for choice, more in (("", 0), ("ema", 1)):
         folder = convert(checkpoint, tmp_path / f"out{choice}", name=NAME, state_dict=choice)
@@ -270,7 +271,7 @@ def test_a_compressed_file_does_not_fill_the_memory(saved: Callable[..., Path], 
         convert(tmp_path / "packed.pt", tmp_path / "out", name=NAME)
 
 
-def test_tables_in_tables_are_looked_at_to_a_depth(saved: Callable[..., Path], tmp_path: Path) -> None:
+def test_nested_dicts_are_searched_to_a_limited_depth(saved: Callable[..., Path], tmp_path: Path) -> None:
     assert verify(convert(saved(_nested), tmp_path / "out", name=NAME)).folder
 
 
@@ -281,11 +282,11 @@ def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path],
     (tmp_path / "used" / "thesis.txt").write_text("mine")
     out = tmp_path / "out"
     for arguments, reason in (
-        ((tmp_path / "none.pt", out, NAME), "there is no such file"),
+        ((tmp_path / "none.pt", out, NAME), "no such file; expected"),
         ((tmp_path / "text.pt", out, NAME), "can't be read as tensors"),
         ((checkpoint, tmp_path / "used", NAME), "Name a folder that is new or empty"),
         ((checkpoint, checkpoint, NAME), "Name a folder that is new or empty"),
-        ((checkpoint, out, "resnet34.tab"), "checkpoints of resnet18, resnet50, wide_resnet50_2 can be converted"),
+        ((checkpoint, out, "resnet34.tab"), "only checkpoints of resnet18, resnet50, wide_resnet50_2 can be converted"),
         ((checkpoint, out, "resnet18"), "expected ARCHITECTURE.TAG"),
         ((checkpoint, out, "resnet18.vital"), "cannot contain 'vit'"),
     ):
@@ -299,13 +300,11 @@ def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path],
 
 
 def test_command_line(saved: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    add_command(parser.add_subparsers())
     out = str(tmp_path / "out")
     arguments = ["convert", str(saved()), "--to", out, "--name"]
-    assert run_command(parser, [*arguments, NAME, "--arch", "resnet50"]) == 2
+    assert main([*arguments, NAME, "--arch", "resnet50"]) == 2
     assert "two architectures" in capsys.readouterr().err
-    assert run_command(parser, [*arguments, "tab_mine", "--arch", "resnet18", "--license", "mit"]) == 0
+    assert main([*arguments, "tab_mine", "--arch", "resnet18", "--license", "mit"]) == 0
     assert f"tabzoo install resnet18.tab_mine {out}" in capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "tabzoo.json").read_text())
     assert (record["name"], record["license"]) == ("resnet18.tab_mine", "mit")

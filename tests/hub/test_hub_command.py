@@ -1,6 +1,7 @@
-"""`tabzoo list` and its neighbours."""
+"""The commands of `python -m tabzoo.hub`."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from server import HubServer
 from small import contents
 
 from tabzoo.cli import main
-from tabzoo.hub.folders import read_record
+from tabzoo.hub.folder import read_record
 from tabzoo.hub.table import Weights
 
 Output = pytest.CaptureFixture[str]
@@ -43,7 +44,7 @@ def test_a_broken_entry_does_not_hide_the_others(home: Path, small_folder: Path,
     assert "tabzoo uninstall resnet18.tab_mvtec" in capsys.readouterr().out
 
 
-def test_info_tells_origin_digest_and_numbers_with_their_source(small_folder: Path, capsys: Output) -> None:
+def test_info_shows_origin_digest_and_numbers_with_their_source(small_folder: Path, capsys: Output) -> None:
     main(["install", "test_resnet.mine", str(small_folder)])
     capsys.readouterr()
     assert main(["info", "test_resnet.mine"]) == 0
@@ -68,7 +69,7 @@ def test_download_verify_install_uninstall(
     assert f'timm.create_model("local-dir:{folder}", pretrained=True)' in capsys.readouterr().out
     assert contents(folder) == contents(small_folder)
     assert main(["verify", str(folder)]) == 0
-    assert f"as its record says: {weights.name}, licence" in capsys.readouterr().out
+    assert f"matches its record: {weights.name}, licence" in capsys.readouterr().out
     assert main(["verify", str(folder / "model.safetensors"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == weights.release.sha256  # type: ignore[union-attr]
     assert main(["install", "test_resnet.offline", str(folder)]) == 0
@@ -106,3 +107,23 @@ def test_a_repository_that_is_not_there(hub: HubServer, capsys: Output, tmp_path
     assert main(["download", "hf-hub:org/none", "--to", str(tmp_path / "folder")]) == 2
     assert "org/none@main: tabzoo.json can't be fetched" in capsys.readouterr().err
     assert not (tmp_path / "folder").exists()
+
+
+FLAGS = {
+    "list": ["--json"],
+    "info": ["--json"],
+    "download": ["--cache-dir", "--org", "--to"],
+    "verify": ["--json"],
+    "install": ["--state-dict"],
+    "uninstall": [],
+    "convert": ["--arch", "--license", "--name", "--state-dict", "--to"],
+    "publish": ["--datasets", "--dry-run", "--private", "--repo", "--results", "--version"],
+}
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_flags_are_a_promise(command: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    shown = re.findall(r"^[^\w-]*(--[a-z][a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert sorted({*shown} - {"--help"}) == FLAGS[command]

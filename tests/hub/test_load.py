@@ -1,17 +1,13 @@
-"""Loading: where weights may come from, and the proof that all of them arrive."""
+"""Loading: where weights may come from, and the check that all of them are loaded."""
 
 import dataclasses
-import hashlib
 import json
 import logging
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import timm
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,10 +17,9 @@ from torch import Tensor, nn
 
 import tabzoo
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.hub import files, registry, store, table
-from tabzoo.hub.files import Digest
-from tabzoo.hub.folders import read_folder
-from tabzoo.hub.proof import build
+from tabzoo.hub import table
+from tabzoo.hub.folder import read_folder
+from tabzoo.hub.load import build
 from tabzoo.hub.table import Weights
 
 
@@ -104,19 +99,19 @@ def test_a_repository_by_its_address(
     assert holds(tabzoo.create_model("hf-hub:org/name@v1"), small_folder)  # without a network, the commit it was
 
 
-def test_an_organisation_is_asked_for_and_its_trust_is_named(
+def test_weights_of_an_organisation_come_with_a_warning(
     hub: HubServer, small_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = hub.commit("acme/test_resnet.tab_ours", contents(small_folder))
     assert holds(tabzoo.create_model("test_resnet.tab_ours", organisation="acme"), small_folder)
-    assert "the trust yours" in caplog.text
+    assert "only if you trust it" in caplog.text
     assert f"acme/test_resnet.tab_ours@{commit}" in caplog.text
     monkeypatch.setenv("TABZOO_HUB_ORG", "acme")
     assert holds(tabzoo.create_model("test_resnet.tab_ours"), small_folder)
     with pytest.raises(WeightsError, match=r"acme/resnet18\.tab_mvtec@main: tabzoo\.json can't be fetched"):
         timm.create_model("resnet18.tab_mvtec", pretrained=True)
     hub.commit("acme/resnet18.tab_mvtec", contents(small_folder))
-    with pytest.raises(WeightsError, match="holds weights of test_resnet, not of resnet18.tab_mvtec"):
+    with pytest.raises(WeightsError, match="contains weights of test_resnet, not of resnet18.tab_mvtec"):
         tabzoo.create_model("resnet18.tab_mvtec")
 
 
@@ -124,14 +119,14 @@ def test_an_organisation_is_asked_for_and_its_trust_is_named(
     ("source", "message"),
     [
         ("resnet18.tab_mvtek", r"neither weights of tabzoo \(.*Did you mean 'resnet18\.tab_mvtec'\?"),
-        ("/no/such/folder", "nor a folder of weights"),
+        ("/no/such/folder", "nor a weights folder"),
         ("local-dir:/no/such", r"expected a folder with model\.safetensors.*there is no such folder"),
         ("hf-hub:name", "expected hf-hub:ORG/NAME@COMMIT"),
         ("hf-hub:../../x@main", "expected hf-hub:ORG/NAME@COMMIT"),
-        ("resnet18.tv_in1k", r"for timm's own timm\.create_model"),
+        ("resnet18.tv_in1k", r"timm's own weights are loaded by timm\.create_model"),
     ],
 )
-def test_sources_that_are_none(source: str, message: str) -> None:
+def test_sources_that_do_not_exist(source: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         tabzoo.create_model(source)
 
@@ -157,7 +152,7 @@ def test_features_only_has_the_files_weights(feature_cls: str | None, small_fold
     "options", [{}, {"num_classes": 10}, {"features_only": True}, {"features_only": True, "in_chans": 1}]
 )
 @pytest.mark.parametrize("change", ["missing", "prefixed", "renamed", "more", "surplus", "shape"])
-def test_what_does_not_arrive_is_an_error(
+def test_a_tensor_that_is_not_loaded_is_an_error(
     change: str, options: dict[str, Any], small_folder: Path, tmp_path: Path
 ) -> None:
     state = load_file(small_folder / "model.safetensors")
@@ -239,7 +234,7 @@ def test_a_published_repository_whose_record_is_of_other_weights(
     record["weights"]["size"] += 1
     weights = publish(small_folder, tabzoo_json=json.dumps(record).encode())
     tabzoo.create_model(weights.name)  # the table knows what the weights are
-    with pytest.raises(WeightsError, match="is said to have|is not of the weights that tabzoo knows"):
+    with pytest.raises(WeightsError, match="the Hub announces|does not describe the weights that tabzoo knows"):
         tabzoo.download(weights.name, tmp_path / "folder")
     assert list(tmp_path.glob("folder*")) == []
 
@@ -251,52 +246,6 @@ def test_releases_are_pinned() -> None:
             table.Release(**(good | changes))  # type: ignore[arg-type]
     assert not any(weights.published for weights in table.WEIGHTS if weights.name.startswith("resnet18.tab_"))
     assert dataclasses.asdict(table.WEIGHTS[0])["release"] is None
-
-
-@pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is opened as weights: by us, and by timm through safetensors."""
-    opened: list[str] = []
-    our_digest, our_read, their_load = hashlib.file_digest, files.read_tensors, safetensors.torch.load_file
-
-    def digest(*arguments: Any) -> Any:
-        opened.append("hash")
-        return our_digest(*arguments)
-
-    def read(path: Path, expected: Digest | None = None) -> Any:
-        opened.append("read")
-        return our_read(path, expected)
-
-    def load(*arguments: Any, **options: Any) -> Any:
-        opened.append("timm")
-        return their_load(*arguments, **options)
-
-    monkeypatch.setattr(hashlib, "file_digest", digest)
-    monkeypatch.setattr("tabzoo.hub.sources.read_tensors", read)
-    monkeypatch.setattr(safetensors.torch, "load_file", load)
-    return opened
-
-
-def test_a_file_is_hashed_once_in_a_process(readings: list[str], make_folder: Callable[..., Path]) -> None:
-    entry = store.install("test_resnet.counted", make_folder("test_resnet.counted", seed=11))
-    registry.register()
-    weights = entry.folder.weights
-    os.utime(weights, ns=(0, 0))
-    first = weights.read_bytes()
-    readings.clear()
-    for _ in range(2):
-        tabzoo.create_model("test_resnet.counted")
-    assert readings == ["read", "read"]  # what is loaded is what was hashed: no reading after that
-    time.sleep(0.05)  # a file that was changed a moment ago is hashed anew
-    readings.clear()
-    for _ in range(2):
-        timm.create_model("test_resnet.counted", pretrained=True)
-    assert readings == ["hash", "timm", "timm"]
-    weights.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
-    os.utime(weights, ns=(0, 0))  # size and time are as before
-    for load in (tabzoo.create_model, lambda name: timm.create_model(name, pretrained=True)):
-        with pytest.raises(WeightsError, match=r"SHA-256 .* Type `tabzoo uninstall test_resnet\.counted`"):
-            load("test_resnet.counted")
 
 
 def test_a_model_keeps_no_second_copy_of_its_weights(small_folder: Path) -> None:

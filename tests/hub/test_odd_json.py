@@ -17,9 +17,9 @@ from small import rows
 import tabzoo
 from tabzoo.cli import main
 from tabzoo.errors import InputError, TabzooError, WeightsError
-from tabzoo.hub import store
 from tabzoo.hub.card import published_card, read_results
-from tabzoo.hub.folders import verify
+from tabzoo.hub.folder import verify
+from tabzoo.hub.load import install
 from tabzoo.plain import PlainFormatter
 
 Output = pytest.CaptureFixture[str]
@@ -58,7 +58,7 @@ def one_line(shown: str) -> bool:
 def test_every_command_tells_of_files_that_are_no_json(
     name: str, kind: str, folder: Path, home: Path, capsys: Output, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.install("test_resnet.odd", folder)
+    install("test_resnet.odd", folder)
     for place in (folder, home / "weights" / "test_resnet.odd"):
         (place / name).write_bytes(ODD[kind]((place / name).read_bytes()))
     for command in (
@@ -114,7 +114,7 @@ def test_any_value_in_any_place_is_an_error_or_harmless(
     for place, value in itertools.product(places(whole), VALUES):
         text = json.dumps(put(whole, place, value)).replace("Infinity", "1e999")
         path.write_text(text)
-        info = [] if name == "config.json" else [["info", NAME]]  # which tells nothing of it
+        info = [] if name == "config.json" else [["info", NAME]]  # which shows nothing of it
         for command in (["list"], *info, *([["list", "--json"]] if value in ODD_TEXT else [])):
             assert main(command) == 0, (place, value)
             shown = capsys.readouterr().out
@@ -172,7 +172,7 @@ def test_no_command_prints_what_steers_a_terminal(folder: Path, home: Path, tmp_
     ):
         try:
             code = main(command)
-        except SystemExit as error:  # argparse's
+        except SystemExit as error:  # of a wrong flag
             code = int(error.code or 0)
         assert code == 2, command
         assert capsys.readouterr().err.replace("\n", "").isprintable(), command

@@ -1,4 +1,4 @@
-"""What holds between processes: one cache for all of them, and what a new one finds in its surroundings."""
+"""Several processes: they share one cache, and a new one finds the store, the cache and the Hub's variables."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ from small import contents
 
 import tabzoo
 from tabzoo.errors import WeightsError
-from tabzoo.hub.store import install
+from tabzoo.hub.load import install
 
 OWN = "test_resnet.my_line"
 
@@ -28,17 +28,17 @@ import json, sys, timm
 def known():
     return timm.list_models(pretrained=True), timm.list_models("resnet18*"), str(timm.get_pretrained_cfg("resnet18"))
 
-told = {"before": known()}
+report = {"before": known()}
 import tabzoo
 heavy = {"open_clip", "matplotlib", "sklearn", "tyro", "tabzoo.training"}
-told |= {"after": known(), "heavy": sorted(heavy & set(sys.modules))}
+report |= {"after": known(), "heavy": sorted(heavy & set(sys.modules))}
 from tabzoo.cli import main
-from tabzoo.hub.reach import local_copy
+from tabzoo.hub.remote import local_copy
 own = timm.create_model(sys.argv[1], pretrained=True)
 cached = tabzoo.create_model("hf-hub:org/name")
-told |= {name: model.conv1[0].weight.tolist() for name, model in (("own", own), ("cached", cached))}
-told |= {"copy": str(local_copy("org/name", ["model.safetensors"]))}
-json.dump(told, open(sys.argv[2], "w"))
+report |= {name: model.conv1[0].weight.tolist() for name, model in (("own", own), ("cached", cached))}
+report |= {"copy": str(local_copy("org/name", ["model.safetensors"]))}
+json.dump(report, open(sys.argv[2], "w"))
 sys.exit(main(["list"]))  # Nobody reads what it prints.
 """
 
@@ -52,7 +52,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small_folder: Path) -> Iter
 
     def load() -> None:
         start.wait(60)
-        with suppress(WeightsError):  # Older releases of huggingface_hub leave going on to the next call.
+        with suppress(WeightsError):  # Older releases of huggingface_hub continue only in the next call.
             tabzoo.create_model("hf-hub:org/name")
         tabzoo.create_model("hf-hub:org/name")
 
@@ -76,8 +76,8 @@ def own(make_folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(filled: tuple[HubServer, Path], own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a new process says of timm, of a store with broken entries, and of the Hub's cache without the Hub."""
+def report(filled: tuple[HubServer, Path], own: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a new process reports about timm, a store with broken entries, and the Hub's cache without the Hub."""
     server, hf_home = filled
     folder = tmp_path_factory.mktemp("new_process")
     with pytest.MonkeyPatch.context() as patch:
@@ -91,15 +91,15 @@ def told(filled: tuple[HubServer, Path], own: Path, tmp_path_factory: pytest.Tem
         patch.delenv("HF_HUB_CACHE", raising=False)
         asked = len(server.requests)
         # Not all warnings: some releases of timm bring deprecations of torch's own.
-        command = [sys.executable, "-W", "error::UserWarning", "-c", NEW_PROCESS, OWN, str(folder / "told.json")]
+        command = [sys.executable, "-W", "error::UserWarning", "-c", NEW_PROCESS, OWN, str(folder / "report.json")]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
     errors = process.stderr.read()
     code = process.wait()
-    assert (folder / "told.json").exists(), errors
-    facts: dict[str, Any] = json.loads((folder / "told.json").read_text())
+    assert (folder / "report.json").exists(), errors
+    facts: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return facts | {"errors": errors, "code": code, "requests": len(server.requests) - asked}
 
 
@@ -114,31 +114,31 @@ def first_weight(folder: Path) -> list[Any]:
 
 
 def test_a_new_process_reads_the_hubs_variables(
-    told: dict[str, Any], filled: tuple[HubServer, Path], small_folder: Path
+    report: dict[str, Any], filled: tuple[HubServer, Path], small_folder: Path
 ) -> None:
     """HF_HOME and HF_HUB_OFFLINE, which huggingface_hub reads once, when it is imported."""
-    assert told["cached"] == first_weight(small_folder)
-    assert Path(told["copy"]).is_relative_to(filled[1])
-    assert told["requests"] == 0
+    assert report["cached"] == first_weight(small_folder)
+    assert Path(report["copy"]).is_relative_to(filled[1])
+    assert report["requests"] == 0
 
 
-def test_a_new_process_knows_the_name_whatever_else_lies_in_the_store(told: dict[str, Any], own: Path) -> None:
-    assert told["own"] == first_weight(own)
-    assert told["errors"].count("the local store's entry broken can't be used") == 1
+def test_a_new_process_knows_the_name_whatever_else_is_in_the_store(report: dict[str, Any], own: Path) -> None:
+    assert report["own"] == first_weight(own)
+    assert report["errors"].count("the local store's entry broken can't be used") == 1
 
 
-def test_timms_own_models_are_unchanged(told: dict[str, Any]) -> None:
-    (pretrained, models, config), (pretrained_after, *after) = told["before"], told["after"]
+def test_timms_own_models_are_unchanged(report: dict[str, Any]) -> None:
+    (pretrained, models, config), (pretrained_after, *after) = report["before"], report["after"]
     assert [name for name in pretrained_after if name != OWN] == pretrained
     assert OWN in pretrained_after
     assert after == [models, config]
     assert "tag='a1_in1k'" in config
 
 
-def test_import_loads_nothing_heavy(told: dict[str, Any]) -> None:
-    assert told["heavy"] == []
+def test_import_loads_nothing_heavy(report: dict[str, Any]) -> None:
+    assert report["heavy"] == []
 
 
-def test_a_reader_that_goes_away_is_no_error(told: dict[str, Any]) -> None:
-    assert told["code"] == 1
-    assert "Error" not in told["errors"]
+def test_output_that_nobody_reads_is_not_an_error(report: dict[str, Any]) -> None:
+    assert report["code"] == 1
+    assert "Error" not in report["errors"]

@@ -1,6 +1,5 @@
 """Publishing to a Hub on this machine, and reading back."""
 
-import argparse
 import errno
 import json
 import multiprocessing
@@ -24,10 +23,10 @@ from torch import nn
 from uploads import TOKEN, UploadHandler
 
 import tabzoo
-from tabzoo.command import run_command
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.hub.__main__ import main
 from tabzoo.hub.card import read_results
-from tabzoo.hub.publish import add_command, pack, publish
+from tabzoo.hub.publish import pack, publish
 from tabzoo.hub.table import WEIGHTS, Release
 
 NAME = "test_resnet.tab_here"  # timm's smallest ResNet
@@ -111,14 +110,14 @@ def test_the_same_again_changes_nothing_and_another_content_is_refused(
     assert publish(pack(folder, REPOSITORY)) == first
     other = make_folder(NAME, seed=7)
     with pytest.raises(
-        WeightsError, match=rf"has v1 already \(commit {first}\), with another model\.safetensors.*--version"
+        WeightsError, match=rf"v1 exists already \(commit {first}\), with another model\.safetensors.*--version"
     ):
         publish(pack(other, REPOSITORY))
     assert hub.repositories[REPOSITORY].refs == before
     second = publish(pack(other, REPOSITORY, version="v2"))
     assert hub.repositories[REPOSITORY].refs == {"main": second, "v1": first, "v2": second}
     assert held(hub, "v1")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
-    with pytest.raises(WeightsError, match=rf"has v1 already \(commit {first}\)"):  # which is no longer the newest
+    with pytest.raises(WeightsError, match=rf"v1 exists already \(commit {first}\)"):  # which is no longer the newest
         publish(pack(other, REPOSITORY))
     assert hub.repositories[REPOSITORY].refs == {"main": second, "v1": first, "v2": second}
 
@@ -127,7 +126,7 @@ def test_a_version_gets_no_more_files(hub: HubServer, folder: Path) -> None:
     publish(pack(folder, REPOSITORY))
     before = dict(hub.repositories[REPOSITORY].refs)
     (folder / "figures" / "samples.png").write_bytes(b"\x89PNG samples")
-    with pytest.raises(WeightsError, match=r"has v1 already .*, with another figures/samples\.png"):
+    with pytest.raises(WeightsError, match=r"v1 exists already .*, with another figures/samples\.png"):
         publish(pack(folder, REPOSITORY))
     assert hub.repositories[REPOSITORY].refs == before
 
@@ -135,15 +134,15 @@ def test_a_version_gets_no_more_files(hub: HubServer, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (Fault("PUT /blobs/", status=400), "the upload broke off"),
-        (Fault("PUT /blobs/", silence=threading.Event()), "the upload broke off"),
-        (Fault("POST /api/models/org/test_resnet.tab_here/commit", status=500), "answers .*The same command goes on"),
-        (Fault("POST /api/models/org/test_resnet.tab_here/tag", status=500), "answers .*The same command goes on"),
+        (Fault("PUT /blobs/", status=400), "the upload was interrupted"),
+        (Fault("PUT /blobs/", silence=threading.Event()), "the upload was interrupted"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/commit", status=500), "answers .*The same command continues"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/tag", status=500), "answers .*The same command continues"),
         # The commit is made and its answer lost.
-        (Fault("POST /api/models/org/test_resnet.tab_here/commit", cut=3), "the upload broke off"),
+        (Fault("POST /api/models/org/test_resnet.tab_here/commit", cut=3), "the upload was interrupted"),
     ],
 )
-def test_an_interrupted_upload_leaves_no_version_and_goes_on(
+def test_an_interrupted_upload_leaves_no_version_and_continues(
     hub: HubServer, folder: Path, fault: Fault, reason: str
 ) -> None:
     if fault.silence:
@@ -159,7 +158,7 @@ def test_an_interrupted_upload_leaves_no_version_and_goes_on(
     assert len(hub.repositories[REPOSITORY].commits) == 2  # the empty one and this
 
 
-def test_a_killed_upload_goes_on(hub: HubServer, folder: Path) -> None:
+def test_a_killed_upload_continues(hub: HubServer, folder: Path) -> None:
     arrived, never = threading.Event(), threading.Event()
 
     class Killing(Fault):
@@ -195,7 +194,7 @@ def test_bytes_that_come_back_changed_are_not_tagged(hub: HubServer, folder: Pat
 
 def test_a_repository_with_a_pickle_is_left_alone(hub: HubServer, folder: Path) -> None:
     hub.commit(REPOSITORY, {"pytorch_model.bin": b"code"})
-    with pytest.raises(WeightsError, match=r"holds pytorch_model\.bin, .*runs code"):
+    with pytest.raises(WeightsError, match=r"contains pytorch_model\.bin, .*execute code"):
         publish(pack(folder, REPOSITORY))
     assert len(hub.repositories[REPOSITORY].commits) == 1
 
@@ -209,7 +208,7 @@ def test_a_change_from_elsewhere_meanwhile(hub: HubServer, folder: Path, monkeyp
         return original(self, path)
 
     monkeypatch.setattr(UploadHandler, "_ask", ask)
-    with pytest.raises(WeightsError, match="changed from elsewhere"):
+    with pytest.raises(WeightsError, match="someone else changed it"):
         publish(pack(folder, REPOSITORY))
 
 
@@ -217,7 +216,7 @@ def test_private_login_and_no_answer(hub: HubServer, folder: Path, monkeypatch: 
     publish(pack(folder, REPOSITORY), private=True)
     assert hub.repositories[REPOSITORY].private
     hub.repositories[REPOSITORY].private = False
-    with pytest.raises(WeightsError, match="is there and public"):
+    with pytest.raises(WeightsError, match="exists and is public"):
         publish(pack(folder, REPOSITORY, version="v2"), private=True)
     hub.faults = [Fault("POST /api/models/org/test_resnet.tab_here/preupload", status=403)]
     with pytest.raises(WeightsError, match="token may not write there"):
@@ -244,14 +243,14 @@ def change_json(path: Path, **values: object) -> None:
     ("change", "reason"),
     [
         *(
-            (lambda folder, name=f"model.{ending}": (folder / name).write_bytes(b"code"), rf"holds model\.{ending};")
+            (lambda folder, name=f"model.{ending}": (folder / name).write_bytes(b"code"), rf"contains model\.{ending};")
             for ending in ("bin", "ckpt", "pkl", "pickle", "pt", "pth")
         ),
         (lambda folder: change_json(folder / "tabzoo.json", license="unspecified"), 'licence is "unspecified"'),
         (lambda folder: change_json(folder / "tabzoo.json", license="mit"), '"mit" in tabzoo.json and "cc-by'),
         (
             lambda folder: change_json(folder / "tabzoo.json", name="resnet18.other"),
-            "is of resnet18.other, but",
+            "describes resnet18.other, but",
         ),
         (lambda folder: change_json(folder / "tabzoo.json", data="/home/me/images"), "an absolute path, /home/me"),
         (lambda folder: (folder / "recipe.yaml").write_text(r"data: C:\images"), r"an absolute path, C:\\images"),
@@ -259,16 +258,19 @@ def change_json(path: Path, **values: object) -> None:
         (lambda folder: (folder / "recipe.yaml").write_text(r"data: \\nas\images"), r"an absolute path, \\\\nas"),
         (lambda folder: change_json(folder / "tabzoo.json", data=r"\\nas\images"), r"an absolute path, \\\\"),
         (lambda folder: append(folder / "README.md", "Trained on /data/images.\n"), "an absolute path, /data/images"),
-        (lambda folder: replace_by_link(folder / "recipe.yaml"), "recipe.yaml: a link, which might publish what lies"),
+        (
+            lambda folder: replace_by_link(folder / "recipe.yaml"),
+            "recipe.yaml: a link, which might publish a file from",
+        ),
         (lambda folder: replace_by_link(folder / "figures"), "figures/curves.png: a link, which might publish"),
         (lambda folder: append(folder / "metrics.jsonl", '{"data": "file:///x"}\n'), "an absolute path, file://"),
         (lambda folder: (folder / "README.md").unlink(), "expected the card"),
         (lambda folder: (folder / "README.md").write_text(f"---\na: [\n---\n# {NAME}\n"), "metadata .* can't be read"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 1000), "not the file it should be"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 1000), "wrong size"),
         (lambda folder: (folder / "tabzoo.json").unlink(), "tabzoo.json"),
     ],
 )
-def test_folders_that_are_not_fit(folder: Path, change: Callable[[Path], object], reason: str) -> None:
+def test_folders_that_can_not_be_published(folder: Path, change: Callable[[Path], object], reason: str) -> None:
     change(folder)
     with pytest.raises((InputError, WeightsError), match=reason):
         pack(folder, REPOSITORY)
@@ -324,10 +326,10 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
 def test_short_trainings_and_replaced_rows(tmp_path: Path) -> None:
     quick = {"method": "rd4ad", "settings": {"steps": 60}}
     values = [
-        {"key": "a", "image_auroc": 0.1, "method": "simplenet", "settings": {"steps": None}},
-        {"key": "a", "image_auroc": 0.8, "method": "simplenet", "settings": {"steps": None}},  # measured again
-        {"key": "b", "image_auroc": 0.6, **quick},
-        {"key": "c", "image_auroc": 0.9, "method": "rd4ad", "settings": {"steps": None}},
+        {"key": "a" * 16, "image_auroc": 0.1, "method": "simplenet", "settings": {"steps": None}},
+        {"key": "a" * 16, "image_auroc": 0.8, "method": "simplenet", "settings": {"steps": None}},  # measured again
+        {"key": "b" * 16, "image_auroc": 0.6, **quick},
+        {"key": "c" * 16, "image_auroc": 0.9, "method": "rd4ad", "settings": {"steps": None}},
     ]
     found = read_results([rows(tmp_path / "results.jsonl", values)], [NAME])
     expected = {"rd4ad": 90.0, "rd4ad, 60 steps": 60.0, "simplenet": 80.0}
@@ -339,7 +341,7 @@ def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     for write, reason in (
         (lambda: rows(path, [{"backbone": "random"}]), f"no row .* {NAME}; it holds rows of random"),
         (lambda: rows(path, [{}, {}]), r"more than one row for class and seed \('bottle', 0\)"),
-        (lambda: path.write_text("{}\n"), "rows lack aupro, backbone"),
+        (lambda: path.write_text("{}\n"), "lacks aupro, backbone"),
         (lambda: path.write_text("no json\n"), "expected the benchmark's results.jsonl"),
         (lambda: path.write_text("[1]\n"), "expected the benchmark's results.jsonl"),
         (path.unlink, "expected the benchmark's results.jsonl"),
@@ -353,9 +355,7 @@ def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_command(parser.add_subparsers())
-    return run_command(parser, ["publish", *arguments])
+    return main(["publish", *arguments])
 
 
 def test_dry_run_asks_nothing_of_the_hub(hub: HubServer, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,11 +17,12 @@ import tabzoo
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub import registry, store
 from tabzoo.hub.files import Digest
+from tabzoo.hub.load import install
 
 
 @pytest.fixture
 def own(make_folder: Callable[..., Path]) -> Path:
-    """A run's output folder, with what a run keeps beside the weights."""
+    """A run's output folder, with the other files that a run keeps."""
     folder = make_folder("test_resnet.run_7", seed=7)
     (folder / "checkpoints").mkdir()
     (folder / "run.json").write_text("{}")
@@ -29,7 +30,7 @@ def own(make_folder: Callable[..., Path]) -> Path:
 
 
 def test_an_installed_name_loads_in_every_way(own: Path, home: Path) -> None:
-    entry = store.install("test_resnet.my_factory", own)
+    entry = install("test_resnet.my_factory", own)
     assert sorted(contents(entry.folder.path)) == [
         *("README.md", "config.json", "installed.json", "model.safetensors", "tabzoo.json"),
     ]
@@ -49,9 +50,9 @@ def test_an_installed_name_loads_in_every_way(own: Path, home: Path) -> None:
     assert tabzoo.download("test_resnet.my_factory", home / "folder") == home / "folder"
 
 
-def test_a_name_of_the_table_is_taken_over_and_given_back(make_folder: Callable[..., Path]) -> None:
+def test_a_name_of_the_table_can_be_installed_and_uninstalled(make_folder: Callable[..., Path]) -> None:
     folder = make_folder("resnet18.mine")
-    store.install("resnet18.tab_mvtec", folder)
+    install("resnet18.tab_mvtec", folder)
     registry.register()
     model = timm.create_model("resnet18.tab_mvtec", pretrained=True, features_only=True)
     assert torch.equal(model.conv1.weight, timm.create_model(f"local-dir:{folder}", pretrained=True).conv1.weight)
@@ -66,7 +67,7 @@ def test_a_name_of_the_table_is_taken_over_and_given_back(make_folder: Callable[
 def test_the_authors_checkpoint_is_converted_on_the_way(tmp_path: Path) -> None:
     theirs = torchvision.models.resnet18()
     torch.save(theirs.state_dict(), tmp_path / "checkpoint.pth")
-    entry = store.install("resnet18.tab_mvtec", tmp_path / "checkpoint.pth")
+    entry = install("resnet18.tab_mvtec", tmp_path / "checkpoint.pth")
     assert entry.origin["from"] == str(tmp_path / "checkpoint.pth")
     assert entry.folder.record is not None
     assert entry.folder.record.license == "cc-by-nc-sa-4.0"
@@ -76,19 +77,19 @@ def test_the_authors_checkpoint_is_converted_on_the_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet18", "can't be a name: expected ARCHITECTURE.TAG"),
-        ("resnet18.My Factory", "can't be a name"),
-        ("../resnet18.x", "can't be a name"),
-        ("resnet18.a.b", "can't be a name"),
+        ("resnet18", "is not a valid name: expected ARCHITECTURE.TAG"),
+        ("resnet18.My Factory", "is not a valid name"),
+        ("../resnet18.x", "is not a valid name"),
+        ("resnet18.a.b", "is not a valid name"),
         ("resnet81.mine", r"has no architecture resnet81\. Did you mean 'resnet"),
         ("resnet18.gravity_vit", "cannot contain 'vit'"),
-        ("resnet18.a1_in1k", "weights of timm's own"),
-        ("resnet18.mine", "are of test_resnet"),
+        ("resnet18.a1_in1k", "timm already has weights of this name"),
+        ("resnet18.mine", "contains weights of test_resnet"),
     ],
 )
-def test_names_that_can_not_be(name: str, message: str, own: Path, home: Path) -> None:
+def test_invalid_names(name: str, message: str, own: Path, home: Path) -> None:
     with pytest.raises(InputError, match=message):
-        store.install(name, own)
+        install(name, own)
     assert not home.exists() or list((home / "weights").iterdir()) == []
 
 
@@ -101,28 +102,28 @@ def test_weights_that_do_not_load_are_not_installed(own: Path, home: Path) -> No
     record["weights"] |= Digest.of(own / "model.safetensors")._asdict()
     (own / "tabzoo.json").write_text(json.dumps(record))
     with pytest.raises(WeightsError, match="does not fit test_resnet"):
-        store.install("test_resnet.mine", own)
+        install("test_resnet.mine", own)
     assert list((home / "weights").iterdir()) == []
 
 
 def test_what_can_not_be_installed_leaves_nothing(own: Path, home: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
-        store.install("test_resnet.mine", tmp_path / "nowhere")
+        install("test_resnet.mine", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"it lacks model\.safetensors"):
-        store.install("test_resnet.mine", tmp_path / "empty")
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        install("test_resnet.mine", tmp_path / "empty")
     content = bytearray((own / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (own / "model.safetensors").write_bytes(content)
-    with pytest.raises(WeightsError, match="not the file it should be"):
-        store.install("test_resnet.mine", own)
+    with pytest.raises(WeightsError, match="wrong checksum"):
+        install("test_resnet.mine", own)
     assert list((home / "weights").iterdir()) == []
 
 
 def test_installing_twice_asks_to_uninstall(own: Path) -> None:
-    store.install("test_resnet.twice", own)
+    install("test_resnet.twice", own)
     with pytest.raises(InputError, match="`tabzoo uninstall test_resnet.twice` first"):
-        store.install("test_resnet.twice", own)
+        install("test_resnet.twice", own)
 
 
 def test_uninstalling(own: Path, home: Path) -> None:
@@ -131,14 +132,14 @@ def test_uninstalling(own: Path, home: Path) -> None:
     for name in ("../kept", "..", "test_resnet.none"):
         with pytest.raises(InputError, match="is not installed"):
             store.uninstall(name)
-    store.install("test_resnet.gone", own)
+    install("test_resnet.gone", own)
     store.uninstall("test_resnet.gone")
     assert store.find("test_resnet.gone") is None
     assert (home / "kept").exists()
 
 
-def test_weights_that_rot_are_found_out_at_loading(own: Path) -> None:
-    entry = store.install("test_resnet.rotten", own)
+def test_damaged_weights_are_an_error_at_loading(own: Path) -> None:
+    entry = install("test_resnet.rotten", own)
     registry.register()
     content = bytearray(entry.folder.weights.read_bytes())
     content[-1] ^= 1
@@ -160,11 +161,11 @@ def _broken(kind: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["empty", "a file", "a link to nowhere", "bent"])
-def test_a_broken_entry_warns_once_and_can_be_taken_away(
+def test_a_broken_entry_warns_once_and_can_be_removed(
     kind: str, own: Path, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = f"test_resnet.broken_{kind.replace(' ', '_')}"
-    store.install(name if kind == "bent" else "test_resnet.whole", own)
+    install(name if kind == "bent" else "test_resnet.complete", own)
     _broken(kind, home / "weights" / name)
     caplog.set_level(logging.WARNING, "tabzoo")
     for _ in range(2):
@@ -200,16 +201,16 @@ def test_a_store_that_can_not_be_read_warns(home: Path, caplog: pytest.LogCaptur
     assert "can't be read: Not a directory" in caplog.text
 
 
-def test_weights_that_timm_has_by_now_are_left_to_it(own: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_that_timm_has_by_now_are_left_to_it(own: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = timm.get_pretrained_cfg("test_resnet.r160_in1k")
-    path = store.install("test_resnet.stand_in", own).folder.path
+    path = install("test_resnet.stand_in", own).folder.path
     path.rename(path.with_name("test_resnet.r160_in1k"))
     registry.register()
     assert timm.get_pretrained_cfg("test_resnet.r160_in1k") == before
-    assert "timm has weights of this name" in caplog.text
+    assert "timm now has weights of this name" in caplog.text
 
 
 def test_the_record_of_an_entry_says_where_it_came_from(own: Path) -> None:
-    entry = store.install("test_resnet.told", own)
+    entry = install("test_resnet.recorded", own)
     assert entry.origin["from"] == str(own)
     assert json.loads((entry.folder.path / "installed.json").read_text())["installed"].startswith("20")

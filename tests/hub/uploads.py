@@ -103,7 +103,7 @@ def _mode(path: str) -> str:
 
 
 def _oid(repository: Repository, path: str) -> str | None:
-    """What a file that is there already is known by: SHA-256 of large files, git's own hash of the others."""
+    """What identifies an existing file: SHA-256 of large files, git's own hash of the others."""
     content = repository.commits[repository.refs["main"]].get(path)
     if content is None:
         return None

@@ -31,7 +31,7 @@ def test_asking_for_the_width_changes_nothing(training: bool) -> None:
 
 
 def test_models_that_give_no_embedding() -> None:
-    with pytest.raises(InputError, match="gives no single embedding an image"):
+    with pytest.raises(InputError, match="does not give one embedding per image"):
         embedding_width(torch.nn.Conv2d(3, 4, 1), 8)
     with pytest.raises(InputError, match="does not take images of 8 x 8 px"):
         embedding_width(torch.nn.Linear(5, 5), 8)
@@ -78,9 +78,9 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "empty.safetensors").write_bytes(b"")
     for name, reason in {
-        "short.pth": f"does not fit test_resnet; 1 tensors are off, {first} first",
-        "long.pth": "1 tensors are off, layer9.weight first",
-        "grey.pth": f"1 tensors are off, {first} first",
+        "short.pth": f"does not fit test_resnet: 1 wrong tensor .{first}",
+        "long.pth": "1 wrong tensor .layer9.weight",
+        "grey.pth": f"1 wrong tensor .{first}",
         "module.pth": "not a weights file that can be read safely",
         "list.pth": "expected a state dict",
         "empty.safetensors": "not a weights file that can be read safely",
@@ -99,7 +99,7 @@ def test_names() -> None:
 
 def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match="initial weights of resnet18.tv_in1k can't be loaded") as caught:
         build_backbone("resnet18.tv_in1k", init="pretrained", seed=0)
     for word in ("does not answer", "--init FILE", "--init random"):
@@ -115,7 +115,7 @@ def test_cached_weights_are_used_when_the_hub_does_not_answer(tmp_path: Path, mo
     state = timm.create_model("test_resnet").state_dict()
     safetensors.torch.save_file(state, tmp_path / "model.safetensors")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
     loaded = build_backbone("test_resnet.r160_in1k", init="pretrained", seed=0).state_dict()
     assert set(state) - set(loaded) == {"fc.weight", "fc.bias"}
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())

@@ -4,14 +4,16 @@ import hashlib
 import io
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tabzoo.errors import InputError
-from tabzoo.training.checkpoint import load_latest_checkpoint, save_checkpoint
+from tabzoo.errors import InputError, WriteError
+from tabzoo.training import checkpoint
+from tabzoo.training.checkpoint import CheckpointWriter, load_latest_checkpoint, save_checkpoint
 
 
 def state_of(value: float = 0.0) -> dict[str, Any]:
@@ -161,3 +163,51 @@ def test_nothing_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert latest(tmp_path) == 1
     assert "Weights only load failed" in caplog.text
     assert not (tmp_path / "executed").exists()
+
+
+def test_in_the_background_the_state_of_the_moment_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_write, write_now = threading.Event(), checkpoint._write
+
+    def slow(path: Path, content: bytes) -> None:
+        assert may_write.wait(60)
+        write_now(path, content)
+
+    monkeypatch.setattr(checkpoint, "_write", slow)
+    state, weights = state_of(1), torch.zeros(3)
+    state["modules"] = {"w": weights}
+    with CheckpointWriter(tmp_path, in_background=True) as writer:
+        writer.save(1, state)
+        weights.fill_(7)  # the next step
+        assert not list(tmp_path.glob("*.json"))
+        may_write.set()
+        writer.save(2, state)
+    newest = load_latest_checkpoint(tmp_path)
+    assert newest is not None
+    assert (newest["step"], newest["modules"]["w"].tolist()) == (2, [7, 7, 7])
+    (tmp_path / "step_00000002.json").unlink()
+    newest = load_latest_checkpoint(tmp_path)
+    assert newest is not None
+    assert (newest["step"], newest["modules"]["w"].tolist()) == (1, [0, 0, 0])
+
+
+def end_by_another_error(folder: Path) -> None:
+    with CheckpointWriter(folder, in_background=True) as writer:
+        writer.save(1, state_of(1))
+        raise ValueError("of the run")
+
+
+def test_an_error_in_the_background_comes_at_the_next_one_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise WriteError(f"{path}: can't be written")
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(WriteError, match="step_00000001"), CheckpointWriter(tmp_path, in_background=True) as writer:
+        writer.save(1, state_of(1))
+    with pytest.raises(ValueError, match="of the run"):
+        end_by_another_error(tmp_path)
+    writer = CheckpointWriter(tmp_path, in_background=True)
+    writer.save(1, state_of(1))
+    with pytest.raises(WriteError, match="step_00000001"):
+        writer.save(2, state_of(1))

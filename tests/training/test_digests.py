@@ -49,7 +49,7 @@ def test_every_field_that_decides_the_result_is_in_the_digest() -> None:
         **{"objective": "joint", "reduction": "sum", "projection": "linear", "synthesis": "mask", "nsa_blend": "mixed"},
         **{"nsa_mode": "fast", "nsa_background": 200.0, "cutpaste_variant": "scar", "sampling": "balanced"},
         **{"batch_norm": "frozen", "schedule": "constant", "amp": "bf16", "cache": "ram", "val_share": 0.5},
-        **{"perlin_textures": "textures", "cache_dir": "somewhere", "data": "somewhere", "crop": 200},
+        **{"perlin_textures": "textures", "cache_dir": "somewhere", "data": "somewhere", "crop": 200, "workers": 3},
         "white_level": 4095.0,
     }
     base = Recipe()

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import WriteError
+from tabzoo.jsonl import append_line
 from tabzoo.synthesis.pairs import Pairs, RawPairs
 from tabzoo.training import checkpoint, figures, loop, metrics, output, pretrain
+from tabzoo.training.checkpoint import CheckpointWriter
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run
 from tabzoo.training.state import State
@@ -62,7 +64,7 @@ WRITERS: list[tuple[Callable[[Path], object], str]] = [
     (save_checkpoint, "step_00000007.pt"),
     (lambda folder: texts().save(folder / "texts.safetensors"), "texts.safetensors"),
     (write_run, "run.json"),
-    (lambda folder: metrics.append_row(folder / "m.jsonl", {"step": 1, "loss": "x" * 500}), "m.jsonl"),
+    (lambda folder: append_line(folder / "m.jsonl", {"step": 1, "loss": "x" * 500}), "m.jsonl"),
     (lambda folder: metrics.cut_back(folder / "rows.jsonl", 20), "rows.jsonl"),
     (draw_curves, "curves.png"),
     (draw_samples, "samples.png"),
@@ -87,9 +89,9 @@ def test_a_disk_that_fills_up_in_a_run_costs_the_steps_since_the_last_checkpoint
 ) -> None:
     original = loop.save_state
 
-    def save(run: Run, state: State) -> None:
+    def save(run: Run, state: State, writer: CheckpointWriter) -> None:
         with room_for(1000 if state.step == 4 else 1 << 30):
-            original(run, state)
+            original(run, state, writer)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_state", save)

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from tabzoo.synthesis.pairs import PairMaker, Pairs
+from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training import checkpoint as pretrain_checkpoint
 from tabzoo.training import loop, pretrain
 from tabzoo.training.metrics import read_rows
@@ -492,7 +492,7 @@ def test_weights_are_missed_before_any_image_is_decoded(
 
     monkeypatch.setattr("tabzoo.training.setup.open_images", decoded)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: None)
     assert "--init FILE" in refused(small("--init", "pretrained", "--overwrite"), capsys)
     message = refused(small("--text-pretrained", "laion400m_e32", "--overwrite", "--projection", "linear"), capsys)
     assert "text weights laion400m_e32 of ViT-B-16 can't be fetched" in message
@@ -511,7 +511,7 @@ def test_a_white_level_reaches_the_images(
     assert not caplog.text
     assert pretrain.main(small(*how, str(tmp_path / "dark"), "--data", deep)) == 0
     assert "3 classes (brushed_steel, capsule, hex_nut)" in caplog.text
-    assert "Type --white-level 4095 if that is the camera's white" in caplog.text
+    assert "Use --white-level 4095 if that is the camera's white" in caplog.text
     assert yaml.safe_load((folders[1] / "recipe.yaml").read_text())["white_level"] == 4080
 
 
@@ -651,28 +651,21 @@ def test_a_run_keeps_its_amp_on_another_kind_of_machine(
     assert_equal_weights(tmp_path / "whole", tmp_path / "out")
 
 
-@pytest.mark.gpu
-def test_cuda_trains_and_makes_the_same_anomalies(small: Arguments, tmp_path: Path) -> None:
-    assert pretrain.main(small("--output", str(tmp_path / "cpu"), "--device", "cpu")) == 0
-    for name in ("cuda", "again"):
-        assert pretrain.main(small("--output", str(tmp_path / name), "--device", "cuda", "--amp", "off")) == 0
-    assert_equal_weights(tmp_path / "cuda", tmp_path / "again")
-    first = [read_rows(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in ("cpu", "cuda")]
-    assert first[0] == pytest.approx(first[1], rel=1e-3)
+def test_float16_whose_first_steps_overflow(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The scaler leaves these steps out; the run says nothing of it and trains in the others."""
+    scales: list[float] = []
 
+    class Scaler(torch.amp.GradScaler):
+        def update(self, new_scale: float | Tensor | None = None) -> None:
+            super().update(new_scale)
+            scales.append(self.get_scale())
 
-@pytest.mark.gpu
-def test_a_step_on_cuda_never_waits(small: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, stream = loop.optimise, PairMaker.stream
-
-    def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            return original(run, state, pairs)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-    monkeypatch.setattr(loop, "optimise", optimise)
-    # Making pairs may wait, in its own thread and stream, and the mode holds for all threads.
-    monkeypatch.setattr(PairMaker, "stream", functools.partialmethod(stream, prefetched=False))
-    assert pretrain.main(small("--device", "cuda", "--amp", "bf16", "--channels-last", "--cache", "device")) == 0
+    monkeypatch.setattr(torch.amp, "GradScaler", functools.partial(Scaler, init_scale=2.0**20))
+    assert pretrain.main(small("--amp", "fp16")) == 0
+    assert scales[0] == 2.0**19  # halved: the first step was left out
+    assert scales[-1] == scales[-2]
+    assert not [warning for warning in recwarn if "lr_scheduler" in str(warning.message)]
+    weights = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())

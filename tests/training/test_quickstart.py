@@ -8,7 +8,7 @@ import safetensors.torch
 import timm
 import torch
 
-from tabzoo.benchmark.results import read_rows as read_results
+from tabzoo.scores.rows import read_rows as read_results
 from tabzoo.training import pretrain
 from tabzoo.training.metrics import read_rows
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training import loop, pretrain, setup
-from tabzoo.training.checkpoint import load_latest_checkpoint
+from tabzoo.training.checkpoint import CheckpointWriter, load_latest_checkpoint
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.ranks import Ranks, StopVote, launcher
 from tabzoo.training.run import Run
@@ -159,8 +159,8 @@ def test_all_processes_hold_the_same_weights(small: Arguments, tmp_path: Path, m
     def prepare(rank: int) -> None:
         original = loop.save_state
 
-        def save(run: Run, state: State) -> None:
-            original(run, state)
+        def save(run: Run, state: State, writer: CheckpointWriter) -> None:
+            original(run, state, writer)
             torch.save(dict(state.objective.named_parameters()), tmp_path / f"{rank}.pt")
 
         loop.save_state = save

@@ -85,6 +85,8 @@ def test_files_are_found_beside_the_recipe_and_go_by_content(tmp_path: Path) -> 
         ("lr: fast", "lr: 'fast' given, expected a number"),
         ("lr: true", "lr: True given, expected a number"),
         ("epochs: 1.5", "epochs: 1.5 given, expected a whole number"),
+        ("workers: many", "workers: 'many' given, expected a whole number"),
+        ("white_level: bright", "white_level: 'bright' given, expected a number"),
         ("epochs: 0", "epochs: 0 given, expected at least 1"),
         ("lr: -1", "lr: -1.0 given, expected at least 0"),
         ("lr: .nan", "lr: nan given"),

@@ -1,15 +1,17 @@
 """Output folders: nothing of an old run or of the user's is lost, and one process writes at a time."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import filelock
 import pytest
 
-from tabzoo import system
-from tabzoo.data import locks
+from tabzoo.data import entries
+from tabzoo.locks import lock
 from tabzoo.training import loop, pretrain
 from tabzoo.training.run_folder import RunFolder
 
@@ -140,7 +142,10 @@ def test_the_lock_is_gone_when_the_run_is(finished: Path) -> None:
 
 
 def test_without_locks_runs_start(small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "fcntl", None)  # on a platform with no locks of any kind
+    def no_locks(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(filelock, "lock_descriptor", no_locks)
     assert pretrain.main(small("--epochs", "1")) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert not (tmp_path / "out" / ".lock").exists()
@@ -155,10 +160,10 @@ def test_a_planted_link_does_not_empty_its_target(
     (tmp_path / "out" / ".lock").symlink_to(precious)
     assert "can't be written into: .lock" in refused(small("--resume"), capsys)
     (tmp_path / ".entry.lock").symlink_to(precious)
-    with locks.lock(tmp_path / "entry") as locked:
+    with lock(tmp_path / "entry") as locked:
         assert not locked
     (tmp_path / ".entry.tmp").mkdir()
-    locks.remove_remains(tmp_path)
+    entries._remove_remains(tmp_path)
     assert (tmp_path / ".entry.tmp").is_dir()  # nobody's remains, as far as a link can tell
     assert precious.read_text() == "precious"
 

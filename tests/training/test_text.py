@@ -145,7 +145,7 @@ def test_unknown_names() -> None:
 
 def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("tabzoo.hub.reach.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("tabzoo.hub.remote.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match="laion400m_e32 of ViT-B-16 can't be fetched") as caught:
         obtain(text_model="ViT-B-16", text_pretrained="laion400m_e32")
     for word in ("does not answer", "--text-pretrained FILE", "--text-pretrained CHECKPOINT"):

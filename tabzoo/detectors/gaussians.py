@@ -1,0 +1,194 @@
+"""Gaussians at every position of a pyramid of feature maps, without ever upsampling the coarser maps.
+
+PaDiM repeats the coarse maps up to the finest grid and fits one Gaussian over all channels at each of its positions. The
+positions that share a pixel of a coarse map also share a block of the covariance and, if channels are ordered from
+coarse to fine, a block of its Cholesky factor. So each block is computed and kept once for all positions that share it:
+the same result for about a fifth of the arithmetic and of the memory at three scales of a ResNet.
+
+The positions of each map are ordered so that those below one coarser pixel follow each other. Then the d channels at P
+fine positions, grouped by the Q positions of a coarser map, are a view, [P, d, ...] as [Q, P / Q * d, ...], and not a copy.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["FewImageGaussians", "PyramidGaussians"]
+
+
+class PyramidGaussians:
+    """Gaussians that are fitted batch by batch, and Mahalanobis distances to them.
+
+    Args:
+        regularisation: Added to the diagonal of the covariances.
+    """
+
+    def __init__(self, regularisation: float) -> None:
+        self.regularisation = regularisation
+        self.count = 0
+        self._means: list[Tensor] = []  # Of each level, coarse to fine, [P, d, 1].
+        self._blocks: list[list[Tensor]] = []  # Of each level j with each i <= j, [P_j, d_j, d_i].
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that means and covariances take."""
+        return sum(tensor.nbytes for tensors in (self._means, *self._blocks) for tensor in tensors)
+
+    def update(self, maps: Sequence[Tensor]) -> None:
+        """Adds a batch of maps [B, d, h, w], coarse to fine.
+
+        Sums of squares around the mean are merged as by Chan, Golub and LeVeque (1983): one pass is enough, and means that
+        are large compared with the spread cost no precision.
+        """
+        levels = _levels(_nest(maps))
+        batch = levels[0].shape[-1]
+        if not self.count:
+            self._means = [torch.zeros_like(level[..., :1]) for level in levels]
+            self._blocks = [
+                [fine.new_zeros(*fine.shape[:2], coarse.shape[1]) for coarse in levels[: j + 1]]
+                for j, fine in enumerate(levels)
+            ]
+        total = self.count + batch
+        centred = []
+        for level, mean in zip(levels, self._means, strict=True):
+            of_batch = level.mean(-1, keepdim=True)
+            shift = of_batch - mean
+            # One column more, and the product below also accounts for the shift of the mean.
+            centred.append(torch.cat([level - of_batch, shift * (self.count * batch / total) ** 0.5], dim=-1))
+            mean += shift * (batch / total)
+        for fine, row in zip(centred, self._blocks, strict=True):
+            for coarse, block in zip(centred, row, strict=False):
+                _grouped_by(coarse, block).baddbmm_(_grouped_by(coarse, fine), coarse.mT)
+        self.count = total
+
+    def factorise(self) -> None:
+        """Turns the sums of squares into Cholesky factors of the covariances, in place. No update can follow."""
+        for row in self._blocks:
+            for block, above in zip(row, self._blocks, strict=False):
+                *factors, pivot = above
+                # float64 costs little here and keeps the nearly singular covariances of few images positive definite.
+                rest = _grouped_by(pivot, block).double() / max(self.count - 1, 1)
+                for factor, other in zip(row, factors, strict=False):
+                    rest -= _grouped_by(pivot, factor).double() @ other.double().mT
+                if block is pivot:
+                    rest.diagonal(dim1=-2, dim2=-1).add_(self.regularisation)
+                    rest = torch.linalg.cholesky(rest)
+                else:
+                    rest = torch.linalg.solve_triangular(pivot.double().mT, rest, upper=True, left=False)
+                _grouped_by(pivot, block).copy_(rest)
+
+    def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
+        """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
+        maps = _nest(maps)
+        whitened: list[Tensor] = []
+        for level, mean, row in zip(_levels(maps), self._means, self._blocks, strict=True):
+            rest = level - mean
+            for coarse, factor in zip(whitened, row, strict=False):
+                _grouped_by(coarse, rest).baddbmm_(_grouped_by(coarse, factor), coarse, alpha=-1)
+            whitened.append(torch.linalg.solve_triangular(row[-1], rest, upper=False))
+        squares = _over_levels([level.square().sum(1) for level in whitened])  # [P, B]
+        return _as_grid(squares.sqrt(), maps)
+
+
+class FewImageGaussians:
+    """The same distances where there are fewer images than channels: from products of images, without any covariance.
+
+    With centred features X [d, N] and the regularisation r, by the Woodbury identity, the inverse of X X^T / (N - 1) + r I is
+    (I - X (X^T X + (N - 1) r I)^-1 X^T) / r. What is factorised is N x N, and products of images are sums over channels, so
+    those of a coarse map serve all positions below each of its pixels.
+
+    Args:
+        regularisation: Added to the diagonal of the covariances; more than 0.
+    """
+
+    def __init__(self, regularisation: float) -> None:
+        self.regularisation = regularisation
+        self._maps: list[list[Tensor]] = []  # Of each batch.
+        self._means: list[Tensor] = []  # Of each level, coarse to fine, [P, d, 1].
+        self._centred: list[Tensor] = []  # The same, [P, d, N].
+        self._factors = torch.empty(0)  # [P, N, N] at the finest level, float64.
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that means, features and factors take."""
+        return sum(tensor.nbytes for tensor in (*self._means, *self._centred, self._factors))
+
+    def update(self, maps: Sequence[Tensor]) -> None:
+        """Adds a batch of maps [B, d, h, w], coarse to fine."""
+        self._maps.append(_nest(maps))
+
+    def factorise(self) -> None:
+        """Factorises the products of the images. No update can follow."""
+        levels = _levels([torch.cat(batches) for batches in zip(*self._maps, strict=True)])
+        self._maps = []
+        self._means = [level.mean(-1, keepdim=True) for level in levels]
+        self._centred = [level - mean for level, mean in zip(levels, self._means, strict=True)]
+        # float64: where an image is like those fitted to, `mahalanobis` subtracts nearly equal numbers.
+        products = _over_levels([level.mT @ level for level in map(Tensor.double, self._centred)])
+        count = products.shape[-1]
+        products.diagonal(dim1=-2, dim2=-1).add_(max(count - 1, 1) * self.regularisation)
+        self._factors = torch.linalg.cholesky(products)
+
+    def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
+        """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
+        maps = _nest(maps)
+        rest = [(level - mean).double() for level, mean in zip(_levels(maps), self._means, strict=True)]
+        squares = _over_levels([level.square().sum(1) for level in rest])  # [P, B]
+        products = _over_levels([images.double().mT @ level for images, level in zip(self._centred, rest, strict=True)])
+        explained = torch.linalg.solve_triangular(self._factors, products, upper=False).square().sum(1)
+        distances = ((squares - explained).clamp(min=0) / self.regularisation).sqrt()
+        return _as_grid(distances.to(maps[-1].dtype), maps)
+
+
+def _nest(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps whose sides divide the next finer one's; where one does not, it is first repeated to that size (nearest)."""
+    nested = [maps[-1]]
+    for coarse in reversed(maps[:-1]):
+        (height, width), (h, w) = nested[0].shape[-2:], coarse.shape[-2:]
+        fits = height % h == 0 and width % w == 0 and height // h == width // w
+        nested.insert(0, coarse if fits else F.interpolate(coarse, size=(height, width), mode="nearest"))
+    return nested
+
+
+def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Nested maps [B, d, h, w] as [P, d, B], positions below one coarser pixel next to each other."""
+    levels = []
+    for depth, level in enumerate(maps):
+        rows, columns = _splits(maps[: depth + 1])
+        split = level.unflatten(3, columns).unflatten(2, rows)  # [B, d, *rows, *columns]
+        # Rows and columns in turn, from the coarsest on.
+        order = [axis for pair in enumerate(range(3 + depth, 4 + 2 * depth), start=2) for axis in pair]
+        levels.append(split.permute(*order, 1, 0).flatten(0, -3).contiguous())
+    return levels
+
+
+def _over_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]; overwrites them."""
+    total, *finer = levels
+    for level in finer:
+        level.unflatten(0, (len(total), -1)).add_(total[:, None])
+        total = level
+    return total
+
+
+def _as_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """The reverse for one value a position of the finest map: [P, B] as [B, H, W]."""
+    rows, columns = _splits(maps)
+    split: Tensor = values.unflatten(0, [side for pair in zip(rows, columns, strict=True) for side in pair])
+    axes = range(2 * len(maps))
+    return split.permute(-1, *axes[::2], *axes[1::2]).reshape(-1, *maps[-1].shape[-2:])
+
+
+def _splits(maps: Sequence[Tensor]) -> tuple[list[int], list[int]]:
+    """Rows and columns of the coarsest map, then how many of each next map are below one of the previous map."""
+    heights, widths = ([level.shape[axis] for level in maps] for axis in (-2, -1))
+    rows, columns = ([sides[0], *(fine // coarse for coarse, fine in pairwise(sides))] for sides in (heights, widths))
+    return rows, columns
+
+
+def _grouped_by(coarse: Tensor, fine: Tensor) -> Tensor:
+    """A fine level [P, d, n] grouped by the positions of a coarser one (or of itself), [Q, P / Q * d, n]."""
+    return fine.view(len(coarse), len(fine) // len(coarse) * fine.shape[1], fine.shape[2])

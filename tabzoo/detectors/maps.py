@@ -1,0 +1,50 @@
+"""From a grid of distances to an anomaly map: bilinear upsampling and Gaussian smoothing, as two matrix products.
+
+Both are linear and act on rows and columns apart, so together they are A D A^T with one fixed matrix A for each side.
+Equal to `F.interpolate(mode="bilinear")` followed by SciPy's `gaussian_filter(sigma, mode="reflect", truncate=4)`, what the
+public codes of all methods do.
+"""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["smooth_upsample"]
+
+_TRUNCATE = 4.0
+
+
+def smooth_upsample(grid: Tensor, size: tuple[int, int], *, sigma: float = 4.0, align_corners: bool = False) -> Tensor:
+    """Distances [B, h, w] to smooth maps [B, H, W].
+
+    Args:
+        grid: What to upsample.
+        size: H and W.
+        sigma: Of the Gaussian, in pixels of the map.
+        align_corners: As in `F.interpolate`.
+    """
+    sides = zip(grid.shape[-2:], size, strict=True)
+    rows, columns = (_matrix(small, large, sigma, align_corners).to(grid) for small, large in sides)
+    return rows @ grid @ columns.T
+
+
+@cache
+def _matrix(small: int, large: int, sigma: float, align_corners: bool) -> Tensor:
+    """[large, small] in float64: smoothing times upsampling."""
+    unit = torch.eye(small, dtype=torch.float64)[None]
+    upsampling = F.interpolate(unit, size=large, mode="linear", align_corners=align_corners)[0].T
+    return _smoothing(large, sigma) @ upsampling
+
+
+def _smoothing(size: int, sigma: float) -> Tensor:
+    """[size, size]: row i holds the weights of the pixels that pixel i becomes the mean of."""
+    radius = int(_TRUNCATE * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
+    weights /= weights.sum()
+    # Beyond the border the image is mirrored, edge pixel included: ... b a | a b c ...
+    index = (torch.arange(size)[:, None] + offsets) % (2 * size)
+    index = torch.where(index < size, index, 2 * size - 1 - index)
+    return torch.zeros(size, size, dtype=torch.float64).scatter_add_(1, index, weights.expand(size, -1))
