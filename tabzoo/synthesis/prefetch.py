@@ -4,6 +4,7 @@ Reading pixels, copying them to the device and the many small kernels of a synth
 training step. Neither side waits for the device: CUDA events order the two streams.
 """
 
+import logging
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -16,6 +17,9 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 Event = torch.cuda.Event
+
+_WATCHED = 200  # items
+_log = logging.getLogger(__name__)
 
 
 def prefetch(make: Callable[[K], T], keys: Iterable[K], device: torch.device) -> Generator[T, None, None]:
@@ -31,16 +35,17 @@ def prefetch(make: Callable[[K], T], keys: Iterable[K], device: torch.device) ->
     side_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
     with ThreadPoolExecutor(1, initializer=_enter, initargs=(side_stream,)) as thread:
         coming: Future[tuple[T, Event | None]] | None = None
+        watch = _IdleWatch()
         for key in keys:
             # The caller has asked for the next item, so it has queued all its work on the item before the one that is
             # coming. Once the device reaches this event, that item's buffers are free for the item submitted here.
             buffers_free = torch.cuda.current_stream(device).record_event() if side_stream else None
             following = thread.submit(_make, make, key, side_stream, buffers_free)
             if coming is not None:
-                yield _ready(coming, device)
+                yield _ready(coming, device, watch)
             coming = following
         if coming is not None:
-            yield _ready(coming, device)
+            yield _ready(coming, device, watch)
 
 
 def _enter(side_stream: torch.cuda.Stream | None) -> None:
@@ -60,9 +65,29 @@ def _make(
         return make(key), side_stream.record_event()
 
 
-def _ready(coming: "Future[tuple[T, Event | None]]", device: torch.device) -> T:
+def _ready(coming: "Future[tuple[T, Event | None]]", device: torch.device, watch: "_IdleWatch") -> T:
     """Waits for the thread, not for the device: the caller's stream waits for the item on the device instead."""
     item, done = coming.result()
     if done is not None:
-        torch.cuda.current_stream(device).wait_event(done)
+        stream = torch.cuda.current_stream(device)
+        watch.see(idle=stream.query())
+        stream.wait_event(done)
     return item
+
+
+class _IdleWatch:
+    """Warns once if the device often has no work left when the next item comes: then making items limits the rate.
+
+    One thread makes them, and shares Python's interpreter lock with the loop that uses them.
+    """
+
+    def __init__(self) -> None:
+        self._seen = self._idle = 0
+
+    def see(self, *, idle: bool) -> None:
+        self._seen, self._idle = self._seen + 1, self._idle + idle
+        if self._seen == _WATCHED and self._idle > _WATCHED // 3:
+            _log.warning(
+                "The GPU waited for its images before %d of %d steps. Faster are --cache device, and --synthesis nsa or mask.",
+                *(self._idle, self._seen),
+            )

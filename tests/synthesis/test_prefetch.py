@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from tabzoo.synthesis.prefetch import prefetch
+from tabzoo.synthesis.prefetch import _IdleWatch, prefetch
 
 CPU = torch.device("cpu")
 
@@ -76,6 +76,9 @@ def test_the_thread_sets_the_device_of_its_items(monkeypatch: pytest.MonkeyPatch
         def record_event(self) -> str:
             return "event"
 
+        def query(self) -> bool:
+            return False
+
     def set_device(device: torch.device) -> None:
         calls.append(("set", device, threading.current_thread() is here))
 
@@ -87,3 +90,11 @@ def test_the_thread_sets_the_device_of_its_items(monkeypatch: pytest.MonkeyPatch
     assert calls[0] == ("set", gpu, False)
     assert [call for call in calls if call[0] == "set"] == calls[:1]
     assert ("wait", gpu, False) in calls
+
+
+@pytest.mark.parametrize(("every", "warns"), [(1, True), (2, True), (4, False)])
+def test_a_device_that_often_waits_is_a_warning(every: int, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    watch = _IdleWatch()
+    for number in range(600):
+        watch.see(idle=number % every == 0)
+    assert caplog.text.count("The GPU waited for its images before") == int(warns)
