@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tabzoo.compute import to_device
 from tabzoo.detectors.interface import ImageBatches
 
 __all__ = ["FrozenFeatures", "NormalisedBatches", "check_finite", "shuffled_batches", "with_progress"]
@@ -51,7 +52,8 @@ class NormalisedBatches:
     def take(self, rows: Tensor) -> Tensor:
         """Some of them, by index, as one batch."""
         images = self._pixels(self._rows[rows]).permute(0, 3, 1, 2).contiguous()
-        return (images - self._mean.to(images.device)) / self._std.to(images.device)
+        self._mean, self._std = to_device(self._mean, images.device), to_device(self._std, images.device)
+        return (images - self._mean) / self._std
 
 
 class FrozenFeatures:
@@ -80,6 +82,7 @@ class FrozenFeatures:
         """Of some images, by index."""
         if self._kept is None:
             return self._compute(self._images.take(rows))
+        rows = to_device(rows, self._kept[0].device)
         return [layer[rows] for layer in self._kept]
 
 

@@ -10,8 +10,10 @@ squashed to a square, where it scales the shorter side.
 import random
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import PyramidGaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
@@ -56,6 +58,7 @@ class Padim:
         if channels > available:
             raise InputError(f"--padim-channels {channels}: the layers of this backbone have {available}")
         self.chosen = choose_channels(extractor.channels, channels, seed)
+        self._indices = {layer: torch.tensor(chosen, dtype=torch.int64) for layer, chosen in self.chosen.items()}
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "channels": channels,
@@ -89,7 +92,8 @@ class Padim:
     def _embed(self, images: Tensor) -> list[Tensor]:
         """The chosen channels of each layer [B, d, h, w], coarse to fine; together they are the x_ij."""
         features = self.extractor(images)
-        return [features[layer][:, chosen] for layer, chosen in reversed(self.chosen.items())]
+        self._indices = {layer: to_device(index, images.device) for layer, index in self._indices.items()}
+        return [features[layer][:, index] for layer, index in reversed(self._indices.items())]
 
 
 def choose_channels(channels: dict[str, int], count: int, seed: int) -> dict[str, list[int]]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.compute import seeded
-from tabzoo.detectors.batches import with_progress
+from tabzoo.detectors.batches import check_finite, with_progress
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
@@ -99,12 +99,13 @@ class Regad:
             episode for _ in range(options.epochs) for episode in episodes(counts, shots, options.batch_size, generator)
         )
         batches = with_progress(every, options.epochs * per_epoch, steps=options.steps, about="RegAD")
-        for step, episode in enumerate(batches):
-            optimizer.param_groups[0]["lr"] = learning_rate(options, step, per_epoch)
+        for step, episode in enumerate(batches, start=1):
+            optimizer.param_groups[0]["lr"] = learning_rate(options, step - 1, per_epoch)
             loss = self._loss(self.network, heads, episode, others[episode.class_id])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            check_finite(step, loss)
         self.network.eval()
 
     def fit(self, images: ImageBatches) -> None:
