@@ -464,8 +464,8 @@ MUTANTS = [
     Mutant(
         name="features_are_looked_up_by_an_index_on_the_cpu",
         file="tabzoo/detectors/batches.py",
-        old="rows = to_device(rows, self._kept[0].device)",
-        new="rows = rows.clone()",
+        old="positions = to_device(positions, self._kept[0].device)",
+        new="positions = positions.clone()",
         tests="tests/detectors/test_on_a_fake_gpu.py::test_more_steps_do_not_wait_more",
     ),
     Mutant(

@@ -75,8 +75,8 @@ class Rd4ad:
         batches = shuffled_batches(
             len(images), options.batch_size, epochs=options.epochs, steps=options.steps, seed=self.seed, about="RD4AD"
         )
-        for step, rows in enumerate(batches, start=1):
-            taught = kept.take(rows)
+        for step, positions in enumerate(batches, start=1):
+            taught = kept.take(positions)
             loss = distillation_loss(taught, self._decode(taught))
             optimizer.zero_grad()
             loss.backward()

@@ -48,7 +48,7 @@ class RegadSettings:
 
 
 class Episode(NamedTuple):
-    """Images of one class, by index: queries [B], and the support images of each, [B, K]."""
+    """Images of one class, by position: queries [B], and the support images of each, [B, K]."""
 
     class_id: int
     queries: Tensor

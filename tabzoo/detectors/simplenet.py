@@ -93,8 +93,8 @@ class Simplenet:
             len(images), options.batch_size, epochs=epochs, steps=options.steps, seed=self.seed, about="SimpleNet"
         )
         of_meta_epoch = options.gan_epochs * -(-len(images) // options.batch_size)
-        for step, rows in enumerate(batches, start=1):
-            loss = self._loss(kept.take(rows)[0].flatten(0, 2), generator)
+        for step, positions in enumerate(batches, start=1):
+            loss = self._loss(kept.take(positions)[0].flatten(0, 2), generator)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()

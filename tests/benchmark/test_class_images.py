@@ -36,7 +36,7 @@ def test_real_trial(opened: Images) -> None:
     sample = int(np.flatnonzero((opened.samples.class_ids == 1) & (opened.samples.labels == 1))[0])
     edge = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
     assert torch.equal(
-        evaluation.pixels(torch.tensor([row]))[0],
+        evaluation.pixels(evaluation.rows[[row]])[0],
         torch.from_numpy(read_image(opened.samples.path(sample), size=SIZE)[edge, edge].copy()),
     )
     mask = opened.samples.mask_path(sample)
@@ -77,15 +77,15 @@ def test_synthetic_trial_is_of_images_not_fitted_to(opened: Images) -> None:
     fitted = images.fitting_set(shots=None, seed=0, test="synthetic:cutpaste").rows
     evaluation = images.evaluation_set(test="synthetic:cutpaste", seed=0)
     assert (len(fitted), len(evaluation), int(evaluation.labels.sum())) == (12, 8, 4)
-    good = evaluation.pixels(torch.arange(4))
+    good = evaluation.pixels(evaluation.rows[:4])
     held = torch.from_numpy(np.setdiff1d(images.normals, fitted))
     assert torch.equal(good, images.pixels(held))
-    changed = (evaluation.pixels(torch.arange(4, 8)) != good).any(dim=-1)
+    changed = (evaluation.pixels(evaluation.rows[4:]) != good).any(dim=-1)
     assert evaluation.masks[4:].flatten(1).any(dim=1).all()
     assert not (evaluation.masks[4:] & ~changed).any()
     assert not evaluation.masks[:4].any()
     other = images.evaluation_set(test="synthetic:cutpaste", seed=1)
-    assert not torch.equal(other.pixels(torch.arange(4)), good)
+    assert not torch.equal(other.pixels(other.rows[:4]), good)
 
 
 def test_too_few_images_to_hold_some_out(toy: Path) -> None:
