@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_cuda import BUILT, CUDA, fake_cuda, in_a_child
 
 from tabzoo.benchmark.class_images import ClassImages
-from tabzoo.data.cache import Images, open_images
+from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
 from tabzoo.detectors.batches import NormalisedBatches
@@ -115,3 +116,24 @@ def test_full_masks_show_what_the_methods_see(opened: Images, toy: Path) -> None
     for mask, small in zip(masks, evaluation.masks, strict=True):
         again = F.interpolate(mask[None, None].float(), (CROP, CROP), mode="nearest-exact")[0, 0] > 0
         assert (again ^ small).float().mean() < 0.02  # two roundings of the same edge
+
+
+@pytest.mark.skipif(not BUILT, reason="torch is built without CUDA, whose tensors could be fake")
+@pytest.mark.parametrize("mode", ["ram", "device"])
+def test_batches_for_a_gpu_do_not_wait(mode: CacheMode, toy: Path) -> None:
+    def check() -> None:
+        with fake_cuda() as record:
+            opened = open_images(
+                find_samples(toy), size=SIZE, mode=mode, workers=0, progress=False, masks=True, device=CUDA
+            )
+            images = of_class(opened, "capsule")
+            fitted = images.fitting_set(shots=None, seed=0, test="real").rows
+            made = images.evaluation_set(test="synthetic:cutpaste", seed=0)
+            for pixels, rows in ((images.pixels, torch.from_numpy(fitted)), (made.pixels, made.rows)):
+                batches = NormalisedBatches(pixels, rows, batch_size=5, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2))
+                batches.take(torch.arange(2))
+                record.reset()
+                assert {batch.device for batch in (*batches, batches.take(torch.tensor([2, 0])))} == {CUDA}
+                assert not record.waits
+
+    in_a_child(check)
