@@ -30,9 +30,11 @@ class PadimSettings:
     """The reference's, for ResNet-18 (448 channels) and Wide ResNet-50 (1,792)."""
 
     channels: int | None = setting(
-        None, "channels chosen; if not given, 550 of 1,000 or more, else 100 (or all, if fewer)", least=1
+        None,
+        "Number of channels, drawn at random. If not given: 550 where there are 1,000 or more, else 100, or all of fewer.",
+        least=1,
     )
-    regularisation: float = setting(0.01, "added to the diagonal of the covariances", least=1e-6)
+    regularisation: float = setting(0.01, "Number added to the diagonal of the covariances.", least=1e-6)
 
 
 class Padim:

@@ -32,8 +32,8 @@ _SIGMA = 4.0
 class PatchcoreSettings:
     """The reference's; the paper also has results for coresets of 25 % and 1 %."""
 
-    share: float = setting(0.1, "fraction of the patches that the coreset keeps", most=1)
-    neighbours: int = setting(9, "b of Equation 7, which weights image scores", least=1)
+    share: float = setting(0.1, "Fraction of the patches of the good images to keep: the coreset.", most=1)
+    neighbours: int = setting(9, "Number of neighbours that weight an image's score (b in Equation 7).", least=1)
 
 
 class Patchcore:

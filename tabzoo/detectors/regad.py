@@ -39,12 +39,12 @@ _AT_A_TIME = 32
 class RegadSettings:
     """The reference's."""
 
-    epochs: int = setting(50, "how often to go over the images of the other classes", least=1)
-    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
-    batch_size: int = setting(32, "queries at a time; each has its support images", least=1)
-    lr: float = setting(0.0001, "initial learning rate of SGD; a cosine takes it to 0")
-    draws: int = setting(10, "how often support images are drawn; metrics are averages over the draws", least=1)
-    regularisation: float = setting(0.01, "added to the diagonal of the covariances", least=1e-6)
+    epochs: int = setting(50, "Passes over the images of the other classes.", least=1)
+    steps: int | None = setting(None, "Stop after N batches, even if passes are left.", least=1)
+    batch_size: int = setting(32, "Query images in a batch of the training; each has its own support images.", least=1)
+    lr: float = setting(0.0001, "Initial learning rate (SGD); it falls to 0 along a cosine.")
+    draws: int = setting(10, "Number of draws of support images; metrics are averages over them.", least=1)
+    regularisation: float = setting(0.01, "Number added to the diagonal of the covariances.", least=1e-6)
 
 
 class Episode(NamedTuple):
