@@ -66,7 +66,6 @@ def _farthest_first(points: Tensor, nearest: Tensor, most: int) -> Tensor:
         chosen.append(index)
         distances = torch.addmv(squares, points, points[index][0], alpha=-2) + squares[index]
         nearest = torch.minimum(nearest, distances).index_fill_(0, index, -torch.inf)
-    count = int(torch.cat(valid).cumprod(0).sum())  # up to the first one that is not
-    return torch.cat(chosen)[
-        : max(1, count)
-    ]  # the first choice is one of those farthest of all, also where all are equal
+    # Up to the first one that is not valid. The first choice always is, also where all points are equally far.
+    count = max(1, int(torch.cat(valid).cumprod(0).sum()))
+    return torch.cat(chosen)[:count]
