@@ -47,9 +47,9 @@ class Pictures:
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.images.split(self.batch_size))
 
-    def take(self, rows: Tensor) -> Tensor:
+    def take(self, positions: Tensor) -> Tensor:
         """Some of them."""
-        return self.images[rows]
+        return self.images[positions]
 
 
 def report(what: str, theirs: float, ours: float, goal: float) -> None:

@@ -1,4 +1,4 @@
-"""How a device computes: the mixed precision that `auto` chooses, warnings about slow settings, weights from a seed.
+"""How a device computes: mixed precision, equal numbers from equal seeds, copies that do not wait, warnings of slow settings.
 
 bfloat16 halves the time of a training step where the device has instructions for it. Where torch emulates it, a CPU takes
 6 to 15 times as long as in float32.
@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from tabzoo.system import process_use
 
-__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp", "seeded"]
+__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp", "deterministic", "seeded", "to_device"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
@@ -106,6 +107,23 @@ class CoreWatch:
                 "at once, start each with OMP_NUM_THREADS=1 (cores divided by processes).",
                 threads,
             )
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns the tensor on a device. The host does not wait for a GPU, because the copy starts from pinned memory."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def deterministic() -> None:
+    """Makes equal seeds give equal numbers on a GPU, for the rest of the process: cuDNN adds in the same order every time.
+
+    The code avoids other operations whose order of addition is random, such as the gradients of `F.grid_sample`, of bilinear
+    interpolation and of `Tensor.gather`; tests check that. `torch.use_deterministic_algorithms` would also slow down
+    operations that already give equal numbers here, such as assignments to an index.
+    """
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 @contextmanager

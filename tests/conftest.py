@@ -202,8 +202,8 @@ class Batches(list[Tensor]):
     def __len__(self) -> int:
         return sum(len(batch) for batch in self)
 
-    def take(self, rows: Tensor) -> Tensor:
-        return torch.cat(self)[rows]
+    def take(self, positions: Tensor) -> Tensor:
+        return torch.cat(self)[positions]
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,14 @@ _SCATTERS = ("scatter_", "scatter_add_", "index_put_", "_index_put_impl_")
 _WRITES = ("copy_", "fill_", "zero_")  # in place, without reading what was there
 # Kernels of several tensors at once that torch has no shapes for. They change their tensors in place.
 _MULTI_TENSOR = ("_fused_sgd_", "_fused_adam_", "_fused_adamw_", "_amp_foreach_non_finite_check_and_unscale_")
+UNORDERED = frozenset(
+    "grid_sampler_2d_backward upsample_linear1d_backward upsample_bilinear2d_backward upsample_bicubic2d_backward "
+    "_adaptive_avg_pool2d_backward adaptive_max_pool2d_backward reflection_pad2d_backward replication_pad2d_backward "
+    "index_add index_add_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ put_ histc bincount median cumsum "
+    "nll_loss2d_forward embedding_dense_backward".split()
+)
+"""Kernels that add floating point numbers in an order that differs from run to run, after torch's own list in
+`torch.use_deterministic_algorithms`."""
 
 
 class Record(TorchDispatchMode):
@@ -105,6 +113,8 @@ class Record(TorchDispatchMode):
             self._allocate(result)
 
     def _note_wait(self, name: str, args: Any, kwargs: Any, tensors: list[Tensor], results: list[Tensor]) -> None:
+        if name == "_linalg_check_errors":
+            self._wait("a decomposition is checked")
         devices = {t.device.type for t in (*tensors, *results)}
         if devices != {"cpu", "cuda"}:
             return
@@ -161,6 +171,8 @@ def fake_cuda() -> Iterator[Record]:
         stack.enter_context(patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda *_, **__: True))
         stack.enter_context(patch("torch.Tensor.backward", backward))
+        generator = torch.Generator  # one of the CPU stands for one of the GPU: nothing is drawn there
+        stack.enter_context(patch("torch.Generator", lambda device="cpu": generator()))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_Saved, _Saved.unpack))
         yield stack.enter_context(record)

@@ -8,8 +8,8 @@ from fake_cuda import CUDA
 from torch import Tensor
 
 from tabzoo.backbones import build_backbone, embedding_width
+from tabzoo.compute import to_device
 from tabzoo.data.samples import Samples
-from tabzoo.synthesis.interface import to_device
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.heads import ProjectionHeads

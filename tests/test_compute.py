@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tabzoo import compute
-from tabzoo.compute import CoreWatch, choose_amp, seeded
+from tabzoo.compute import CoreWatch, choose_amp, deterministic, seeded
 from tabzoo.system import ProcessUse
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -115,3 +115,11 @@ def test_new_weights_come_from_the_seed_alone() -> None:
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    deterministic()
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark

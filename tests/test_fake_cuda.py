@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from fake_cuda import BUILT, CUDA, Record, backward, fake_cuda, in_a_child
+from fake_cuda import BUILT, CUDA, UNORDERED, Record, backward, fake_cuda, in_a_child
 from fake_step import FakeStep
 from torch import Tensor
 
@@ -55,6 +55,8 @@ def test_a_training_step_never_waits(name: str) -> None:
         with fake_cuda() as record:
             step = FakeStep(SMALL.replace(synthesis=name, **STEPS[name]))
             waits = waits_of(step, record)
+            # Synthesis adds two numbers at most to each zero, so their order does not matter.
+            assert UNORDERED & record.launches.keys() <= {"scatter_add_"}
             if (
                 step.run.recipe.amp == "fp16"
             ):  # torch's scaler reads whether a gradient was infinite, and skips the step then
@@ -91,7 +93,7 @@ def test_a_run_waits_only_for_the_rows_of_its_log(tmp_path: Path, monkeypatch: p
     in_a_child(check)
 
 
-# --- Detectors. Their fit and score belong here: `waits_of` around a batch.
+# The detectors: detectors/test_on_a_fake_gpu.py.
 
 
 # --- The fake GPU itself: it notices what a GPU would wait for, and computes gradients and sizes as torch does.

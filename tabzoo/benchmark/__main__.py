@@ -106,7 +106,7 @@ class Table:
     """Print the tables of finished runs, combined."""
 
     outputs: Annotated[Positional[Sequence[str]], tyro.conf.arg(metavar="OUT [OUT ...]", help_behavior_hint="")]
-    """Output folders of runs."""
+    """Output folders of runs, or results.jsonl files."""
     against: Annotated[Literal["paper"] | None, optional("paper")] = None
     """Add the numbers of the paper's Table 2."""
     across: Annotated[Literal["datasets"] | None, optional("datasets")] = None
@@ -133,24 +133,25 @@ class Fid:
     """Compute the FID of synthetic anomalies against real defects (the paper's Table 1)."""
 
     data: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Folder with defects in its test split."""
+    """Images: good ones (DIR/CLASS/train/good/*) and real defects (DIR/CLASS/test/KIND/*)."""
     classes: Annotated[Sequence[str] | None, optional("NAME [NAME ...]")] = None
     """Only these classes."""
     synthesis: Annotated[Sequence[str], tyro.conf.arg(metavar="NAME [NAME ...]", help=_SYNTHESES)] = tuple(PAPER)
     features: Annotated[str, tyro.conf.arg(metavar="NAME")] = INCEPTION
-    """inception, or a timm model to use instead."""
+    """inception, or a timm model to use instead; its numbers can be compared only with each other."""
     output: Annotated[Path | None, optional("FILE")] = None
     """Also write the rows to this file, as JSON lines."""
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}.")] = "auto"
-    resize: int = Preparation.resize
-    """Side in pixels that images are squashed to."""
-    crop: int = Preparation.crop
-    """Side of the centre crop in pixels."""
+    resize: Annotated[int, tyro.conf.arg(metavar="PX")] = Preparation.resize
+    """Side of the square that images are squashed to."""
+    crop: Annotated[int, tyro.conf.arg(metavar="PX")] = Preparation.crop
+    """Side of the centre crop."""
     white_level: Annotated[float | None, optional("X")] = None
-    """Pixel value that becomes white in grey images of more than 8 bits, such as 4095 for a 12-bit camera."""
-    seed: int = 0
+    """Pixel value that becomes white in grey images of more than 8 bits, such as 4095 for a 12-bit camera.
+    If not given: the largest value of the file's bits, or 1 for floats."""
+    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0
     """Seed of the anomalies."""
-    batch_size: int = 32
+    batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 32
     """Images at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes the GPU if there is one."""

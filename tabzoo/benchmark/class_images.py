@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.data.cache import Images
 from tabzoo.data.decoding import Hashes
 from tabzoo.data.images import centre_crop, crop_edges, files_of_mask, read_image, read_mask
@@ -41,9 +42,12 @@ class FittingSet(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Images to test on: `pixels` returns some of them by index, uint8 [B, H, W, 3], at the detector's input size."""
+    """Images to test on."""
 
     pixels: Callable[[Tensor], Tensor]
+    """Returns images by row, uint8 [B, H, W, 3], at the detector's input size."""
+    rows: Tensor
+    """Row of each image for `pixels`, int64 [N]: of the data set's samples, or of the images that were made."""
     labels: NDArray[np.bool_]
     kinds: Sequence[str]
     """Kind of defect of each, or "good"."""
@@ -80,7 +84,7 @@ class ClassImages:
         return hashes
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Centre crops of images of the data set, uint8 [B, H, W, 3]."""
+        """Centre crops of images of the data set, by row, uint8 [B, H, W, 3]."""
         return centre_crop(self._images.batch(rows), self._crop)
 
     def digest(self, *, mask_files: bool = False) -> str:
@@ -151,12 +155,14 @@ class ClassImages:
         return masks
 
     def _real(self) -> EvaluationSet:
-        samples, rows = self._images.samples, torch.from_numpy(self._tested)
-        labels = samples.labels[self._tested] != 0
-        kinds = [samples.defects[i] for i in samples.defect_ids[self._tested]]
-        masks = centre_crop(self._images.masks(rows), self._crop) != 0
+        samples, rows = self._images.samples, self._tested
         return EvaluationSet(
-            lambda index: self.pixels(rows[index]), labels, kinds, masks, samples.masks[self._tested] != b""
+            pixels=self.pixels,
+            rows=torch.from_numpy(rows),
+            labels=samples.labels[rows] != 0,
+            kinds=[samples.defects[i] for i in samples.defect_ids[rows]],
+            masks=centre_crop(self._images.masks(rows), self._crop) != 0,
+            has_mask=samples.masks[rows] != b"",
         )
 
     def _synthetic(self, kind: str, seed: int) -> EvaluationSet:
@@ -167,10 +173,15 @@ class ClassImages:
         maker = PairMaker(self._images, held, classes, synthesis, crop=self._crop, device=device)
         raw = maker.raw(seed, 0, torch.arange(len(held)))
         pixels = torch.cat([raw.normal, raw.abnormal]).permute(0, 2, 3, 1)
-        masks = torch.cat([torch.zeros_like(raw.mask), raw.mask])[:, 0]
         labels = np.arange(2 * len(held)) >= len(held)
-        kinds = [GOOD] * len(held) + [kind] * len(held)
-        return EvaluationSet(lambda index: pixels[index], labels, kinds, masks, labels)
+        return EvaluationSet(
+            pixels=lambda rows: pixels[to_device(rows, device)],
+            rows=torch.arange(2 * len(held)),
+            labels=labels,
+            kinds=[GOOD] * len(held) + [kind] * len(held),
+            masks=torch.cat([torch.zeros_like(raw.mask), raw.mask])[:, 0],
+            has_mask=labels,
+        )
 
     def _split(self, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The good training images to fit to, and those held out."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tabzoo.backbones import build_backbone
+from tabzoo.compute import deterministic
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import centre_crop
 from tabzoo.data.samples import TEST, Samples
@@ -103,6 +104,7 @@ def measure(
         InputError: No class with defects, or an unknown model.
         WeightsError: The extractor's weights can't be fetched.
     """
+    deterministic()
     how, device = preparation or Preparation(), torch.device(device)
     defective = (samples.split == TEST) & (samples.defect_ids != 0)
     if not defective.any():
@@ -166,9 +168,9 @@ def _features_of_defects(images: Images, how: Preparation, extract: Extractor, b
     parts = []
     for rows in torch.arange(len(images)).split(batch_size):
         cropped = centre_crop(images.batch(rows), how.crop)
-        parts.append(extract(cropped.permute(0, 3, 1, 2).contiguous()).cpu())
+        parts.append(extract(cropped.permute(0, 3, 1, 2).contiguous()))
         bar.update(len(rows))
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def _features_of_anomalies(
@@ -185,9 +187,9 @@ def _features_of_anomalies(
     pairs = PairMaker(images, torch.arange(len(images)), classes, made, crop=how.crop, device=device)
     parts = []
     for rows in torch.arange(len(images)).split(batch_size):
-        parts.append(extract(pairs.raw(how.seed, 0, rows).abnormal.contiguous()).cpu())
+        parts.append(extract(pairs.raw(how.seed, 0, rows).abnormal.contiguous()))
         bar.update(len(rows))
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def _extractor(name: str, device: torch.device) -> Extractor:

@@ -119,7 +119,7 @@ def _measure(
 
     def test() -> Iterator[Tensor]:
         """Scores and maps of all test images."""
-        scored = [score(rows) for rows in torch.arange(len(evaluation)).split(size)]
+        scored = [score(positions) for positions in torch.arange(len(evaluation)).split(size)]
         for parts in zip(*scored, strict=True):
             values = torch.cat([part.cpu() for part in parts])
             if not values.isfinite().all():
@@ -147,21 +147,21 @@ def _measure(
 def _make_scorer(
     job: Job, evaluation: EvaluationSet, detector: Detector, batches: MakeBatches, seconds: dict[str, float]
 ) -> Callable[[Tensor], Scores]:
-    """A function that scores test images, by index.
+    """A function that scores test images, by position in the evaluation set.
 
     A few-shot detector is trained on the other classes first. Its network does not change after that, so the features of the
     test images are computed once for all draws of support images.
     """
-    tested = batches(evaluation.pixels, torch.arange(len(evaluation)))
+    tested = batches(evaluation.pixels, evaluation.rows)
     if not isinstance(detector, FewShotDetector):
-        return lambda rows: detector.score(tested.take(rows))
+        return lambda positions: detector.score(tested.take(positions))
     with _timed(seconds, "learn"):
         others = [batches(other.pixels, torch.from_numpy(other.normals)) for other in job.others]
         detector.meta_train(others, job.shots or 0)
     with _timed(seconds, "score"):
         kept = FrozenFeatures(tested, detector.embed)
     height, width = evaluation.masks.shape[1:]
-    return lambda rows: detector.score_maps(kept.take(rows), (height, width))
+    return lambda positions: detector.score_maps(kept.take(positions), (height, width))
 
 
 @contextmanager

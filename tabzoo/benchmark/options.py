@@ -37,24 +37,26 @@ class MainOptions:
     """What to measure."""
 
     backbone: _Names
-    """A run's folder, a timm name, local-dir:DIR, hf-hub:ID, or random[:ARCHITECTURE] (resnet18), with weights from the seed.
-    The others are compared with the first one."""
+    """A run's folder, a timm name, local-dir:DIR, hf-hub:ID, or random[:ARCHITECTURE]. The first one is the baseline.
+    random: weights drawn from the seed; a resnet18 if no architecture is given."""
     method: Annotated[_Names, tyro.conf.arg(help=f"Detectors: {', '.join(DETECTORS)}.")] = ("padim",)
     data: Annotated[str, tyro.conf.arg(metavar="DIR")]
-    """Folder with good images to fit to and images to test on."""
+    """Images: good ones to fit to (DIR/CLASS/train/good/*), good and defective ones to test on (DIR/CLASS/test/KIND/*)."""
     output: Annotated[Path, tyro.conf.arg(metavar="OUT")]
-    """Folder for the results; finished rows in it are kept, new ones are added."""
+    """Folder for the results. Results that are there already are kept and not measured again."""
     classes: Annotated[Sequence[str] | None, optional("NAME [NAME ...]")] = None
     """Test only these classes; regad is still trained on all others of --data."""
     seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="S [S ...]")] = (0,)
-    """Seed values; each makes rows of its own."""
+    """Seeds. All is measured once for each seed; tables show means over them."""
     shots: Annotated[Sequence[int] | None, optional("K [K ...]")] = None
-    """Fit to K good images drawn with the seed. If not given: to all, with regad to 4 and to 8."""
+    """Fit to only K good images of a class, drawn with the seed. If not given: to all; regad: to 4, then to 8."""
     test: Literal["real", "synthetic"] = "real"
-    """synthetic: test on held-out good images, and on synthetic anomalies of a kind that no backbone was trained with.
-    This is a proxy for real defects."""
+    """real: test on the test split.
+    synthetic: hold out a quarter of the good training images; test on them and on a synthetic anomaly made from each.
+    No backbone was trained with anomalies of this kind. The test is a proxy for real defects."""
     budget: Budget = "paper"
-    """quick: less training, for small machines; the numbers can't be compared with the paper's."""
+    """paper: the settings of each method's authors.
+    quick: less training, for small machines; the numbers can't be compared with those of papers."""
     oracle: Annotated[
         bool,
         tyro.conf.FlagCreatePairsOff,
@@ -72,14 +74,14 @@ class ImageOptions:
 
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}.")] = "auto"
     resize: _Pixels = None
-    """Side that images are squashed to; the method's own if not given."""
+    """Side of the square that images are squashed to. If not given: as in the method's public code."""
     crop: _Pixels = None
-    """Side of the centre crop; the method's own if not given."""
+    """Side of the centre crop. If not given: as in the method's public code."""
     resampling: Annotated[
         Resampling | None,
         tyro.conf.arg(
             metavar=f"{{{','.join(get_args(Resampling))}}}",
-            help=f"Filter for squashing images; if not given, lanczos for {_LANCZOS}, else bilinear.",
+            help=f"Filter for squashing images. If not given: lanczos for {_LANCZOS}, else bilinear.",
             help_behavior_hint="",
         ),
     ] = None
@@ -99,13 +101,13 @@ class ComputeOptions:
     amp: Literal["bf16", "auto", "off"] = "off"
     """bf16 (the same as --amp alone): compute backbones in bfloat16; auto: only where the device has instructions for it."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 32
-    """Images at a time."""
+    """Images that pass a backbone at a time. A method's training has batches of its own."""
     cache: CacheMode = "disk"
-    """Where decoded images are kept."""
+    """Where decoded images are kept: on the disk (later runs use them again), in memory, in the device's memory, or nowhere."""
     cache_dir: Annotated[str | None, optional("DIR")] = None
-    """Folder of the cache; the user's cache folder if not given."""
+    """Folder of the cache. If not given: tabzoo/images in the user's cache folder."""
     workers: Annotated[int | None, optional("N")] = None
-    """Processes that decode images; one a core if not given."""
+    """Processes that decode images. If not given: one for each CPU core."""
 
 
 @dataclass(frozen=True, kw_only=True)

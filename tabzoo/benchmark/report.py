@@ -93,7 +93,7 @@ def _draw_grid(plan: Plan, group: Group, images: ClassImages) -> None:
         draw_grid(
             folder / _name(group.first) / f"{for_path(images.name)}.png",
             f"{_name(group.first)} on {plan.dataset}, {images.name}, seed {seed}; each backbone's maps have their own scale",
-            evaluation.pixels(shown).cpu().numpy(),
+            evaluation.pixels(evaluation.rows[shown]).cpu().numpy(),
             evaluation.masks[shown].byte().cpu().numpy() if evaluation.has_mask.any() else None,
             [evaluation.kinds[i] for i in shown],
             panels,
@@ -107,7 +107,7 @@ def _split(path: Path) -> Pixels:
 
 
 def _shown(evaluation: EvaluationSet) -> Tensor:
-    """Indices of the images of a grid: some defects, of as many kinds as possible, then some good ones."""
+    """Positions in the evaluation set of the images of a grid: defects of as many kinds as possible, then good ones."""
     defects, good = (np.flatnonzero(evaluation.labels == label) for label in (True, False))
     chosen = [_evenly_spaced(defects, _DEFECTS), _evenly_spaced(good, _GOOD)]
     return torch.from_numpy(np.concatenate(chosen))

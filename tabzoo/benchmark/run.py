@@ -16,7 +16,7 @@ from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.plan import Plan
 from tabzoo.benchmark.report import write_report
 from tabzoo.command import say
-from tabzoo.compute import CoreWatch
+from tabzoo.compute import CoreWatch, deterministic
 from tabzoo.errors import InputError
 from tabzoo.plain import for_terminal
 from tabzoo.scores.rows import append_row, read_rows
@@ -52,6 +52,7 @@ def run(options: Options, *, progress: bool = True) -> str:
 
 
 def _run(options: Options, *, progress: bool) -> str:
+    deterministic()
     folder = options.output
     plan = Plan(options)
     if plan.amp.reason:

@@ -58,6 +58,10 @@ class Line(NamedTuple):
 class Group:
     """Rows that differ only in backbone, class and seed, and so make one table.
 
+    Args:
+        rows: Of each class those of the same images, as `latest_rows` returns them.
+        order: Names of backbones to put first, in this order.
+
     Attributes:
         first: One of the rows, to look up what all have in common.
         backbones: Their names; the first is the baseline.
@@ -67,16 +71,13 @@ class Group:
     """
 
     def __init__(self, rows: Sequence[Row], order: Sequence[str]) -> None:
-        # Only the latest state of a class whose images have changed counts.
-        current = {row.class_name: row.data_sha256 for row in rows}
         self.rows: dict[tuple[str, str], dict[int, Row]] = {}
         for row in rows:
-            if row.data_sha256 == current[row.class_name]:
-                self.rows.setdefault((row.backbone, row.class_name), {})[row.seed] = row
+            self.rows.setdefault((row.backbone, row.class_name), {})[row.seed] = row
         self.first = rows[0]
         names = list(dict.fromkeys(backbone for backbone, _ in self.rows))
         self.backbones = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
-        self.classes = sorted(current)
+        self.classes = sorted({row.class_name for row in rows})
         self.seeds = sorted({seed for by_seed in self.rows.values() for seed in by_seed})
 
     @property
@@ -133,7 +134,7 @@ def group_rows(rows: Iterable[Row], *, order: Sequence[str] = ()) -> list[Group]
     """The groups, in the order of their first rows.
 
     Args:
-        rows: Rows of one or several folders.
+        rows: Rows of one or several folders, as `latest_rows` returns them.
         order: Names of backbones to put first, in this order.
     """
     groups: dict[tuple[object, ...], list[Row]] = {}

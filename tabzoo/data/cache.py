@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.data.decoding import Hashes, Kind, Target
 from tabzoo.data.entries import Entry, Files, open_entry
 from tabzoo.data.images import Resampling
@@ -276,7 +277,7 @@ class Resident(Source):
 
     def read(self, index: Index) -> Tensor:
         """A batch, without a detour through the host's memory."""
-        rows = torch.as_tensor(index, device=self._pixels.device, dtype=torch.int64)
+        rows = to_device(torch.as_tensor(index, dtype=torch.int64), self._device)
         return torch.index_select(self._pixels, 0, rows)
 
 

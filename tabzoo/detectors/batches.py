@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tabzoo.compute import to_device
 from tabzoo.detectors.interface import ImageBatches
 
 __all__ = ["FrozenFeatures", "NormalisedBatches", "check_finite", "shuffled_batches", "with_progress"]
@@ -22,8 +23,8 @@ class NormalisedBatches:
     """Normalised images in batches, float32 [B, 3, H, W]; one can go over them any number of times.
 
     Args:
-        pixels: Gives uint8 [B, H, W, 3] for indices.
-        rows: The indices to go through.
+        pixels: Returns images by row, uint8 [B, H, W, 3].
+        rows: The rows to go through, int64 [N]. A position, 0 to N - 1, is a place in them.
         batch_size: Images at a time.
         mean: Of the normalisation, RGB in [0, 1].
         std: The same.
@@ -45,13 +46,14 @@ class NormalisedBatches:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Tensor]:
-        for index in torch.arange(len(self)).split(self._batch_size):
-            yield self.take(index)
+        for positions in torch.arange(len(self)).split(self._batch_size):
+            yield self.take(positions)
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Some of them, by index, as one batch."""
-        images = self._pixels(self._rows[rows]).permute(0, 3, 1, 2).contiguous()
-        return (images - self._mean.to(images.device)) / self._std.to(images.device)
+    def take(self, positions: Tensor) -> Tensor:
+        """Some of them as one batch."""
+        images = self._pixels(self._rows[positions]).permute(0, 3, 1, 2).contiguous()
+        self._mean, self._std = to_device(self._mean, images.device), to_device(self._std, images.device)
+        return (images - self._mean) / self._std
 
 
 class FrozenFeatures:
@@ -76,17 +78,18 @@ class FrozenFeatures:
                 kept[filled : filled + len(batch)] = layer
             filled += len(batch)
 
-    def take(self, rows: Tensor) -> Sequence[Tensor]:
-        """Of some images, by index."""
+    def take(self, positions: Tensor) -> Sequence[Tensor]:
+        """Of some of the images, by position."""
         if self._kept is None:
-            return self._compute(self._images.take(rows))
-        return [layer[rows] for layer in self._kept]
+            return self._compute(self._images.take(positions))
+        positions = to_device(positions, self._kept[0].device)
+        return [layer[positions] for layer in self._kept]
 
 
 def shuffled_batches(
     count: int, batch_size: int, *, epochs: int, steps: int | None, seed: int, about: str
 ) -> Iterator[Tensor]:
-    """Indices of images, batch after batch, in a new order for each epoch. Shows a progress bar.
+    """Positions of images, batch after batch, in a new order for each epoch. Shows a progress bar.
 
     Args:
         count: Number of images.
@@ -98,7 +101,7 @@ def shuffled_batches(
     """
     generator = torch.Generator().manual_seed(seed)
     orders = (torch.randperm(count, generator=generator) for _ in range(epochs))
-    batches = (rows for order in orders for rows in order.split(batch_size))
+    batches = (positions for order in orders for positions in order.split(batch_size))
     return with_progress(batches, epochs * -(-count // batch_size), steps=steps, about=about)
 
 

@@ -49,8 +49,8 @@ class ImageBatches(Protocol):
     def __iter__(self) -> Iterator[Tensor]:
         """Batches, float32 [B, 3, H, W], normalised as `DetectorSpec.normalised` says, on the extractor's device."""
 
-    def take(self, rows: Tensor) -> Tensor:
-        """Some of them, by index, as one batch."""
+    def take(self, positions: Tensor) -> Tensor:
+        """Some of them as one batch; positions go from 0 to the number of images - 1."""
 
 
 class Detector(Protocol):

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tabzoo.compute import to_device
+
 __all__ = ["smooth_upsample"]
 
 _TRUNCATE = 4.0
@@ -26,16 +28,18 @@ def smooth_upsample(grid: Tensor, size: tuple[int, int], *, sigma: float = 4.0, 
         align_corners: As in `F.interpolate`.
     """
     sides = zip(grid.shape[-2:], size, strict=True)
-    rows, columns = (_matrix(small, large, sigma, align_corners).to(grid) for small, large in sides)
+    rows, columns = (_matrix(*side, sigma, align_corners, grid.dtype, grid.device) for side in sides)
     return rows @ grid @ columns.T
 
 
-@cache
-def _matrix(small: int, large: int, sigma: float, align_corners: bool) -> Tensor:
-    """[large, small] in float64: smoothing times upsampling."""
+@cache  # also of what is on a GPU: copying it for every batch would wait for the device
+def _matrix(
+    small: int, large: int, sigma: float, align_corners: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """[large, small]: smoothing times upsampling, computed in float64."""
     unit = torch.eye(small, dtype=torch.float64)[None]
     upsampling = F.interpolate(unit, size=large, mode="linear", align_corners=align_corners)[0].T
-    return _smoothing(large, sigma) @ upsampling
+    return to_device((_smoothing(large, sigma) @ upsampling).to(dtype), device)
 
 
 def _smoothing(size: int, sigma: float) -> Tensor:

@@ -13,6 +13,9 @@ _AT_A_TIME_ELSEWHERE = 2**26
 _POINTS = 512
 # How many of the farthest points are candidates while centres are chosen.
 _FARTHEST = 512
+# Choices between two looks at whether the last ones are still valid: on a GPU each look waits for the device.
+_LOOK_AFTER = {"cpu": 1}
+_LOOK_AFTER_ELSEWHERE = 16
 
 
 def squared_distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -42,7 +45,7 @@ def k_center_greedy(points: Tensor, count: int, *, start: int) -> Tensor:
     while len(chosen) < count:
         for part, distances in squared_distances(points, points[new]):
             nearest[part] = torch.minimum(nearest[part], distances.amin(1))
-        nearest[new] = -torch.inf  # Never again, also where several points are equal.
+        nearest.index_fill_(0, new, -torch.inf)  # Never again, also where several points are equal.
         far, rows = nearest.topk(min(_FARTHEST, len(points)))
         new = rows[_farthest_first(points[rows], far, count - len(chosen))]
         chosen = torch.cat([chosen, new])
@@ -51,14 +54,18 @@ def k_center_greedy(points: Tensor, count: int, *, start: int) -> Tensor:
 
 def _farthest_first(points: Tensor, nearest: Tensor, most: int) -> Tensor:
     """Indices of the next choices among points whose distances, sorted, are above those of all points not among them."""
-    squares, others = points.square().sum(1), nearest[-1].clone()
+    squares, others = points.square().sum(1), nearest[-1:].clone()
+    every = _LOOK_AFTER.get(points.device.type, _LOOK_AFTER_ELSEWHERE)
     chosen: list[Tensor] = []
+    valid: list[Tensor] = []
     while len(chosen) < most:
-        farthest, index = nearest.max(0)
-        if chosen and farthest <= others:
+        farthest, index = nearest.max(0, keepdim=True)  # [1]: a single number as an index would be read
+        valid.append(~(farthest <= others))
+        if chosen and len(valid) % every == 0 and not torch.cat(valid[-every:]).all():
             break
         chosen.append(index)
-        distances = torch.addmv(squares, points, points[index], alpha=-2) + squares[index]
-        nearest = torch.minimum(nearest, distances)
-        nearest[index] = -torch.inf
-    return torch.stack(chosen)
+        distances = torch.addmv(squares, points, points[index][0], alpha=-2) + squares[index]
+        nearest = torch.minimum(nearest, distances).index_fill_(0, index, -torch.inf)
+    # Up to the first one that is not valid. The first choice always is, also where all points are equally far.
+    count = max(1, int(torch.cat(valid).cumprod(0).sum()))
+    return torch.cat(chosen)[:count]

@@ -10,8 +10,10 @@ squashed to a square, where it scales the shorter side.
 import random
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import PyramidGaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
@@ -28,9 +30,11 @@ class PadimSettings:
     """The reference's, for ResNet-18 (448 channels) and Wide ResNet-50 (1,792)."""
 
     channels: int | None = setting(
-        None, "channels chosen; if not given, 550 of 1,000 or more, else 100 (or all, if fewer)", least=1
+        None,
+        "Number of channels, drawn at random. If not given: 550 where there are 1,000 or more, else 100, or all of fewer.",
+        least=1,
     )
-    regularisation: float = setting(0.01, "added to the diagonal of the covariances", least=1e-6)
+    regularisation: float = setting(0.01, "Number added to the diagonal of the covariances.", least=1e-6)
 
 
 class Padim:
@@ -56,6 +60,7 @@ class Padim:
         if channels > available:
             raise InputError(f"--padim-channels {channels}: the layers of this backbone have {available}")
         self.chosen = choose_channels(extractor.channels, channels, seed)
+        self._indices = {layer: torch.tensor(chosen, dtype=torch.int64) for layer, chosen in self.chosen.items()}
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "channels": channels,
@@ -89,7 +94,8 @@ class Padim:
     def _embed(self, images: Tensor) -> list[Tensor]:
         """The chosen channels of each layer [B, d, h, w], coarse to fine; together they are the x_ij."""
         features = self.extractor(images)
-        return [features[layer][:, chosen] for layer, chosen in reversed(self.chosen.items())]
+        self._indices = {layer: to_device(index, images.device) for layer, index in self._indices.items()}
+        return [features[layer][:, index] for layer, index in reversed(self._indices.items())]
 
 
 def choose_channels(channels: dict[str, int], count: int, seed: int) -> dict[str, list[int]]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
@@ -31,8 +32,8 @@ _SIGMA = 4.0
 class PatchcoreSettings:
     """The reference's; the paper also has results for coresets of 25 % and 1 %."""
 
-    share: float = setting(0.1, "fraction of the patches that the coreset keeps", most=1)
-    neighbours: int = setting(9, "b of Equation 7, which weights image scores", least=1)
+    share: float = setting(0.1, "Fraction of the patches of the good images to keep: the coreset.", most=1)
+    neighbours: int = setting(9, "Number of neighbours that weight an image's score (b in Equation 7).", least=1)
 
 
 class Patchcore:
@@ -67,7 +68,8 @@ class Patchcore:
         start = int(torch.randint(len(memory), (), generator=generator))
         projected = memory
         if memory.shape[1] > _PROJECTED:
-            projected = memory @ torch.randn(memory.shape[1], _PROJECTED, generator=generator).to(memory)
+            projection = torch.randn(memory.shape[1], _PROJECTED, generator=generator)
+            projected = memory @ to_device(projection.to(memory.dtype), memory.device)
         self.bank = memory[k_center_greedy(projected, max(1, int(self.share * len(memory))), start=start)]
 
     def score(self, images: Tensor) -> Scores:

@@ -5,9 +5,8 @@ hq-deng/RD4AD @ 6554076 (MIT).
 The loss is the public code's: the cosine of whole flattened maps, where Equation 2 of the paper averages over positions.
 Differs from it in: the teacher's maps of the training images are computed once, since they never change, and the teacher
 ends at its third stage, which changes no result; the last step is reported, nothing is tested during training; seeds are per
-class;
-masks are resized to the nearest pixel, where it resizes bilinearly and cuts at a half; AUPRO is over all images together,
-where it averages over images.
+class; masks are resized to the nearest pixel, where it resizes bilinearly and cuts at a half; AUPRO is over all images
+together, where it averages over images.
 """
 
 from collections.abc import Sequence
@@ -37,10 +36,10 @@ Block: TypeAlias = BasicBlock | Bottleneck
 class Rd4adSettings:
     """The reference's."""
 
-    epochs: int = setting(200, "how often to go over the images", least=1)
-    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
-    batch_size: int = setting(16, "images at a time", least=1)
-    lr: float = setting(0.005, "learning rate of Adam")
+    epochs: int = setting(200, "Passes over the images.", least=1)
+    steps: int | None = setting(None, "Stop after N batches, even if passes are left.", least=1)
+    batch_size: int = setting(16, "Images in a batch of the training.", least=1)
+    lr: float = setting(0.005, "Learning rate (Adam).")
 
 
 class Rd4ad:
@@ -75,8 +74,8 @@ class Rd4ad:
         batches = shuffled_batches(
             len(images), options.batch_size, epochs=options.epochs, steps=options.steps, seed=self.seed, about="RD4AD"
         )
-        for step, rows in enumerate(batches, start=1):
-            taught = kept.take(rows)
+        for step, positions in enumerate(batches, start=1):
+            taught = kept.take(positions)
             loss = distillation_loss(taught, self._decode(taught))
             optimizer.zero_grad()
             loss.backward()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.compute import seeded
-from tabzoo.detectors.batches import with_progress
+from tabzoo.detectors.batches import check_finite, with_progress
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
@@ -39,16 +39,16 @@ _AT_A_TIME = 32
 class RegadSettings:
     """The reference's."""
 
-    epochs: int = setting(50, "how often to go over the images of the other classes", least=1)
-    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
-    batch_size: int = setting(32, "queries at a time; each has its support images", least=1)
-    lr: float = setting(0.0001, "initial learning rate of SGD; a cosine takes it to 0")
-    draws: int = setting(10, "how often support images are drawn; metrics are averages over the draws", least=1)
-    regularisation: float = setting(0.01, "added to the diagonal of the covariances", least=1e-6)
+    epochs: int = setting(50, "Passes over the images of the other classes.", least=1)
+    steps: int | None = setting(None, "Stop after N batches, even if passes are left.", least=1)
+    batch_size: int = setting(32, "Query images in a batch of the training; each has its own support images.", least=1)
+    lr: float = setting(0.0001, "Initial learning rate (SGD); it falls to 0 along a cosine.")
+    draws: int = setting(10, "Number of draws of support images; metrics are averages over them.", least=1)
+    regularisation: float = setting(0.01, "Number added to the diagonal of the covariances.", least=1e-6)
 
 
 class Episode(NamedTuple):
-    """Images of one class, by index: queries [B], and the support images of each, [B, K]."""
+    """Images of one class, by position: queries [B], and the support images of each, [B, K]."""
 
     class_id: int
     queries: Tensor
@@ -99,12 +99,13 @@ class Regad:
             episode for _ in range(options.epochs) for episode in episodes(counts, shots, options.batch_size, generator)
         )
         batches = with_progress(every, options.epochs * per_epoch, steps=options.steps, about="RegAD")
-        for step, episode in enumerate(batches):
-            optimizer.param_groups[0]["lr"] = learning_rate(options, step, per_epoch)
+        for step, episode in enumerate(batches, start=1):
+            optimizer.param_groups[0]["lr"] = learning_rate(options, step - 1, per_epoch)
             loss = self._loss(self.network, heads, episode, others[episode.class_id])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            check_finite(step, loss)
         self.network.eval()
 
     def fit(self, images: ImageBatches) -> None:

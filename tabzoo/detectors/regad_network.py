@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torchvision.models.resnet import conv1x1, conv3x3
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.errors import InputError
 
-__all__ = ["Registration", "SiameseHeads", "SpatialTransformer", "inverse", "registration_loss", "warp"]
+__all__ = ["Registration", "SiameseHeads", "SpatialTransformer", "inverse", "registration_loss", "sample", "warp"]
 
 _SMALLEST = 3
 """Side of maps that, halved, leave batch-norm more than one value to train on, even of a single image."""
@@ -103,7 +104,8 @@ class SpatialTransformer(nn.Module):
         zero, cosine, sine = torch.zeros_like(angle), angle.cos(), angle.sin()
         rows = [cosine * scale_x, -sine, zero, sine, cosine * scale_y, zero]
         theta = torch.stack(rows, dim=1).view(-1, 2, 3)
-        if self.training and not theta.isfinite().all():  # torch's backward pass of such a warp would crash the process
+        # On the CPU, torch's backward pass of such a warp would crash the process. On a GPU, looking would wait for the device.
+        if self.training and theta.device.type == "cpu" and not theta.isfinite().all():
             raise FloatingPointError
         return warp(maps, theta), theta
 
@@ -116,12 +118,48 @@ def warp(maps: Tensor, theta: Tensor) -> Tensor:
     """Maps [B, C, h, w] sampled where transforms [B, 2, 3] of the target's coordinates point to; mirrored beyond the edge."""
     with torch.autocast(maps.device.type, enabled=False):
         grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
+        # On a GPU the gradient of `F.grid_sample` differs from run to run: it is added up in a random order.
+        differentiated = torch.is_grad_enabled() and (maps.requires_grad or theta.requires_grad)
+        if differentiated and maps.device.type != "cpu":
+            return sample(maps.float(), grid)
         return F.grid_sample(maps.float(), grid, padding_mode="reflection", align_corners=False)
 
 
+def sample(maps: Tensor, grid: Tensor) -> Tensor:
+    """Pixels of maps by bilinear interpolation, with gradients that are the same in every run on a GPU.
+
+    As `F.grid_sample(maps, grid, padding_mode="reflection", align_corners=False)`, which adds gradients up in a random order.
+    Here each pixel is a weighted mean of four that are looked up, and for the gradient of a lookup torch sorts the indices.
+    A coordinate that is not finite gives NaN.
+
+    Args:
+        maps: float32 [B, C, h, w].
+        grid: Coordinates x and y in [-1, 1], [B, h, w, 2]; mirrored beyond.
+    """
+    batch, _, height, width = maps.shape
+    pixels = maps.permute(0, 2, 3, 1).flatten(0, 2)  # [B * h * w, C]
+    starts = height * width * torch.arange(batch, device=maps.device).view(-1, 1, 1)
+    rows, columns = _neighbours(grid[..., 1], height), _neighbours(grid[..., 0], width)
+    corners = [(starts + width * i + j, (a * b)[..., None]) for (i, a), (j, b) in product(rows, columns)]
+    return sum(pixels[index] * weight for index, weight in corners).permute(0, 3, 1, 2).contiguous()  # type: ignore[union-attr]
+
+
+def _neighbours(coordinates: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    """The two pixels of a side next to coordinates in [-1, 1], mirrored beyond, and their weights."""
+    at = ((coordinates + 1) * size - 1) / 2
+    distance = (at + 0.5).abs()  # from the left edge of the first pixel
+    beyond, times = distance % size, distance.div(size, rounding_mode="floor")
+    at = torch.where(times % 2 == 0, beyond - 0.5, size - beyond - 0.5)
+    at = torch.where((at > 0) & (at < size - 1), at, at.detach().clamp(0, size - 1))  # no gradient at the border
+    first = at.detach().floor()
+    second = at - first
+    index = first.nan_to_num(0).long()
+    return [(index, 1 - second), ((index + 1).clamp(max=size - 1), second)]
+
+
 def inverse(theta: Tensor) -> Tensor:
-    """The transforms that undo transforms [B, 2, 3] without a shift."""
-    return F.pad(torch.linalg.inv(theta[:, :, :2]), (0, 1))
+    """The transforms that undo transforms [B, 2, 3] without a shift; not finite where there is none."""
+    return F.pad(torch.linalg.inv_ex(theta[:, :, :2]).inverse, (0, 1))  # `inv` would wait for a GPU to check that
 
 
 class SiameseHeads(nn.Module):

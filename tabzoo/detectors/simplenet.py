@@ -38,18 +38,18 @@ _SIGMA = 4.0
 class SimplenetSettings:
     """The reference's."""
 
-    meta_epochs: int = setting(40, "how often to go over the images, times the GAN epochs", least=1)
-    gan_epochs: int = setting(4, "epochs in a meta-epoch, after which the reference tests", least=1)
-    steps: int | None = setting(None, "stop after N batches, even before the epochs are over", least=1)
-    batch_size: int = setting(8, "images at a time", least=1)
-    noise: float = setting(0.015, "standard deviation of the noise added to adapted features")
-    margin: float = setting(0.5, "margin of the loss: a score beyond it adds nothing")
-    adaptor_lr: float = setting(1e-4, "learning rate of the adaptor's AdamW")
-    discriminator_lr: float = setting(2e-4, "learning rate of the discriminator's Adam")
+    meta_epochs: int = setting(40, "Meta-epochs; each has --simplenet-gan-epochs passes over the images.", least=1)
+    gan_epochs: int = setting(4, "Passes over the images in a meta-epoch, after which the public code tests.", least=1)
+    steps: int | None = setting(None, "Stop after N batches, even if passes are left.", least=1)
+    batch_size: int = setting(8, "Images in a batch of the training.", least=1)
+    noise: float = setting(0.015, "Standard deviation of the noise that makes features abnormal.")
+    margin: float = setting(0.5, "Margin of the loss: scores beyond it add nothing.")
+    adaptor_lr: float = setting(1e-4, "Learning rate of the adaptor (AdamW).")
+    discriminator_lr: float = setting(2e-4, "Learning rate of the discriminator (Adam).")
     width: int | None = setting(
-        None, "length of a patch's embedding; if not given, the layers' channels together", least=1
+        None, "Length of a patch's embedding. If not given: the layers' channels together.", least=1
     )
-    hidden: int = setting(1024, "width of the discriminator's hidden layer", least=1)
+    hidden: int = setting(1024, "Width of the discriminator's hidden layer.", least=1)
 
 
 class Simplenet:
@@ -93,8 +93,8 @@ class Simplenet:
             len(images), options.batch_size, epochs=epochs, steps=options.steps, seed=self.seed, about="SimpleNet"
         )
         of_meta_epoch = options.gan_epochs * -(-len(images) // options.batch_size)
-        for step, rows in enumerate(batches, start=1):
-            loss = self._loss(kept.take(rows)[0].flatten(0, 2), generator)
+        for step, positions in enumerate(batches, start=1):
+            loss = self._loss(kept.take(positions)[0].flatten(0, 2), generator)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             loss.backward()

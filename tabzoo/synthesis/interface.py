@@ -10,9 +10,10 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.errors import InputError
 
-__all__ = ["Params", "Synthesis", "Synthetic", "check_images", "check_settings", "first_visible", "to_device"]
+__all__ = ["Params", "Synthesis", "Synthetic", "check_images", "check_settings", "first_visible"]
 
 
 class Synthetic(NamedTuple):
@@ -42,13 +43,6 @@ class Params:
     def to(self, device: torch.device | str) -> Self:
         """Returns a copy on another device; see `to_device`."""
         return type(self)(**{f.name: to_device(getattr(self, f.name), torch.device(device)) for f in fields(self)})
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Returns the tensor on a device. The host does not wait for a GPU, because the copy starts from pinned memory."""
-    if tensor.device.type == "cpu" and device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 P = TypeVar("P", bound=Params)

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.synthesis.cutpaste import CutPaste, CutPasteSettings
 from tabzoo.synthesis.draws import uniforms
-from tabzoo.synthesis.interface import Params, Synthesis, Synthetic, check_images, to_device
+from tabzoo.synthesis.interface import Params, Synthesis, Synthetic, check_images
 from tabzoo.synthesis.mask import GridMask, GridMaskSettings
 from tabzoo.synthesis.nsa import Nsa, NsaSettings
 from tabzoo.synthesis.perlin import Perlin, PerlinSettings

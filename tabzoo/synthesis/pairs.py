@@ -7,8 +7,9 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from tabzoo.compute import to_device
 from tabzoo.data.images import centre_crop
-from tabzoo.synthesis.interface import Synthesis, to_device
+from tabzoo.synthesis.interface import Synthesis
 from tabzoo.synthesis.perlin import Perlin
 from tabzoo.synthesis.prefetch import prefetch
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from tabzoo.command import log_to_terminal, say
+from tabzoo.compute import deterministic
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.hub.folder import RECORD
@@ -173,8 +174,7 @@ def _device(name: str) -> str:
         raise InputError(
             "--device cuda: torch finds no CUDA device here. Type --device cpu, or see https://pytorch.org for a CUDA build."
         )
-    # Equal seeds give equal weights: only kernels that always add in the same order.
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    deterministic()
     return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_cuda import BUILT, CUDA, fake_cuda, in_a_child
 
 from tabzoo.benchmark.class_images import ClassImages
-from tabzoo.data.cache import Images, open_images
+from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import read_image, read_mask
 from tabzoo.data.layouts import find_samples
 from tabzoo.detectors.batches import NormalisedBatches
@@ -36,7 +37,7 @@ def test_real_trial(opened: Images) -> None:
     sample = int(np.flatnonzero((opened.samples.class_ids == 1) & (opened.samples.labels == 1))[0])
     edge = slice((SIZE - CROP) // 2, (SIZE + CROP) // 2)
     assert torch.equal(
-        evaluation.pixels(torch.tensor([row]))[0],
+        evaluation.pixels(evaluation.rows[[row]])[0],
         torch.from_numpy(read_image(opened.samples.path(sample), size=SIZE)[edge, edge].copy()),
     )
     mask = opened.samples.mask_path(sample)
@@ -77,15 +78,15 @@ def test_synthetic_trial_is_of_images_not_fitted_to(opened: Images) -> None:
     fitted = images.fitting_set(shots=None, seed=0, test="synthetic:cutpaste").rows
     evaluation = images.evaluation_set(test="synthetic:cutpaste", seed=0)
     assert (len(fitted), len(evaluation), int(evaluation.labels.sum())) == (12, 8, 4)
-    good = evaluation.pixels(torch.arange(4))
+    good = evaluation.pixels(evaluation.rows[:4])
     held = torch.from_numpy(np.setdiff1d(images.normals, fitted))
     assert torch.equal(good, images.pixels(held))
-    changed = (evaluation.pixels(torch.arange(4, 8)) != good).any(dim=-1)
+    changed = (evaluation.pixels(evaluation.rows[4:]) != good).any(dim=-1)
     assert evaluation.masks[4:].flatten(1).any(dim=1).all()
     assert not (evaluation.masks[4:] & ~changed).any()
     assert not evaluation.masks[:4].any()
     other = images.evaluation_set(test="synthetic:cutpaste", seed=1)
-    assert not torch.equal(other.pixels(torch.arange(4)), good)
+    assert not torch.equal(other.pixels(other.rows[:4]), good)
 
 
 def test_too_few_images_to_hold_some_out(toy: Path) -> None:
@@ -115,3 +116,24 @@ def test_full_masks_show_what_the_methods_see(opened: Images, toy: Path) -> None
     for mask, small in zip(masks, evaluation.masks, strict=True):
         again = F.interpolate(mask[None, None].float(), (CROP, CROP), mode="nearest-exact")[0, 0] > 0
         assert (again ^ small).float().mean() < 0.02  # two roundings of the same edge
+
+
+@pytest.mark.skipif(not BUILT, reason="torch is built without CUDA, whose tensors could be fake")
+@pytest.mark.parametrize("mode", ["ram", "device"])
+def test_batches_for_a_gpu_do_not_wait(mode: CacheMode, toy: Path) -> None:
+    def check() -> None:
+        with fake_cuda() as record:
+            opened = open_images(
+                find_samples(toy), size=SIZE, mode=mode, workers=0, progress=False, masks=True, device=CUDA
+            )
+            images = of_class(opened, "capsule")
+            fitted = images.fitting_set(shots=None, seed=0, test="real").rows
+            made = images.evaluation_set(test="synthetic:cutpaste", seed=0)
+            for pixels, rows in ((images.pixels, torch.from_numpy(fitted)), (made.pixels, made.rows)):
+                batches = NormalisedBatches(pixels, rows, batch_size=5, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2))
+                batches.take(torch.arange(2))
+                record.reset()
+                assert {batch.device for batch in (*batches, batches.take(torch.tensor([2, 0])))} == {CUDA}
+                assert not record.waits
+
+    in_a_child(check)

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -59,7 +58,7 @@ def test_maps_and_masks_meet(resize: int, crop: int, resampling: str, tmp_path: 
     images = ClassImages(opened, 0, resize=resize, crop=crop)
     evaluation = images.evaluation_set(test="real", seed=0)
     # A method that sees every pixel: its map is the brightness.
-    maps = (evaluation.pixels(torch.arange(len(SIZES)))[..., 0].float() - GREY) / (BRIGHT - GREY)
+    maps = (evaluation.pixels(evaluation.rows)[..., 0].float() - GREY) / (BRIGHT - GREY)
     for map_, mask in zip(maps, evaluation.masks, strict=True):  # at the method's size to half a pixel of it
         assert np.abs(middle(map_) - middle(mask)).max() <= 0.5
     plan, job = SimpleNamespace(options=SimpleNamespace(full_resolution=True)), SimpleNamespace(images=images)

@@ -534,3 +534,28 @@ def test_a_full_disk_is_told_and_loses_no_row(
     assert not [path for path in after if ".tmp" in path.name]
     run(options(classes=["hex_nut"]), progress=False)
     assert len(read_rows(out)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_equal_seeds_equal_rows(device: str, options: Callable[..., Options], tmp_path: Path) -> None:
+    """All methods, trained for a few steps; on a GPU, every kernel has to add in the same order both times."""
+    chosen = options(
+        **{"backbone": ["random:resnet10t"], "method": list(DETECTORS), "classes": ["capsule"], "device": device},
+        **{"resize": 80, "crop": 64, "budget": "quick", "shots": [4], "oracle": True},
+    )
+    settings = {"rd4ad": {"steps": 6}, "simplenet": {"steps": 12}, "regad": {"steps": 4, "draws": 2}}
+    found = []
+    for name in ("one", "two"):
+        run(dataclasses.replace(chosen, output=tmp_path / name, settings=settings), progress=False)
+        changing = {"seconds": {}, "peak_memory": 0, "created": ""}
+        found.append([dataclasses.replace(row, **changing) for row in read_rows(tmp_path / name)])
+    assert [row.method for row in found[0]] == list(DETECTORS)
+    assert found[0] == found[1]
+
+
+def test_a_run_asks_for_deterministic_kernels(options: Callable[..., Options], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    with pytest.raises(InputError):
+        run(options(data="nowhere"), progress=False)
+    assert torch.backends.cudnn.deterministic

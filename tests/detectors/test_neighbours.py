@@ -21,9 +21,13 @@ def greedy(points: Array, count: int, start: int) -> list[int]:
     return chosen
 
 
+@pytest.mark.parametrize("look_after", [1, 5])
 @pytest.mark.parametrize("farthest", [2, 16, 10_000])
 @pytest.mark.parametrize("width", [2, 24])
-def test_the_greedy_choice_is_the_plain_loops(farthest: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_greedy_choice_is_the_plain_loops(
+    farthest: int, width: int, look_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(neighbours._LOOK_AFTER, "cpu", look_after)
     monkeypatch.setattr(neighbours, "_FARTHEST", farthest)
     monkeypatch.setattr(neighbours, "_POINTS", 64)
     points = np.random.default_rng(width).normal(size=(500, width)) * np.linspace(0.1, 2, width)
@@ -31,7 +35,9 @@ def test_the_greedy_choice_is_the_plain_loops(farthest: int, width: int, monkeyp
     assert chosen.tolist() == greedy(points, 120, 17)
 
 
-def test_equal_points_are_chosen_once() -> None:
+@pytest.mark.parametrize("look_after", [1, 5])
+def test_equal_points_are_chosen_once(look_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(neighbours._LOOK_AFTER, "cpu", look_after)
     points = torch.randn(6, 130, generator=torch.Generator().manual_seed(0)).repeat(4, 1)
     assert sorted(k_center_greedy(points, 24, start=3).tolist()) == list(range(24))
     far = k_center_greedy(points, 6, start=3) % 6

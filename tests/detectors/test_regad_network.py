@@ -16,6 +16,7 @@ from tabzoo.detectors.regad_network import (
     SpatialTransformer,
     inverse,
     registration_loss,
+    sample,
     warp,
 )
 from tabzoo.detectors.regad_views import VIEWS, support_views
@@ -67,6 +68,60 @@ def test_transformer_warps_by_its_matrix() -> None:
 @pytest.mark.parametrize(("side", "flat"), [(56, 14), (28, 7), (14, 4)])
 def test_heads_have_the_reference_s_sizes(side: int, flat: int) -> None:
     assert SpatialTransformer(8, (side, side)).regress[0].in_features == 16 * flat**2
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 9, 13), (2, 4, 3, 3)])
+@pytest.mark.parametrize("scale", [1e-3, 0.4, 3.0])
+def test_samples_for_a_gpu_are_torchs(shape: tuple[int, int, int, int], scale: float) -> None:
+    """Values and gradients, also far beyond the border, where images are mirrored several times."""
+    theta = torch.eye(2, 3) + scale * noise(shape[0], 2, 3, seed=1)
+    found = []
+    for function in (sample, lambda *args: F.grid_sample(*args, padding_mode="reflection", align_corners=False)):
+        maps, grid = noise(*shape), F.affine_grid(theta, list(shape), align_corners=False)
+        inputs = maps.requires_grad_(), grid.requires_grad_()
+        warped = function(*inputs)
+        found.append((warped, *torch.autograd.grad((warped * noise(*shape, seed=2)).sum(), inputs)))
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-3, atol=1e-3)
+
+
+def test_no_gradient_at_the_border() -> None:
+    """The corners of the outermost pixels are mirrored to their centres, where `F.grid_sample` has no slope either."""
+    x = torch.tensor([-1.0, -0.9, -0.8, 0.0, 0.8, 0.9, 1.0], requires_grad=True)
+    grid = torch.stack([x, torch.zeros_like(x)], dim=-1)[None, None]
+    (slope,) = torch.autograd.grad(sample(noise(1, 1, 5, 5), grid).sum(), x)
+    assert (slope != 0).tolist() == [False, False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e38])
+def test_samples_where_a_training_diverged(value: float) -> None:
+    maps, grid = noise(1, 2, 4, 4).requires_grad_(), torch.zeros(1, 4, 4, 2)
+    grid[0, 1, 2, 0] = value
+    warped = sample(maps, grid)
+    warped.sum().backward()
+    assert warped[0, :, 1, 2].isnan().all() or value == 1e38
+    assert int(warped.isnan().sum()) <= 2
+
+
+def test_training_with_the_samples_for_a_gpu(extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same gradients of all weights, of new transformers and of others."""
+    images = noise(2, 3, 64, 64)
+    for turn in (0.0, 0.2):
+        torch.manual_seed(0)
+        network, gradients = Registration(extractor, [(16, 16), (8, 8), (4, 4)]).eval(), []
+        for transformer in network.transformers:
+            turning(transformer, turn, 1 + turn, 1 - turn)  # type: ignore[arg-type]
+            torch.nn.init.normal_(transformer.regress[-1].weight, std=turn / 50)  # type: ignore[union-attr, index, arg-type]
+        for ours in (False, True):
+            if ours:
+                monkeypatch.setattr(F, "grid_sample", lambda maps, grid, **_: sample(maps, grid))
+            network.zero_grad()
+            network(images).square().mean().backward()
+            gradients.append([weight.grad for weight in network.parameters() if weight.grad is not None])
+        monkeypatch.undo()
+        assert len(gradients[0]) == len(gradients[1])
+        for one, other in zip(*gradients, strict=True):
+            assert float((one - other).norm()) <= 1e-3 * float(one.norm()) + 1e-6
 
 
 def test_inverse_undoes_a_warp() -> None:
