@@ -982,7 +982,7 @@ MUTANTS = [
     ),
     Mutant(
         name="drawn_parameters_wait_for_the_gpu",
-        file="tabzoo/synthesis/interface.py",
+        file="tabzoo/compute.py",
         old="tensor.pin_memory().to(device, non_blocking=True)",
         new="tensor.to(device, non_blocking=True)",
         tests="tests/test_fake_cuda.py::test_a_training_step_never_waits",
