@@ -3,7 +3,6 @@
 This is the command: what it checks, resumes, reports and writes. `loop.py` is the training.
 """
 
-import io
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tabzoo.command import log_to_terminal, say
+from tabzoo.command import log_to_terminal, print_anything, say
 from tabzoo.compute import deterministic
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
@@ -41,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for user errors, 128 + signal when stopped."""
     # The first process speaks for all: the others would repeat its warnings.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be printed must not end a run
-        sys.stdout.reconfigure(errors="backslashreplace")
+    print_anything()
     with output_may_be_unread():
         return _main(list(sys.argv[1:] if argv is None else argv))
 

@@ -35,7 +35,7 @@ REFUSED = [
     ("--cache-dir /dev/null", "--cache-dir /dev/null: can't be written into"),
     ("--cache-dir /dev/null/new", "--cache-dir /dev/null/new: can't be written into"),
     ("--cache-dir ''", "--cache-dir: '' given, expected a folder"),
-    ("--cache dsk", "'disk', 'ram', 'device', 'off'"),
+    ("--cache dsk", "--cache: 'dsk' given, expected disk, ram, device, off"),
     ("--micro-batch 1", "--micro-batch 1: batch-norm, which test_resnet has, needs at least two images"),
     ("--micro-batch -1", "--micro-batch: -1 given, expected at least 0"),
     ("--micro-batch 10000000000", "--micro-batch: 10000000000 given, expected at most 1000000000"),
@@ -52,7 +52,7 @@ REFUSED = [
     ("--text-pretrained nofile.pt", "--text-pretrained nofile.pt: neither a file nor weights of ViT-B-16"),
     ("--text-pretrained nofile.safetensors", "--text-pretrained nofile.safetensors: no such file"),
     *([("--device cuda", "--device cuda: torch finds no CUDA device")] if NO_GPU else []),
-    ("--device gpu", "'auto', 'cpu', 'cuda'"),
+    ("--device gpu", "--device: 'gpu' given, expected auto, cpu, cuda"),
     ("--workers -1", "--workers: -1 given, expected at least 0"),
     ("--workers 100000", "--workers: 100000 given, expected at most 4096"),
     ("--prompts tabb", "--prompts tabb: neither a built-in set (tab, authors) nor an existing YAML file. Did you mean"),
@@ -89,9 +89,9 @@ REFUSED = [
     ("--nsa-resize-max inf", "--nsa-resize-max inf: expected at least --nsa-resize-min (0.7), at most 100"),
     ("--nsa-resize-std inf", "--nsa-resize-std inf: expected 0 to 100"),
     ("--nsa-num-patches 1000000", "--nsa-num-patches 1000000: expected 1 to 64"),
-    ("--nsa-mode slow", "'exact', 'fast'"),
+    ("--nsa-mode slow", "--nsa-mode: 'slow' given, expected exact, fast"),
     ("--nsa-background black", "--nsa-background"),
-    ("--nsa-blend mixd", "'mix', 'normal', 'mixed'"),
+    ("--nsa-blend mixd", "--nsa-blend: 'mixd' given, expected mix, normal, mixed"),
     ("--perlin-threshold 2", "--perlin-threshold 2.0: expected above 0 and below 1"),  # also when another way is chosen
     ("--synthesis perlin --perlin-textures nowhere", "--perlin-textures nowhere: no such folder"),
     ("--perlin-beta-max nan", "--perlin-beta-max nan: expected 0 to below 1"),
@@ -109,7 +109,7 @@ REFUSED = [
     ("--layout mvtek", "Did you mean 'mvtec'?"),
     ("--license 'a: b'", "--license: 'a: b' given, expected an SPDX identifier"),
     ("--data nowhere", "no such folder: nowhere"),
-    ("--schedule cosin", "'constant', 'cosine', 'cosine_authors'"),
+    ("--schedule cosin", "--schedule: 'cosin' given, expected constant, cosine, cosine_authors"),
     ("--epoch 3", "--epochs"),
 ]
 
