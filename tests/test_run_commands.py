@@ -64,9 +64,9 @@ def test_an_error_of_the_command_is_one_line(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "said", "see"),
     [
-        (["count", "d", "--sed", "1"], "--sed: no such flag.", " count"),
+        (["count", "d", "--zzz", "1"], "--zzz: no such flag.", " count"),
         (["count", "d", "--seed", "1"], "--seed: no such flag. Did you mean --seeds?", " count"),
-        (["count", "d", "--kind", "sum"], "--kind: 'sum' given, expected all, some. Did you mean 'some'?", " count"),
+        (["count", "d", "--kind", "soma"], "--kind: 'soma' given, expected all, some. Did you mean 'some'?", " count"),
         (["count", "d", "--kind", "none"], "--kind: 'none' given, expected all, some", " count"),
         (["count", "d", "--most", "x"], "--most: 'x' given, expected a whole number", " count"),
         (["count", "d", "--most", "None"], "--most: 'None' given, expected a whole number", " count"),

@@ -102,6 +102,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
     folder = Path(command.output or f"runs/{recipe_name}")
     if recipe_name != _QUICKSTART and command.settings.data is None:
         raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
+    _check_output(command)
     with ExitStack() as stack:
         run_folder = RunFolder(folder, resume=command.resume, overwrite=command.overwrite, inputs=_inputs(command))
         if ranks.from_first(lambda: _is_finished(command, stack.enter_context(run_folder).folder)):
@@ -136,6 +137,15 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 _say(f"\nStopped after the last step; all steps are saved. To continue:\n  {_resuming(arguments)}")
                 return 128 + signal.SIGINT
     return 128 + asked if asked else 0
+
+
+def _check_output(command: Command) -> None:
+    """A run among its own images would be found as a class the next time."""
+    if command.output == "":
+        raise InputError("--output: '' given, expected a folder")
+    data = Path(command.settings.data) if command.settings.data else None
+    if command.output and data and data.is_dir() and Path(command.output).resolve().is_relative_to(data.resolve()):
+        raise InputError(f"--output {command.output}: is inside --data {data}. Name a folder outside the images.")
 
 
 def _inputs(command: Command) -> dict[str, str | None]:

@@ -109,6 +109,7 @@ REFUSED = [
     ("--layout mvtek", "Did you mean 'mvtec'?"),
     ("--license 'a: b'", "--license: 'a: b' given, expected an SPDX identifier"),
     ("--data nowhere", "no such folder: nowhere"),
+    ("--output ''", "--output: '' given, expected a folder"),
     ("--schedule cosin", "--schedule: 'cosin' given, expected constant, cosine, cosine_authors"),
     ("--epoch 3", "--epochs"),
 ]
