@@ -74,7 +74,8 @@ def check_name(name: str) -> None:
     if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         return
     if not timm.is_model(name):
-        raise InputError(f"--backbone {name!r}: timm has no such model.{did_you_mean(name, timm.list_models())}")
+        hint = did_you_mean(name, timm.list_models())
+        raise InputError(f"--backbone {name!r}: timm has no such model.{hint} timm.list_models() lists all.")
     if "." in name:
         architecture = name.split(".", 1)[0]
         names = timm.list_models(f"{architecture}.*", include_tags=True)

@@ -90,13 +90,19 @@ def _check_names(text_model: str, text_pretrained: str) -> None:
     open_clip = _open_clip()
     if text_model not in open_clip.list_models():
         raise InputError(
-            f"--text-model {text_model!r}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())}"
+            f"--text-model {text_model!r}: open_clip has no such model.{did_you_mean(text_model, open_clip.list_models())} "
+            f"open_clip.list_models() lists all."
         )
     tags = [tag for model, tag in open_clip.list_pretrained() if model == text_model]
     if text_pretrained not in (UNTRAINED, *tags) and not Path(text_pretrained).is_file():
+        known = (
+            f"weights of {text_model}, which are {', '.join(tags)}"
+            if tags
+            else f"{UNTRAINED} ({text_model} has no weights)"
+        )
         raise InputError(
-            f"--text-pretrained {text_pretrained}: neither a file nor weights of {text_model}, which are "
-            f"{', '.join(tags) or 'none'}.{did_you_mean(text_pretrained, (*tags, UNTRAINED))}"
+            f"--text-pretrained {text_pretrained}: neither a file nor {known}."
+            f"{did_you_mean(text_pretrained, (*tags, UNTRAINED))}"
         )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import torch
 import yaml
 
+from tabzoo.errors import count
 from tabzoo.training import figures, output
 from tabzoo.training.anomalies import syntheses
 from tabzoo.training.metrics import read_rows
+from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, names_digest
 from tabzoo.training.state import State
 from tabzoo.training.validation import similarities
@@ -25,8 +27,8 @@ def announce(run: Run, recipe_name: str, recipe_digest: str) -> None:
     settings = ", ".join(f"{name} {value}" for name, value in values)
     print(textwrap.fill(settings, 118, initial_indent="  ", subsequent_indent="  "))
     print(
-        f"{len(run.pairs)} images of {classes} classes to train on{held}; {run.recipe.epochs} epochs of "
-        f"{run.steps_per_epoch} steps of {run.batch_size} normal images and as many anomalies, on {run.device}"
+        f"{count(len(run.pairs), 'image')} of {count(classes, 'class', 'classes')} to train on{held}; "
+        f"{count(run.recipe.epochs, 'epoch')} of {run.steps_per_epoch} steps of {run.batch_size} normal images and as many anomalies, on {run.device}"
         f"{f', in {run.ranks.size} processes' if run.ranks.size > 1 else ''}."
     )
 
@@ -87,7 +89,8 @@ def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float
     print(
         f"Made in {run.folder}: model.safetensors, config.json, tabzoo.json, recipe.yaml, README.md, figures/ and more."
     )
-    print(f"Licence of the weights: {run.recipe.license} (set by --license). To load them:")
+    needed = "; publishing needs one" if run.recipe.license == Recipe.license else ""
+    print(f"Licence of the weights: {run.recipe.license} (set by --license{needed}). To load them:")
     print("  import timm")
     print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
     if run.text.text_pretrained == "untrained":
