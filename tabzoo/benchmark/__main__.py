@@ -213,9 +213,24 @@ def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str]) -> None
 COMMANDS: dict[str, type[Command]] = {"run": _with_settings(), "table": Table, "fid": Fid}
 
 
+def _empty(arguments: Sequence[str]) -> str | None:
+    """The flag, or else the command, that was given an empty text, such as an unset variable of a shell."""
+    named = "COMMAND"
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument.startswith("--") or named == "COMMAND":
+            named = flag or named
+        if not argument or (argument.startswith("--") and equals and not value):
+            return named
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if named := _empty(arguments):  # as a path it would be the current folder
+        say(f"error: {named} '': expected a value, not an empty text")
+        return 2
     for index in reversed(range(len(arguments))):  # `--amp` alone means bf16
         if arguments[index] == "--amp" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
             arguments.insert(index + 1, "bf16")

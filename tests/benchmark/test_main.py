@@ -193,6 +193,24 @@ def test_what_must_be_installed_is_said_first(
     assert 'pip install "tabzoo[benchmark]"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--backbone", "random", "--data", "there", "--output", ""], "--output"),
+        (["run", "--backbone", "random", "--data", "there", "--output="], "--output"),
+        (["run", "--output", "out", "--data", "", "--backbone", "random"], "--data"),
+        (["run", "--output", "out", "--data", "there", "--backbone", "random", ""], "--backbone"),
+        (["table", ""], "table"),
+        (["fid", "--data", "there", "--output", ""], "--output"),
+        ([""], "COMMAND"),
+    ],
+)
+def test_an_empty_text_is_no_value(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a path it would be the current folder."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {named} '': expected a value, not an empty text\n"
+
+
 def test_mistakes_are_one_line(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(tmp_path)]) == 2
     assert "no results.jsonl with rows" in capsys.readouterr().err
