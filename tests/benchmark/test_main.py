@@ -190,7 +190,7 @@ def test_what_must_be_installed_is_said_first(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["run", "--backbone", "random", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    assert 'pip install "tabzoo[benchmark]"' in capsys.readouterr().err
+    assert 'pip install -e ".[benchmark]" in the clone of tabzoo' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
