@@ -4,6 +4,10 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from tabzoo._version import __version__
+from tabzoo.command import say
+from tabzoo.errors import did_you_mean
+
 __all__ = ["main"]
 
 # Imported when asked for: training takes seconds to import.
@@ -42,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(_MODULES[command]).main(rest))
     if command in _HUB_COMMANDS:
         return int(importlib.import_module(_HUB).main(arguments))
-    asked = command in ("-h", "--help")
-    print(_USAGE, end="", file=sys.stdout if asked else sys.stderr)
-    return 0 if asked else 2
+    if command in ("-h", "--help"):
+        print(_USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"tabzoo {__version__}")
+        return 0
+    known = (*_MODULES, *_HUB_COMMANDS)
+    say(
+        f"error: no command {command!r}; there are {', '.join(known)}.{did_you_mean(command, known)}\nSee tabzoo --help"
+    )
+    return 2

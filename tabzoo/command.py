@@ -1,4 +1,4 @@
-"""Command lines: dataclasses become flags, a user's mistake becomes one line and an exit code.
+"""Running a command: a user's mistake becomes one line and an exit code.
 
 Control characters are printed in a visible form.
 """
@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
-from typing import Annotated, Any, Protocol, Union
+from typing import Annotated, Protocol, Union
 
 import tyro
 
 from tabzoo.errors import TabzooError
+from tabzoo.flags import parse
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 
-__all__ = ["Command", "log_to_terminal", "parse", "run_commands", "say", "show"]
+__all__ = ["Command", "log_to_terminal", "print_anything", "run_commands", "say", "show"]
 
 
 class Command(Protocol):
@@ -39,7 +39,8 @@ def run_commands(
         description: The first lines of `--help`.
     """
     named = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in commands.items()]
-    command: Command = parse(Union[tuple(named)], argv, prog=prog, description=description)  # noqa: UP007
+    command: Command = parse(Union[tuple(named)], argv, prog=prog, commands=commands, description=description)  # noqa: UP007
+    print_anything()
     log_to_terminal(logging.WARNING)
     try:
         code = command.run()
@@ -60,41 +61,6 @@ def run_commands(
         return 128 + signal.SIGINT
 
 
-def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, **options: Any) -> Any:
-    """The arguments as an object of this type, by tyro; its messages are plain lines, not boxes.
-
-    Args:
-        kind: A dataclass, or a union of subcommands.
-        argv: The arguments; those of the process if not given.
-        prog: What a user types before them.
-        options: More of `tyro.cli`.
-
-    Raises:
-        SystemExit: An argument is wrong (code 2), or is --help (code 0).
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        with redirect_stderr(io.StringIO()) as box:
-            return tyro.cli(kind, args=arguments, prog=prog, **options)
-    except SystemExit as error:
-        if error.code:
-            say(_unboxed(box.getvalue()))
-        raise
-
-
-def _unboxed(box: str) -> str:
-    """The sections of a box that tyro has drawn, each as one line; the first says what is wrong."""
-    _, *lines = box.splitlines()  # the title is in the border, or, where the output is not UTF-8, above a line
-    sections: list[list[str]] = [[]]
-    for line in lines:
-        words = line.strip("│ ").split()
-        if set("".join(words)) <= set("─-"):
-            sections.append([])
-        elif words[0][0] != "╰":  # the lower border
-            sections[-1] += words
-    return "error: " + "\n".join(" ".join(words) for words in sections if words)
-
-
 def say(message: str) -> None:
     """Prints a message on stderr, with control characters made visible."""
     print(for_lines(message), file=sys.stderr)
@@ -110,6 +76,12 @@ def log_to_terminal(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter())
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def print_anything() -> None:
+    """Has stdout print what its encoding lacks as an escape: a name, or the sign in 1 \u00b1 2, must not end a command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _close_output() -> None:

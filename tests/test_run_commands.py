@@ -1,5 +1,6 @@
 """Dataclasses as command lines: what they are given, and what a user's mistakes look like."""
 
+import io
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -20,11 +21,19 @@ class Count:
     """Which things."""
     seeds: tuple[int, ...] = (0,)
     """Seed values."""
+    most: int | None = None
+    """Largest count."""
+    share: float = 0.5
+    """Fraction."""
+    word: str | None = None
+    """A word."""
+    loud: bool = False
+    """Print more."""
 
     def run(self) -> int:
         if self.data == "missing":
             raise InputError("missing: no such folder")
-        print(self.data, self.kind, self.seeds)
+        print(self.data, self.kind, self.seeds, self.word)
         return 3
 
 
@@ -42,7 +51,7 @@ def run(*arguments: str) -> int:
 
 def test_flags_become_fields_and_the_code_is_returned(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("count", "folder", "--seeds", "1", "2", "--kind=some") == 3
-    assert capsys.readouterr().out == "folder some (1, 2)\n"
+    assert capsys.readouterr().out == "folder some (1, 2) None\n"
     assert run("other") == 0
 
 
@@ -53,19 +62,36 @@ def test_an_error_of_the_command_is_one_line(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("columns", ["30", "200"])
 @pytest.mark.parametrize(
-    ("arguments", "first"),
+    ("arguments", "said", "see"),
     [
-        (["count", "d", "--sed", "1"], "error: Unrecognized options: --sed, 1"),
-        (["count", "d", "--kind", "none"], "error: invalid choice 'none' for argument '--kind'. Expected one of"),
-        (["count"], "error: Missing from python -m things count: DIR Folder to look at. (required)"),
-        (["count", "d", "--x\x1b[31m"], r"error: Unrecognized options: --x\x1b[31m"),
-        (["cont"], "error: Unrecognized options: cont"),
-        ([], "error: Expected one of {count, other}."),
+        (["count", "d", "--zzz", "1"], "--zzz: no such flag.", " count"),
+        (["count", "d", "--seed", "1"], "--seed: no such flag. Did you mean --seeds?", " count"),
+        (["count", "d", "--kind", "soma"], "--kind: 'soma' given, expected all, some. Did you mean 'some'?", " count"),
+        (["count", "d", "--kind", "none"], "--kind: 'none' given, expected all, some", " count"),
+        (["count", "d", "--most", "x"], "--most: 'x' given, expected a whole number", " count"),
+        (["count", "d", "--most", "None"], "--most: 'None' given, expected a whole number", " count"),
+        (["count", "d", "--share", "x"], "--share: 'x' given, expected a number", " count"),
+        (["count", "d", "--seeds", "a"], "--seeds: expected --seeds [INT [INT ...]]", " count"),
+        (
+            ["count", "d", "--share"],
+            "--share: a value is missing. One that begins with a dash is typed as --share=VALUE",
+            " count",
+        ),
+        (
+            ["count", "d", "--loud", "yes"],
+            "unexpected argument 'yes': the flag before it takes no value, or fewer",
+            " count",
+        ),
+        (["count"], "missing: DIR", " count"),
+        (["count", "d", "--x\x1b[31m"], r"--x\x1b[31m: no such flag.", " count"),
+        (["cont"], "no command 'cont'; there are count, other. Did you mean 'count'?", ""),
+        ([], "a command is missing: count, other", ""),
     ],
 )
-def test_wrong_arguments_are_plain_lines(
+def test_wrong_arguments_are_told_in_a_line(
     arguments: list[str],
-    first: str,
+    said: str,
+    see: str,
     columns: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -74,10 +100,19 @@ def test_wrong_arguments_are_plain_lines(
     with pytest.raises(SystemExit) as ended:
         run(*arguments)
     assert ended.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(first)
-    assert lines[-1].startswith("For full helptext, run")
-    assert not any(border in line for border in "│╭╰─" for line in lines)
+    assert capsys.readouterr().err == f"error: {said}\nSee python -m things{see} --help\n"
+
+
+def test_none_is_a_word_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("count", "None", "--word", "None") == 3
+    assert capsys.readouterr().out == "None all (0,) None\n"
+
+
+def test_what_the_output_can_not_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    assert run("count", "1 \u00b1 2") == 3
+    assert raw.getvalue().startswith(b"1 \\xb1 2 all")
 
 
 def test_help_is_the_docstrings(capsys: pytest.CaptureFixture[str]) -> None:

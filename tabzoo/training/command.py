@@ -5,12 +5,12 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from tabzoo.command import parse as parse_arguments
 from tabzoo.errors import InputError
+from tabzoo.flags import parse as parse_arguments
 from tabzoo.training.ranks import launcher
 from tabzoo.training.recipe import GROUPS, Recipe, list_recipes, load_recipe
 
@@ -33,10 +33,16 @@ class RunOptions:
       python -m tabzoo.training.pretrain --recipe resnet18.tab_mvtec --data DIR --output runs/mine
     """
 
-    recipe: str
+    recipe: Annotated[str, tyro.conf.arg(help_behavior_hint="(required)")]
     """A recipe of tabzoo, or FILE.yaml."""
     output: str | None = None
     """Folder to write; runs/RECIPE if not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How this run is started."""
+
     resume: bool = False
     """Continue the run in the output folder, or start it if there is none."""
     allow_recipe_change: bool = False
@@ -52,16 +58,17 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(RunOptions):
+class Command(Running, RunOptions):
     """A command line as it is meant: the options, and the recipe with all flags in it."""
 
     settings: Recipe
 
 
+_GROUPS = (GROUPS[0], Running, *GROUPS[1:])
 # What tyro reads: the options, then the recipe's fields group by group. Field names are the groups' titles.
 _Flags: Any = make_dataclass(
     "_Flags",
-    [(_title(group), group) for group in GROUPS],
+    [(_title(group), group) for group in _GROUPS],
     bases=(RunOptions,),
     frozen=True,
     kw_only=True,
@@ -77,10 +84,11 @@ def parse(arguments: Sequence[str]) -> Command:
         SystemExit: A flag does not exist or can't be parsed (code 2), or is --help (code 0).
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--recipe")
+    finder.add_argument("--recipe", nargs="?")
     name = finder.parse_known_args(arguments)[0].recipe
-    if name is None:
-        if not {"-h", "--help"} & set(arguments):
+    asks = {"-h", "--help"} & set(arguments)
+    if name is None or (asks and name not in list_recipes()):
+        if not asks:
             raise InputError(
                 f"--recipe is missing; type --recipe NAME or FILE.yaml, NAME one of {', '.join(list_recipes())}"
             )
@@ -90,6 +98,7 @@ def parse(arguments: Sequence[str]) -> Command:
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
     defaults = {**vars(recipe), **{key: {} for key in tables}}
     groups = {_title(group): group(**{of.name: defaults[of.name] for of in fields(group)}) for group in GROUPS}
+    groups[_title(Running)] = Running()
     flags = parse_arguments(
         _Flags,
         arguments,
@@ -99,7 +108,8 @@ def parse(arguments: Sequence[str]) -> Command:
     )
     given = vars(flags)
     values: dict[str, Any] = {}
-    for title in groups:
+    given |= vars(given.pop(_title(Running)))
+    for title in map(_title, GROUPS):
         values |= vars(given.pop(title))
     try:
         settings = Recipe(**values | {key: {**table, **values[key]} for key, table in tables.items()})

@@ -3,7 +3,6 @@
 This is the command: what it checks, resumes, reports and writes. `loop.py` is the training.
 """
 
-import io
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tabzoo.command import log_to_terminal, say
+from tabzoo.command import log_to_terminal, print_anything, say
 from tabzoo.compute import deterministic
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
@@ -41,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for user errors, 128 + signal when stopped."""
     # The first process speaks for all: the others would repeat its warnings.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that can't be printed must not end a run
-        sys.stdout.reconfigure(errors="backslashreplace")
+    print_anything()
     with output_may_be_unread():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
@@ -104,6 +102,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
     folder = Path(command.output or f"runs/{recipe_name}")
     if recipe_name != _QUICKSTART and command.settings.data is None:
         raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
+    _check_output(command)
     with ExitStack() as stack:
         run_folder = RunFolder(folder, resume=command.resume, overwrite=command.overwrite, inputs=_inputs(command))
         if ranks.from_first(lambda: _is_finished(command, stack.enter_context(run_folder).folder)):
@@ -138,6 +137,15 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 _say(f"\nStopped after the last step; all steps are saved. To continue:\n  {_resuming(arguments)}")
                 return 128 + signal.SIGINT
     return 128 + asked if asked else 0
+
+
+def _check_output(command: Command) -> None:
+    """A run among its own images would be found as a class the next time."""
+    if command.output == "":
+        raise InputError("--output: '' given, expected a folder")
+    data = Path(command.settings.data) if command.settings.data else None
+    if command.output and data and data.is_dir() and Path(command.output).resolve().is_relative_to(data.resolve()):
+        raise InputError(f"--output {command.output}: is inside --data {data}. Name a folder outside the images.")
 
 
 def _inputs(command: Command) -> dict[str, str | None]:

@@ -175,17 +175,6 @@ class Anomalies:
     """Mask: side of a masked block, in px."""
     mask_num_blocks: int = GridMaskSettings.num_blocks
     """Mask: number of masked blocks."""
-    # No longer supported: accepted with a warning for one release, then to move to _GONE.
-    nsa_mode: Literal["exact", "fast"] = "exact"
-    """No longer supported: exact is used."""
-    nsa_background: float | None = None
-    """No longer supported, ignored."""
-    nsa_background_threshold: float = 30.0
-    """No longer supported, ignored."""
-    nsa_min_object: float = 0.25
-    """No longer supported, ignored."""
-    nsa_min_overlap: float = 0.25
-    """No longer supported, ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,10 +221,27 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(
-    Machine, Optimisation, Anomalies, Loss, Texts, Images, MostUsed
-):  # a dataclass takes fields from the last first
+class Removed:
+    """No longer supported: accepted with a warning for one release."""
+
+    # After that, they move to _GONE.
+    nsa_mode: Literal["exact", "fast"] = "exact"
+    """No longer supported: exact is used."""
+    nsa_background: float | None = None
+    """No longer supported, ignored."""
+    nsa_background_threshold: float = 30.0
+    """No longer supported, ignored."""
+    nsa_min_object: float = 0.25
+    """No longer supported, ignored."""
+    nsa_min_overlap: float = 0.25
+    """No longer supported, ignored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Removed, Machine, Optimisation, Anomalies, Loss, Texts, Images, MostUsed):
     """Settings of one pre-training run: the fields of all groups. Their docstrings are the command line's help."""
+
+    # A dataclass takes the fields of its bases from the last to the first.
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -270,7 +276,7 @@ class Recipe(
         values = {
             key: value
             for key, value in dataclasses.asdict(self).items()
-            if key not in _LOCAL and not (key in _LATER and value == _LATER[key])
+            if key not in (*_LOCAL, *_UNSUPPORTED) and not (key in _LATER and value == _LATER[key])
         }
         for key in FILE_FIELDS:
             if _names_file(values[key]):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tabzoo.errors import InputError
-from tabzoo.training.command import RunOptions, again, parse
+from tabzoo.training.command import Running, RunOptions, again, parse
 from tabzoo.training.recipe import Recipe
 
 FLAGS = """
@@ -22,7 +22,9 @@ weight-decay white-level workers
 
 
 def test_flags_are_frozen(capsys: pytest.CaptureFixture[str]) -> None:
-    fields = {field.name.replace("_", "-") for kind in (Recipe, RunOptions) for field in dataclasses.fields(kind)}
+    fields = {
+        field.name.replace("_", "-") for kind in (Recipe, RunOptions, Running) for field in dataclasses.fields(kind)
+    }
     assert sorted(fields) == FLAGS
     with pytest.raises(SystemExit) as ended:
         parse(["--help"])

@@ -220,3 +220,13 @@ def test_ctrl_c_while_figures_are_drawn(
     monkeypatch.setattr(loop, "optimise", None)  # no further step is needed
     assert pretrain.main(small("--resume")) == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("inside", [".", "new", "capsule/train"])
+def test_a_run_inside_its_own_images_is_an_error(
+    inside: str, small: Arguments, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(toy.rglob("*"))
+    output = str(toy / inside)
+    assert f"--output {output}: is inside --data {toy}." in refused(small("--output", output), capsys)
+    assert sorted(toy.rglob("*")) == before
