@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if named := _empty(arguments):  # as a path it would be the current folder
-        say(f"error: {named} '': expected a value, not an empty text")
+        say(f"error: {named}: '' given, expected a value")
         return 2
     for index in reversed(range(len(arguments))):  # `--amp` alone means bf16
         if arguments[index] == "--amp" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):

@@ -57,7 +57,7 @@ def _check_output(options: Options) -> None:
     """Checks that results neither become part of the data set nor mix with other files."""
     output, data = options.output, Path(options.data)
     if data.is_dir() and output.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"--output {output}: is in the data set, --data {options.data}. Name a folder outside of it.")
+        raise InputError(f"--output {output}: is inside --data {options.data}. Name a folder outside the images.")
     held = sorted(entry.name for entry in output.iterdir() if entry.name[0] != ".") if output.is_dir() else []
     if RESULTS not in held and set(held) - {MAPS}:  # of a run that was stopped in its first row
         shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"

@@ -208,7 +208,7 @@ def test_what_must_be_installed_is_said_first(
 def test_an_empty_text_is_no_value(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As a path it would be the current folder."""
     assert main(arguments) == 2
-    assert capsys.readouterr().err == f"error: {named} '': expected a value, not an empty text\n"
+    assert capsys.readouterr().err == f"error: {named}: '' given, expected a value\n"
 
 
 def test_mistakes_are_one_line(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

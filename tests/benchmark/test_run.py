@@ -432,9 +432,7 @@ def test_an_output_folder_is_outside_of_the_data(
     monkeypatch.setattr(Plan, "__init__", None)
     (tmp_path / "link").symlink_to(toy)
     for output in (toy, toy / "out", toy / "capsule" / "out", tmp_path / "link" / "out"):
-        with pytest.raises(
-            InputError, match=f"--output {output}: is in the data set, --data {toy}. Name a folder outside"
-        ):
+        with pytest.raises(InputError, match=f"--output {output}: is inside --data {toy}. Name a folder outside"):
             run(options(output=output), progress=False)
     assert sorted(path.name for path in toy.iterdir()) == ["brushed_steel", "capsule", "hex_nut"]
 
