@@ -12,7 +12,7 @@ from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, counted, did_you_mean
 from tabzoo.hub.remote import local_copy
 
-__all__ = ["build_backbone", "cached_weights", "check_init", "check_name", "embedding_width"]
+__all__ = ["build_backbone", "cached_repository", "cached_weights", "check_init", "check_name", "embedding_width"]
 
 
 def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
@@ -42,7 +42,7 @@ def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
 
 
 @torch.no_grad()
-def embedding_width(backbone: nn.Module, size: int) -> int:
+def embedding_width(backbone: nn.Module, size: int, *, flag: str = "--backbone") -> int:
     """Length of the embedding of a `size` x `size` image.
 
     Raises:
@@ -54,19 +54,19 @@ def embedding_width(backbone: nn.Module, size: int) -> int:
         output = backbone.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # whatever an architecture does with a size it was not made for
         raise InputError(
-            f"--backbone {name}: does not take images of {size} x {size} px (--crop): {brief(error)}"
+            f"{flag} {name}: does not take images of {size} x {size} px (--crop): {brief(error)}"
         ) from error
     finally:
         backbone.train(training)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise InputError(
-            f"--backbone {name}: does not give one embedding per image; choose a CNN of timm, such as resnet18.tv_in1k"
+            f"{flag} {name}: does not give one embedding per image; choose a CNN of timm, such as resnet18.tv_in1k"
         )
     return output.shape[1]
 
 
-def check_name(name: str) -> None:
-    """Checks that timm knows a name.
+def check_name(name: str, *, flag: str = "--backbone") -> None:
+    """Checks that timm knows the name given to a flag.
 
     Raises:
         InputError: No such model, or no such tag of it; the message names the nearest one. Hub and folder names pass.
@@ -75,13 +75,13 @@ def check_name(name: str) -> None:
         return
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models())
-        raise InputError(f"--backbone {name!r}: timm has no such model.{hint} timm.list_models() lists all.")
+        raise InputError(f"{flag} {name!r}: timm has no such model.{hint} timm.list_models() lists all.")
     if "." in name:
         architecture = name.split(".", 1)[0]
         names = timm.list_models(f"{architecture}.*", include_tags=True)
         if name not in names:
             hint = did_you_mean(name, names)
-            raise InputError(f"--backbone {name}: timm has no such weights; it has {', '.join(names)}.{hint}")
+            raise InputError(f"{flag} {name}: timm has no such weights; it has {', '.join(names)}.{hint}")
 
 
 def check_init(init: str) -> None:
@@ -99,7 +99,8 @@ def check_init(init: str) -> None:
 
 def _build_pretrained(name: str) -> nn.Module:
     try:
-        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, **cached_weights(name))
+        source = cached_repository(name)
+        model: nn.Module = timm.create_model(source, pretrained=True, num_classes=0, **cached_weights(source))
         return model
     except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
         raise WeightsError(
@@ -116,6 +117,23 @@ def cached_weights(name: str) -> dict[str, Any]:
         return {}
     cached = local_copy(config.hf_hub_id, ("model.safetensors", "pytorch_model.bin"))
     return {"pretrained_cfg_overlay": {"file": str(cached)}} if cached else {}
+
+
+def cached_repository(name: str) -> str:
+    """The cached copy of hf-hub:ORG/NAME[@REVISION] as local-dir:DIR when the Hub does not answer; other names as they are.
+
+    Raises:
+        WeightsError: The Hub does not answer and there is no cached copy, or no repository can have this name.
+    """
+    prefix, _, address = name.partition(":")
+    if prefix not in ("hf-hub", "hf_hub"):
+        return name
+    repository, _, revision = address.partition("@")
+    try:
+        cached = local_copy(repository, ("model.safetensors", "pytorch_model.bin"), revision=revision or None)
+    except ValueError as error:  # a name that no repository can have
+        raise WeightsError(brief(error)) from error
+    return f"local-dir:{cached.parent}" if cached else name
 
 
 def _load_file(model: nn.Module, name: str, path: Path) -> None:

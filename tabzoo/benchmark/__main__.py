@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from tabzoo.benchmark.options import (
     ImageOptions,
     MainOptions,
     Options,
+    check_number,
+    check_white_level,
     choose_classes,
     choose_device,
     optional,
@@ -67,7 +70,7 @@ class _Run:
 
     def run(self) -> int:
         if importlib.util.find_spec("scipy") is None:  # only the quickstart may make rows without AUPRO
-            raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"')
+            raise InputError('AUPRO needs SciPy: pip install -e ".[benchmark]" in the clone of tabzoo')
         output = self.main.output
         try:
             print(run(Options(**vars(self.main), **vars(self.images), **vars(self.compute), settings=self._settings())))
@@ -138,7 +141,8 @@ class Fid:
     """Only these classes."""
     synthesis: Annotated[Sequence[str], tyro.conf.arg(metavar="NAME [NAME ...]", help=_SYNTHESES)] = tuple(PAPER)
     features: Annotated[str, tyro.conf.arg(metavar="NAME")] = INCEPTION
-    """inception, or a timm model to use instead; its numbers can be compared only with each other."""
+    """inception, or another network: a run's folder, a timm name, local-dir:DIR, hf-hub:ID, or random[:ARCHITECTURE]; its
+    numbers can be compared only with each other."""
     output: Annotated[Path | None, optional("FILE")] = None
     """Also write the rows to this file, as JSON lines."""
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}.")] = "auto"
@@ -150,7 +154,7 @@ class Fid:
     """Pixel value that becomes white in grey images of more than 8 bits, such as 4095 for a 12-bit camera.
     If not given: the largest value of the file's bits, or 1 for floats."""
     seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0
-    """Seed of the anomalies."""
+    """Seed of the anomalies, and of the weights of random."""
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 32
     """Images at a time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -159,10 +163,11 @@ class Fid:
     def run(self) -> int:
         """Prints the distances, and writes them to a file if one is given."""
         self._check()
+        syntheses = list(dict.fromkeys(self.synthesis))
         samples = choose_classes(find_samples(self.data, layout=self.layout), self.classes)
         rows = measure(
             samples,
-            self.synthesis,
+            syntheses,
             features=self.features,
             preparation=Preparation(resize=self.resize, crop=self.crop, seed=self.seed, white_level=self.white_level),
             batch_size=self.batch_size,
@@ -172,7 +177,7 @@ class Fid:
         inception = self.features == INCEPTION
         network = "Inception v3" if inception else f"{self.features}, not Inception: not the FID of the literature"
         show(f"FID of synthetic anomalies against real defects of {samples.root}; features: {network}; {self.crop} px.")
-        _print_distances(rows, self.synthesis)
+        _print_distances(rows, syntheses, PAPER if inception else {})
         if self.output:
             lines = [json.dumps({"features": self.features, "seed": self.seed, **row._asdict()}) for row in rows]
             self.output.parent.mkdir(parents=True, exist_ok=True)
@@ -184,14 +189,31 @@ class Fid:
             if name not in SYNTHESES:
                 known = f"{', '.join(SYNTHESES)}.{did_you_mean(name, SYNTHESES)}"
                 raise InputError(f"--synthesis {name}: unknown; there are {known}")
-        for name, value in (("resize", self.resize), ("crop", self.crop)):
-            if value < 1:
-                raise InputError(f"--{name} {value}: expected a number of pixels, 1 or more")
+        for flag, values in (("synthesis", self.synthesis), ("classes", self.classes)):
+            if values is not None and not len(values):
+                raise InputError(f"--{flag}: expected at least one value")
+        numbers = {"resize": self.resize, "crop": self.crop, "batch-size": self.batch_size}
+        for flag, value, least in (*((flag, value, 1) for flag, value in numbers.items()), ("seed", self.seed, 0)):
+            check_number(flag, value, least=least)
+        check_white_level(self.white_level)
+        if self.output:
+            _check_output(self.output)
         if self.crop > self.resize:
             raise InputError(f"--crop {self.crop}: more than --resize ({self.resize}); lower --crop or raise --resize")
 
 
-def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str]) -> None:
+def _check_output(path: Path) -> None:
+    """Checks that a file can be written, before hours of computing."""
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir():
+        raise InputError(f"--output {path}: is a folder; expected a file, such as {path / 'fid.jsonl'}")
+    if not nearest.is_dir():
+        raise InputError(f"--output {path}: {nearest} is not a folder")
+    if not os.access(path if path.exists() else nearest, os.W_OK):
+        raise InputError(f"--output {path}: can't be written")
+
+
+def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str], paper: Mapping[str, float]) -> None:
     table = {(row.class_name, row.synthesis): row for row in rows}
     classes = list(dict.fromkeys(row.class_name for row in rows))
     width = max(len(name) for name in (*classes, "paper, MVTec AD"))
@@ -204,7 +226,8 @@ def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str]) -> None
         cells = [table[name, synthesis] for synthesis in syntheses]
         values = ["undefined" if cell.fid is None else f"{cell.fid:.2f}" for cell in cells]
         line(name, cells[0].real, cells[0].synthetic, values)
-    line("paper, MVTec AD", "", "", [f"{PAPER[name]:.2f}" if name in PAPER else "-" for name in syntheses])
+    if paper:
+        line("paper, MVTec AD", "", "", [f"{paper[name]:.2f}" if name in paper else "-" for name in syntheses])
     for row in rows:
         if row.undefined_because and row.synthesis == syntheses[0]:
             show(f"{row.class_name}: undefined, {row.undefined_because}.")
@@ -213,9 +236,24 @@ def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str]) -> None
 COMMANDS: dict[str, type[Command]] = {"run": _with_settings(), "table": Table, "fid": Fid}
 
 
+def _empty(arguments: Sequence[str]) -> str | None:
+    """The flag, or else the command, that was given an empty text, such as an unset variable of a shell."""
+    named = "COMMAND"
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument.startswith("--") or named == "COMMAND":
+            named = flag or named
+        if not argument or (argument.startswith("--") and equals and not value):
+            return named
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if named := _empty(arguments):  # as a path it would be the current folder
+        say(f"error: {named}: '' given, expected a value")
+        return 2
     for index in reversed(range(len(arguments))):  # `--amp` alone means bf16
         if arguments[index] == "--amp" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
             arguments.insert(index + 1, "bf16")

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tabzoo.backbones import build_backbone
-from tabzoo.compute import deterministic
+from tabzoo.backbones import cached_weights, embedding_width
+from tabzoo.compute import deterministic, seeded
 from tabzoo.data.cache import CacheMode, Images, open_images
 from tabzoo.data.images import centre_crop
 from tabzoo.data.samples import TEST, Samples
+from tabzoo.detectors.extractor import is_random, timm_name, unavailable
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.pairs import PairMaker
@@ -38,12 +39,12 @@ Extractor = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How images are prepared, and from which seed anomalies are drawn.
+    """How images are prepared, and from which seed anomalies and random weights are drawn.
 
     Attributes:
         resize: Side that images are squashed to, in pixels.
         crop: Side of the centre crop, in pixels.
-        seed: Of the anomalies.
+        seed: Of the anomalies, and of the weights of "random".
         white_level: As for `open_images`, and so are the others.
     """
 
@@ -94,7 +95,7 @@ def measure(
     Args:
         samples: Classes with good training images and defects in the test split.
         syntheses: Names of synthetic anomalies, keys of `tabzoo.synthesis.SYNTHESES`, with their own settings.
-        features: "inception", or a timm model whose embeddings are compared instead.
+        features: "inception", or a source of `build_extractor` whose embeddings are compared instead.
         preparation: Sizes, seed and cache; the defaults if not given.
         batch_size: Images at a time.
         device: Where to compute.
@@ -109,7 +110,7 @@ def measure(
     defective = (samples.split == TEST) & (samples.defect_ids != 0)
     if not defective.any():
         raise InputError(f"{samples.root}: no defects in a test split (CLASS/test/DEFECT/*) to compare with")
-    extract = _extractor(features, device)
+    extract = _inception(device) if features == INCEPTION else _embeddings(features, how, device)
     normals = samples.train_normals()
     images = _opened(normals, how, device)
     defects = _opened(samples.select(defective, drop=True), how, device)
@@ -192,11 +193,18 @@ def _features_of_anomalies(
     return torch.cat(parts).cpu()
 
 
-def _extractor(name: str, device: torch.device) -> Extractor:
-    """uint8 [B, 3, H, W] -> features [B, D]."""
-    if name == INCEPTION:
-        return _inception(device)
-    model = build_backbone(name, init="pretrained", seed=0).to(device).eval()
+def _embeddings(name: str, how: Preparation, device: torch.device) -> Extractor:
+    """A backbone: uint8 [B, 3, H, W] -> features [B, D]."""
+    flag = "--features"
+    source, pretrained = timm_name(name, flag=flag), not is_random(name)
+    try:
+        cached = cached_weights(source) if pretrained else {}
+        with seeded(how.seed):
+            model = timm.create_model(source, pretrained=pretrained, num_classes=0, **cached)
+    except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
+        raise unavailable(name, error, flag=flag) from error
+    embedding_width(model, how.crop, flag=flag)
+    model = model.to(device).eval()
     config = timm.data.resolve_model_data_config(model)
     mean, std = (255 * torch.tensor(config[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
 
@@ -209,20 +217,21 @@ def _extractor(name: str, device: torch.device) -> Extractor:
 
 
 def _inception(device: torch.device) -> Extractor:
+    """uint8 [B, 3, H, W] -> features [B, 2048]."""
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         network = FrechetInceptionDistance(feature=2048).inception.to(device).eval()
     except (ModuleNotFoundError, ImportError) as error:
         raise InputError(
-            f'FID needs torchmetrics with its image part: pip install "tabzoo[benchmark]" ({error})'
+            f'FID needs torchmetrics with its image part: pip install -e ".[benchmark]" in the clone of tabzoo ({error})'
         ) from error
     except OSError as error:  # URLError among them
         raise WeightsError(
             f"the weights of FID's Inception network can't be fetched: {error}. Instead:\n"
             f"  run once on a machine with network access and copy torch's folder hub/checkpoints, or\n"
-            f"  use another extractor: --features NAME, a timm model whose weights are on this machine; its numbers are not "
-            f"the FID of the literature and can be compared only with each other"
+            f"  use another extractor: --features NAME, a timm model whose weights are on this machine, or a run's folder; its "
+            f"numbers are not the FID of the literature and can be compared only with each other"
         ) from error
 
     @torch.no_grad()

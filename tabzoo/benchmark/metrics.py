@@ -87,7 +87,7 @@ def region_weights(masks: Planes) -> Tensor:
     try:
         from scipy.ndimage import label
     except ModuleNotFoundError as error:
-        raise InputError('AUPRO needs SciPy: pip install "tabzoo[benchmark]"') from error
+        raise InputError('AUPRO needs SciPy: pip install -e ".[benchmark]" in the clone of tabzoo') from error
     areas = []
     for mask in masks:
         anomalous = mask.cpu().numpy() != 0

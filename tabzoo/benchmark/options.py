@@ -16,7 +16,17 @@ from tabzoo.detectors import DETECTORS, Budget
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.scores.rows import REAL
 
-__all__ = ["ComputeOptions", "ImageOptions", "MainOptions", "Options", "choose_classes", "choose_device", "optional"]
+__all__ = [
+    "ComputeOptions",
+    "ImageOptions",
+    "MainOptions",
+    "Options",
+    "check_number",
+    "check_white_level",
+    "choose_classes",
+    "choose_device",
+    "optional",
+]
 
 _LARGEST = 2**31 - 1
 
@@ -43,7 +53,7 @@ class MainOptions:
     data: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """Images: good ones to fit to (DIR/CLASS/train/good/*), good and defective ones to test on (DIR/CLASS/test/KIND/*)."""
     output: Annotated[Path, tyro.conf.arg(metavar="OUT")]
-    """Folder for the results. Results that are there already are kept and not measured again."""
+    """Folder for the results: a new or empty one, or that of earlier runs, whose results are not measured again."""
     classes: Annotated[Sequence[str] | None, optional("NAME [NAME ...]")] = None
     """Test only these classes; regad is still trained on all others of --data."""
     seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="S [S ...]")] = (0,)
@@ -138,21 +148,38 @@ class Options(MainOptions, ImageOptions, ComputeOptions):
             raise InputError(
                 "--full-resolution: not with --test synthetic, whose anomalies have the method's input size"
             )
-        if self.white_level is not None and not 0 < self.white_level < float("inf"):
-            raise InputError(
-                f"--white-level {self.white_level:g}: expected the pixel value that becomes white, above 0"
-            )
+        check_white_level(self.white_level)
         least = {"seeds": 0, "shots": 1, "resize": 1, "crop": 1, "batch_size": 1, "workers": 0}
         for name, minimum in least.items():
             given = getattr(self, name)
             for value in given if isinstance(given, Sequence) else [given]:
-                if value is not None and not minimum <= value <= _LARGEST:
-                    raise InputError(f"--{name.replace('_', '-')} {value}: expected {minimum} to {_LARGEST}")
+                check_number(name.replace("_", "-"), value, least=minimum)
 
     @property
     def with_oracle(self) -> set[str]:
         """Methods whose best epoch on the test images is reported, too."""
         return {name for name in self.method if self.oracle and DETECTORS[name].oracle}
+
+
+def check_number(flag: str, value: int | None, *, least: int) -> None:
+    """Checks the number given to a flag; None passes.
+
+    Raises:
+        InputError: It is too small or too large.
+    """
+    if value is not None and not least <= value <= _LARGEST:
+        expected = f"at least {least}" if value < least else f"at most {_LARGEST}"
+        raise InputError(f"--{flag} {value}: expected {expected}")
+
+
+def check_white_level(value: float | None) -> None:
+    """Checks a white level; None passes.
+
+    Raises:
+        InputError: It is not a finite number above 0.
+    """
+    if value is not None and not 0 < value < float("inf"):
+        raise InputError(f"--white-level {value:g}: expected the pixel value that becomes white, above 0")
 
 
 def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:

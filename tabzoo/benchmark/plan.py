@@ -19,7 +19,7 @@ from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN
 from tabzoo.detectors import DETECTORS, Detector
 from tabzoo.detectors.extractor import FeatureExtractor, build_extractor, check_input_size, is_random
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, counted
 from tabzoo.scores.rows import REAL, row_key
 
 __all__ = ["Job", "Plan"]
@@ -180,6 +180,12 @@ class Plan:
         self, method: str, target: ClassImages, images: Sequence[ClassImages], shots: int
     ) -> tuple[ClassImages, ...]:
         others = tuple(one for one in images if one.name != target.name and len(one.normals) > shots)
+        if len(images) < 3:
+            raise InputError(
+                f"--method {method}: is trained on at least two other classes than the tested one, and --data has only "
+                f"{counted([one.name for one in images], 'class', 'classes')}. Give a folder with more classes, or another "
+                f"--method."
+            )
         if len(others) < 2:
             raise InputError(
                 f"--method {method}: to test {target.name} with --shots {shots} at least two other classes in --data need "

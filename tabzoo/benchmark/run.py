@@ -8,18 +8,19 @@ import dataclasses
 import itertools
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 from tqdm import tqdm
 
 from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.plan import Plan
-from tabzoo.benchmark.report import write_report
+from tabzoo.benchmark.report import MAPS, write_report
 from tabzoo.command import say
 from tabzoo.compute import CoreWatch, deterministic
 from tabzoo.errors import InputError
 from tabzoo.plain import for_terminal
-from tabzoo.scores.rows import append_row, read_rows
+from tabzoo.scores.rows import RESULTS, append_row, read_rows
 
 __all__ = ["run"]
 
@@ -38,6 +39,7 @@ def run(options: Options, *, progress: bool = True) -> str:
         InputError: Options that do not fit, or an output folder that can't be used.
         WeightsError: A backbone's weights can't be fetched.
     """
+    _check_output(options)
     made = [folder for folder in (options.output, *options.output.parents) if not folder.exists()]
     try:
         options.output.mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,20 @@ def run(options: Options, *, progress: bool = True) -> str:
         for folder in made:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def _check_output(options: Options) -> None:
+    """Checks that results neither become part of the data set nor mix with other files."""
+    output, data = options.output, Path(options.data)
+    if data.is_dir() and output.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"--output {output}: is inside --data {options.data}. Name a folder outside the images.")
+    held = sorted(entry.name for entry in output.iterdir() if entry.name[0] != ".") if output.is_dir() else []
+    if RESULTS not in held and set(held) - {MAPS}:  # of a run that was stopped in its first row
+        shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
+        raise InputError(
+            f"--output {output}: holds no results of the benchmark: it has no {RESULTS}, but {shown}. Name another folder, "
+            f"or move these files away."
+        )
 
 
 def _run(options: Options, *, progress: bool) -> str:

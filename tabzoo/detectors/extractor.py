@@ -11,11 +11,11 @@ import torch
 from timm.data import resolve_data_config
 from torch import Tensor, nn
 
-from tabzoo.backbones import cached_weights, check_name
+from tabzoo.backbones import cached_repository, cached_weights, check_name
 from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 
-__all__ = ["FeatureExtractor", "build_extractor", "is_random", "check_input_size"]
+__all__ = ["FeatureExtractor", "build_extractor", "check_input_size", "is_random", "timm_name", "unavailable"]
 
 _RANDOM = "random"
 _RANDOM_ARCHITECTURE = "resnet18"
@@ -121,11 +121,9 @@ def build_extractor(
         InputError: No such model, folder or layer, or a model without feature maps.
         WeightsError: The weights can't be fetched or don't fit the model.
     """
-    pretrained = not is_random(name)
+    model, pretrained = timm_name(name), not is_random(name)
     if pretrained:
         seed = _UNUSED_SEED
-    model = _folder(name) if pretrained else name.partition(":")[2] or _RANDOM_ARCHITECTURE
-    check_name(model)
     infos = _create(name, model, seed, out_indices=(0,)).feature_info.info
     indices = _indices(name, layers, infos)
     body = _create(name, model, seed, out_indices=indices)
@@ -133,11 +131,30 @@ def build_extractor(
         try:
             cached = cached_weights(model)
         except WeightsError as error:
-            raise _unavailable(name, error) from error
+            raise unavailable(name, error) from error
         random, body = body, _create(name, model, seed, out_indices=indices, pretrained=True, **cached)
         _check_loaded(name, random, body)
     names = [infos[index]["module"] for index in indices]
     return FeatureExtractor(body, names, amp=amp, channels_last=channels_last).to(device)
+
+
+def timm_name(name: str, *, flag: str = "--backbone") -> str:
+    """The name by which timm builds a backbone: a folder's has the prefix local-dir:, and an architecture none.
+
+    Args:
+        name: A source, as for `build_extractor`.
+        flag: What the user gave it to.
+
+    Raises:
+        InputError: No such model or folder.
+        WeightsError: The Hub does not answer, and its cache has no copy.
+    """
+    model = name.partition(":")[2] or _RANDOM_ARCHITECTURE if is_random(name) else _folder(name, flag)
+    check_name(model, flag=flag)
+    try:
+        return cached_repository(model)
+    except WeightsError as error:
+        raise unavailable(name, error, flag=flag) from error
 
 
 def is_random(name: str) -> bool:
@@ -172,17 +189,17 @@ def _structure_of(architecture: str, indices: tuple[int, ...]) -> str:
         return _structure(timm.create_model(architecture, features_only=True, num_classes=0, out_indices=indices))
 
 
-def _folder(name: str) -> str:
+def _folder(name: str, flag: str) -> str:
     """A folder as timm takes it, other names as they are."""
     path = Path(name.removeprefix("local-dir:"))
     if not path.is_dir():
         if name.startswith("local-dir:"):
-            raise InputError(f"--backbone {name}: no such folder")
+            raise InputError(f"{flag} {name}: no such folder")
         return name
     for file in ("config.json", "model.safetensors"):
         if not (path / file).is_file():
             raise InputError(
-                f"--backbone {name}: no {file} in this folder. Give the output folder of a finished run, or one with "
+                f"{flag} {name}: no {file} in this folder. Give the output folder of a finished run, or one with "
                 f"config.json and model.safetensors in timm's Hub format."
             )
     return f"local-dir:{path}"
@@ -197,17 +214,18 @@ def _create(name: str, model: str, seed: int, **options: Any) -> Any:
             raise
         except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
             if options.get("pretrained") or ":" in model:
-                raise _unavailable(name, error) from error
+                raise unavailable(name, error) from error
             raise InputError(
                 f"--backbone {name}: does not return feature maps: {brief(error)}. Choose a CNN of timm."
             ) from error
 
 
-def _unavailable(name: str, error: Exception) -> WeightsError:
+def unavailable(name: str, error: Exception, *, flag: str = "--backbone") -> WeightsError:
+    """The error about weights that can't be loaded; it says what the flag takes instead."""
     return WeightsError(
         f"the weights of {name} can't be loaded: {brief(error)}. Instead, use:\n"
-        f"  weights in a folder: --backbone DIR, with config.json and model.safetensors, as on the Hub or from a run\n"
-        f"  random weights as a baseline: --backbone random"
+        f"  weights in a folder: {flag} DIR, with config.json and model.safetensors, as on the Hub or from a run\n"
+        f"  random weights as a baseline: {flag} random"
     )
 
 

@@ -101,7 +101,7 @@ class FewShotDetector(Detector, Protocol):
         """Scores from what `embed` returned, for images of this size."""
 
 
-def setting(default: Any, about: str, *, least: float = 0, most: float = math.inf) -> Any:
+def setting(default: Any, about: str, *, least: float = 0, most: float = math.inf, above: bool = False) -> Any:
     """A field of a detector's settings, which is also a flag of the command line.
 
     Args:
@@ -109,8 +109,10 @@ def setting(default: Any, about: str, *, least: float = 0, most: float = math.in
         about: The flag's help.
         least: The smallest value accepted.
         most: The largest.
+        above: Whether `least` itself is too small.
     """
-    return dataclasses.field(default=default, metadata={"about": about, "least": least, "most": most})
+    metadata = {"about": about, "least": least, "most": most, "above": above}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def flag_of(name: str, field: str) -> str:
@@ -160,8 +162,11 @@ class DetectorSpec:
         """
         fields = {field.name: field for field in dataclasses.fields(self.settings)}
         for key, value in given.items():
-            least, most = (fields[key].metadata[bound] for bound in ("least", "most"))
-            if isinstance(value, int | float) and not (least <= value <= most and math.isfinite(value)):
-                expected = f"{least} to {most}" if math.isfinite(most) else f"at least {least}, and finite"
+            least, most, above = (fields[key].metadata[bound] for bound in ("least", "most", "above"))
+            if not isinstance(value, int | float):
+                continue
+            if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+                expected = f"{'more than' if above else 'at least'} {least}"
+                expected += f", at most {most}" if math.isfinite(most) else ", and finite"
                 raise InputError(f"{flag_of(name, key)} {value}: expected {expected}")
         return self.settings(**{**(self.quick if budget == "quick" else {}), **given})

@@ -32,7 +32,7 @@ _SIGMA = 4.0
 class PatchcoreSettings:
     """The reference's; the paper also has results for coresets of 25 % and 1 %."""
 
-    share: float = setting(0.1, "Fraction of the patches of the good images to keep: the coreset.", most=1)
+    share: float = setting(0.1, "Fraction of the patches of the good images to keep: the coreset.", most=1, above=True)
     neighbours: int = setting(9, "Number of neighbours that weight an image's score (b in Equation 7).", least=1)
 
 

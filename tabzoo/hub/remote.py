@@ -245,7 +245,7 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
-def local_copy(repository: str, filenames: Sequence[str]) -> Path | None:
+def local_copy(repository: str, filenames: Sequence[str], *, revision: str | None = None) -> Path | None:
     """The cached copy of a Hub file if the Hub does not answer; None if it does, so that a library can fetch the file.
 
     Without network, libraries try each request six times and need 50 s to fail. One request finds the same within
@@ -254,6 +254,7 @@ def local_copy(repository: str, filenames: Sequence[str]) -> Path | None:
     Args:
         repository: Hub repository, "organisation/name".
         filenames: Names that the file may have, the preferred one first.
+        revision: Commit, branch or tag; None for the main branch.
 
     Raises:
         WeightsError: The Hub does not answer and there is no cached copy; the text is the cause, in a few words.
@@ -262,7 +263,7 @@ def local_copy(repository: str, filenames: Sequence[str]) -> Path | None:
     if cause is None:
         return None
     for filename in filenames:
-        cached = try_to_load_from_cache(repository, filename)
+        cached = try_to_load_from_cache(repository, filename, None, revision)
         if isinstance(cached, str):
             return Path(cached)
     raise WeightsError(f"{cause}, and the Hub cache holds no copy of {repository} ({' or '.join(filenames)})")

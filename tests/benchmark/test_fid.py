@@ -1,6 +1,7 @@
 """FID: the arithmetic, the table, and what is refused."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from timm.models import save_for_hf
 from torch import Tensor
 
 from tabzoo.benchmark.__main__ import main
-from tabzoo.benchmark.fid import Preparation, frechet_distance, measure
+from tabzoo.benchmark.fid import Distance, Preparation, frechet_distance, measure
 from tabzoo.data.cache import open_images
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
@@ -63,7 +64,7 @@ def test_table(toy: Path, extractor: str, tmp_path: Path, capsys: pytest.Capture
     assert main([*arguments, "--synthesis", "nsa", "--output", str(tmp_path / "fid.jsonl")]) == 0
     shown = capsys.readouterr().out
     assert "not the FID of the literature" in shown
-    assert "64.00" in shown  # the paper's
+    assert "paper" not in shown  # its numbers are Inception's
     rows = [json.loads(line) for line in (tmp_path / "fid.jsonl").read_text().splitlines()]
     assert [row["class_name"] for row in rows] == ["brushed_steel", "capsule", "hex_nut", "pooled"]
     assert [row["real"] for row in rows] == [3, 3, 3, 9]
@@ -139,9 +140,90 @@ def test_weights_that_cannot_be_fetched(toy: Path, monkeypatch: pytest.MonkeyPat
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchmetrics.image.fid.FrechetInceptionDistance.__init__", unreachable)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for features in ("hf-hub:org/name", "resnet18.tv_in1k"):
+        with pytest.raises(
+            WeightsError, match=f"weights of {features} .*does not answer.*(?s:.*)--features DIR"
+        ) as caught:
+            measure(find_samples(toy), ["nsa"], features=features, preparation=SMALL)
+        assert "--backbone" not in str(caught.value)
     with pytest.raises(WeightsError, match="Inception network can't be fetched: no route to host") as caught:
         measure(find_samples(toy), ["nsa"], preparation=SMALL)
     assert "--features NAME" in str(caught.value)
+
+
+def test_the_papers_row_is_next_to_inceptions_alone(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(samples: object, syntheses: list[str], **_: object) -> list[Distance]:
+        return [Distance(name, "nut", 1.5, 3, 4) for name in syntheses]
+
+    monkeypatch.setattr("tabzoo.benchmark.__main__.measure", measured)
+    fid = ["fid", "--data", str(toy), "--synthesis", "nsa", "perlin", "nsa"]  # given twice, shown once
+    assert main(fid) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "class            defects   made        nsa     perlin",
+        "nut                    3      4       1.50       1.50",
+        "paper, MVTec AD                      64.00      98.36",
+    ]
+    assert main([*fid, "--features", "random"]) == 0
+    assert "paper" not in capsys.readouterr().out
+
+
+def test_features_are_the_sources_of_backbones(toy: Path, extractor: str) -> None:
+    """A run's folder without a prefix is the same network; that of random follows the seed."""
+    samples = find_samples(toy)
+
+    def pooled(features: str, seed: int = 0) -> float | None:
+        return measure(samples, ["cutpaste"], features=features, preparation=replace(SMALL, seed=seed))[-1].fid
+
+    assert pooled(extractor.removeprefix("local-dir:")) == pooled(extractor)
+    assert pooled("random:test_resnet") == pooled(extractor)  # of the same seed
+    assert pooled("random:test_resnet", 1) != pooled(extractor, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("--batch-size 0", "--batch-size 0: expected at least 1"),
+        ("--seed -1", "--seed -1: expected at least 0"),
+        ("--resize 0", "--resize 0: expected at least 1"),
+        ("--white-level 0", "--white-level 0: expected the pixel value that becomes white, above 0"),
+        ("--synthesis", "--synthesis: expected at least one value"),
+        ("--classes", "--classes: expected at least one value"),
+        ("--output folder", "--output folder: is a folder; expected a file, such as folder/fid.jsonl"),
+        ("--output file/fid.jsonl", "--output file/fid.jsonl: {here}/file is not a folder"),
+        ("--output closed/fid.jsonl", "--output closed/fid.jsonl: can't be written"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_read(
+    given: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tabzoo.benchmark.__main__.find_samples", None)
+    may_write = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "closed" and may_write(path, mode))
+    for name in ("folder", "closed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    assert main(["fid", "--data", "there", *given.split()]) == 2
+    assert capsys.readouterr().err == f"error: {reason.format(here=tmp_path)}\n"
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("resnet81", "--features 'resnet81': timm has no such model. Did you mean 'resnet18'"),
+        ("local-dir:nowhere", "--features local-dir:nowhere: no such folder"),
+        (
+            "random:vit_tiny_patch16_224",
+            r"--features vit_tiny_patch16_224: does not take images of 32 x 32 px \(--crop\)",
+        ),
+    ],
+)
+def test_mistakes_in_features_name_the_flag(features: str, message: str, toy: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        measure(find_samples(toy), ["nsa"], features=features, preparation=SMALL)
 
 
 def test_mistakes(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

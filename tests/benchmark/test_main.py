@@ -190,7 +190,25 @@ def test_what_must_be_installed_is_said_first(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["run", "--backbone", "random", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    assert 'pip install "tabzoo[benchmark]"' in capsys.readouterr().err
+    assert 'pip install -e ".[benchmark]" in the clone of tabzoo' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--backbone", "random", "--data", "there", "--output", ""], "--output"),
+        (["run", "--backbone", "random", "--data", "there", "--output="], "--output"),
+        (["run", "--output", "out", "--data", "", "--backbone", "random"], "--data"),
+        (["run", "--output", "out", "--data", "there", "--backbone", "random", ""], "--backbone"),
+        (["table", ""], "table"),
+        (["fid", "--data", "there", "--output", ""], "--output"),
+        ([""], "COMMAND"),
+    ],
+)
+def test_an_empty_text_is_no_value(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a path it would be the current folder."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {named}: '' given, expected a value\n"
 
 
 def test_mistakes_are_one_line(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,7 +190,9 @@ def test_without_scipy_only_aupro_is_undefined(monkeypatch: pytest.MonkeyPatch) 
     maps, masks = planes(5, levels=8)
     monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
     found = evaluate(maps.amax(dim=(1, 2)), masks.amax(dim=(1, 2)), maps, masks)
-    assert found.undefined_because == {"aupro": 'AUPRO needs SciPy: pip install "tabzoo[benchmark]"'}
+    assert found.undefined_because == {
+        "aupro": 'AUPRO needs SciPy: pip install -e ".[benchmark]" in the clone of tabzoo'
+    }
     assert found.aupro is None
     assert found.pixel_auroc == pytest.approx(roc_auc_score(masks.flatten(), maps.flatten()), abs=1e-12)
 

@@ -408,10 +408,15 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
         ),
         ({"method": ["regad"]}, "--crop 32: regad takes at least 33 px. Type --resize 40 --crop 33"),
         ({"white_level": 0}, "--white-level 0: expected the pixel value that becomes white, above 0"),
-        ({"seeds": [2**70]}, "--seeds 1180591620717411303424: expected 0 to 2147483647"),
+        ({"seeds": [2**70]}, "--seeds 1180591620717411303424: expected at most 2147483647"),
         ({"backbone": ["random:vit_tiny_patch16_224"]}, "such as resnet18"),
         ({"backbone": ["random:swin_tiny_patch4_window7_224"]}, "does not take images of 32 x 32"),
-        ({"seeds": [-1]}, "--seeds -1"),
+        ({"seeds": [-1]}, "--seeds -1: expected at least 0$"),
+        ({"resize": 0}, "--resize 0: expected at least 1$"),
+        (
+            {"method": ["patchcore"], "settings": {"patchcore": {"share": 0.0}}},
+            "share 0.0: expected more than 0, at most 1$",
+        ),
     ):
         with pytest.raises(InputError, match=reason):
             run(options(**changes), progress=False)
@@ -419,6 +424,34 @@ def test_mistakes(options: Callable[..., Options], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be used as a folder"):
         run(options(output=tmp_path / "file"), progress=False)
     assert not read_rows(tmp_path / "out")
+
+
+def test_an_output_folder_is_outside_of_the_data(
+    options: Callable[..., Options], toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plan, "__init__", None)
+    (tmp_path / "link").symlink_to(toy)
+    for output in (toy, toy / "out", toy / "capsule" / "out", tmp_path / "link" / "out"):
+        with pytest.raises(InputError, match=f"--output {output}: is inside --data {toy}. Name a folder outside"):
+            run(options(output=output), progress=False)
+    assert sorted(path.name for path in toy.iterdir()) == ["brushed_steel", "capsule", "hex_nut"]
+
+
+def test_an_output_folder_holds_results_or_nothing(
+    options: Callable[..., Options], measured: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (out / "notes").mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=f"--output {out}: holds no results .* it has no results.jsonl, but notes. Name"
+    ):
+        run(options(classes=["capsule"]), progress=False)
+    assert [path.name for path in out.iterdir()] == ["notes"]
+    (out / "notes").rename(out / "maps")  # of a run that was stopped in its first row
+    run(options(classes=["capsule"]), progress=False)
+    (out / "notes").mkdir()
+    run(options(classes=["capsule"]), progress=False)
+    assert measured == ["capsule"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Feature maps of backbones, however they are named."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,33 @@ def test_weights_that_would_stay_random_unnoticed(folder: Path, tmp_path: Path) 
         safetensors.torch.save_file(broken, tmp_path / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(WeightsError, match=r"do not fit its architecture"):
             build_extractor(str(tmp_path), layers=("2",))
+
+
+def test_a_repository_that_cannot_be_reached_is_not_asked_again_and_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """huggingface_hub would try for half a minute; a cached copy of the revision is used at once."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("timm.create_model", None)
+    for name in ("hf-hub:org/name", "hf-hub:org/name@v1", "random:hf-hub:org/name"):
+        with pytest.raises(WeightsError, match=f"weights of {name} can't be loaded: .*127.0.0.1:9 does not answer"):
+            build_extractor(name, layers=("1",))
+    with pytest.raises(WeightsError, match="the initial weights of hf-hub:org/name can't be loaded: .*does not answer"):
+        build_backbone("hf-hub:org/name", init="pretrained", seed=0)
+    with pytest.raises(WeightsError, match="weights of hf-hub:a b can't be loaded: Repo id must"):
+        build_extractor("hf-hub:a b", layers=("1",))
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "v1").write_text("a" * 40)
+    shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
+    with pytest.raises(WeightsError, match="the Hub cache holds no copy of org/name"):  # of its main branch
+        build_extractor("hf-hub:org/name", layers=("1",))
+    of_folder = build_extractor(str(folder), layers=("1",)).sha256()
+    assert build_extractor("hf-hub:org/name@v1", layers=("1",)).sha256() == of_folder
 
 
 def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

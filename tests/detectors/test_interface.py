@@ -30,8 +30,8 @@ def test_values_that_make_no_sense() -> None:
     for value in (0, -3):
         with pytest.raises(InputError, match=f"--rd4ad-batch-size {value}: expected at least 1"):
             DETECTORS["rd4ad"].configure("rd4ad", budget="paper", given={"batch_size": value})
-    for value in (float("nan"), float("inf"), 1.5):
-        with pytest.raises(InputError, match=f"--patchcore-share {value}: expected 0 to 1"):
+    for value in (float("nan"), float("inf"), 1.5, 0.0):
+        with pytest.raises(InputError, match=f"--patchcore-share {value}: expected more than 0, at most 1"):
             DETECTORS["patchcore"].configure("patchcore", budget="paper", given={"share": value})
     with pytest.raises(InputError, match="--rd4ad-lr inf: expected at least 0, and finite"):
         DETECTORS["rd4ad"].configure("rd4ad", budget="paper", given={"lr": float("inf")})
