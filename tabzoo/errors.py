@@ -4,6 +4,7 @@ Each also derives from the built-in error of its kind, so code that catches `Val
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "counted",
     "did_you_mean",
 ]
+
+# torch.load advises to read the file again in a way that executes the code in it.
+_ADVICE = re.compile(r" (?=In PyTorch 2\.6, we changed|Re-running `torch\.load`)")
 
 
 class TabzooError(Exception):
@@ -59,10 +63,22 @@ class ImageError(InputError):
 
 
 def did_you_mean(name: object, accepted: Iterable[str]) -> str:
-    """The end of a message about an unknown name: " Did you mean 'quickstart'?", or nothing when none is near."""
-    by_lower = {option.lower(): option for option in accepted}
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    """The end of a message about an unknown name: " Did you mean 'quickstart'?", or nothing when none is near.
+
+    Names with dots are near if they are so without the start that they share: resnet18.a is not near resnet18.b.
+    """
+    given, by_lower = str(name).lower(), {option.lower(): option for option in accepted}
+    # In a short word one typo is a large part of it.
+    near = difflib.get_close_matches(given, by_lower, n=10, cutoff=0.6 if len(given) <= 4 else 0.75)
+    near = [option for option in near if _is_near(given, option)]
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def _is_near(given: str, option: str) -> bool:
+    parts, others = given.split("."), option.split(".")
+    while len(parts) > 1 and len(others) > 1 and parts[0] == others[0]:
+        parts, others = parts[1:], others[1:]
+    return difflib.SequenceMatcher(None, ".".join(others), ".".join(parts)).ratio() >= 0.6
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -81,4 +97,5 @@ def brief(error: BaseException) -> str:
         return str(error)
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
+    text = _ADVICE.split(text)[0]
     return text if len(text) <= 240 else f"{text[:240]} ..."

@@ -12,13 +12,15 @@ import tyro
 from tabzoo.command import run_commands, show
 from tabzoo.data.check import Report, check_samples, compare
 from tabzoo.data.industrial import INDUSTRIAL, industrial_csv
-from tabzoo.data.layouts import LAYOUTS, find_samples
+from tabzoo.data.layouts import LAYOUTS, find_samples, read_samples
 from tabzoo.errors import InputError, count
 from tabzoo.plain import plain_json
 
 __all__ = ["main"]
 
 _SHOWN = 20
+
+_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +30,22 @@ class Check:
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
     """Folder of images, or a manifest (.csv, .jsonl)."""
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of auto, {', '.join(LAYOUTS)}.")] = "auto"
-    json: bool = False
+    white_level: Annotated[float | None, tyro.conf.arg(metavar="VALUE")] = None
+    """Images with more than 8 bits: the value that becomes white; by default it depends on the kind of file."""
+    json: _Switch = False
     """Print JSON for other programs."""
     workers: int = 2
     """Number of threads that read images."""
 
     def run(self) -> int:
         """Checks the folder; returns 1 if there are problems."""
-        report = check_samples(
-            find_samples(self.data, layout=self.layout), workers=self.workers, progress=not self.json
-        )
+        # The report shows the notes; JSON has none, so there they are warnings.
+        read = find_samples if self.json else read_samples
+        try:
+            samples = read(self.data, layout=self.layout)
+        except InputError as error:
+            raise InputError(str(error).partition(" See `tabzoo data check ")[0]) from error
+        report = check_samples(samples, workers=self.workers, white_level=self.white_level, progress=not self.json)
         if self.json:
             print(plain_json(report.to_json()))
         else:
@@ -48,6 +56,8 @@ class Check:
         command = ["python", "-m", "tabzoo.training.pretrain", "--recipe", "resnet18.tab_mvtec", "--data", self.data]
         if self.layout != "auto":
             command += ["--layout", self.layout]
+        if report.white_level is not None:
+            command += ["--white-level", f"{report.white_level:g}"]
         if len(report.samples.classes) == 1:
             command += ["--objective", "joint"]
         return shlex.join([*command, "--output", "runs/mine"])
@@ -72,6 +82,7 @@ def _print_report(report: Report, next_command: str) -> None:
         show(f"  and {count(len(report.problems) - _SHOWN, 'more problem')}; --json lists all of them")
     show(f"{count(len(report.problems), 'problem')}. Next:" if report.problems else "No problems. Next:")
     show(f"  {next_command}")
+    show("  The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +91,9 @@ class Industrial:
 
     root: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder of the dataset, with CLASS NAME/*.png in it."""
-    manifest: bool = False
+    manifest: _Switch = False
     """Print the dataset's classes and sources as CSV."""
-    json: bool = False
+    json: _Switch = False
     """Print JSON for other programs."""
 
     def run(self) -> int:

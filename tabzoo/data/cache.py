@@ -18,7 +18,7 @@ from tabzoo.data.decoding import Hashes, Kind, Target
 from tabzoo.data.entries import Entry, Files, open_entry
 from tabzoo.data.images import Resampling
 from tabzoo.data.samples import Bytes, Samples
-from tabzoo.data.white_level import check_white_level
+from tabzoo.data.white_level import check_value, check_white_level
 from tabzoo.errors import InputError, count
 from tabzoo.system import num_cores, user_folder
 
@@ -130,8 +130,7 @@ def open_images(
         raise InputError(f"size {size}: expected the side of the resized images in pixels, at least 1")
     if workers is not None and workers < 0:
         raise InputError(f"workers {workers}: expected the number of processes, 0 or more")
-    if white_level is not None and not 0 < white_level < float("inf"):
-        raise InputError(f"--white-level {white_level:g}: expected the pixel value that becomes white, above 0")
+    check_value(white_level)
     if not len(samples):
         raise InputError(f"{samples.root}: no images to open")
     folder = Path(os.path.abspath(cache_dir)) if cache_dir is not None else default_cache_dir()

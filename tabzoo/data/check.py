@@ -18,7 +18,7 @@ from tabzoo.data.industrial import INDUSTRIAL, IndustrialClass
 from tabzoo.data.labels import GOOD
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
-from tabzoo.data.white_level import white_level_messages
+from tabzoo.data.white_level import check_value, suggested_white_level, white_level_messages
 from tabzoo.errors import ImageError, InputError, count
 
 __all__ = ["FEW_IMAGES", "Problem", "Report", "Standing", "check_samples", "compare"]
@@ -51,11 +51,13 @@ class Report:
         samples: What was checked.
         forms: For each class, the number of images of each size and mode, such as "300x300 L".
         problems: Sorted.
+        white_level: What to give as --white-level: the one given to `check_samples`, or one that the images need.
     """
 
     samples: Samples
     forms: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     problems: list[Problem] = field(default_factory=list)
+    white_level: float | None = None
 
     def counts(self) -> dict[str, dict[str, Any]]:
         """For each class, the number of images in each split with each label, and of masks, as in `--json`."""
@@ -88,22 +90,31 @@ class _Seen(NamedTuple):
     levels: Levels | None = None
 
 
-def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False) -> Report:
+def check_samples(
+    samples: Samples, *, workers: int = 2, white_level: float | None = None, progress: bool = False
+) -> Report:
     """Reads every image and mask.
 
     Args:
         samples: What to check.
         workers: Number of threads.
+        white_level: The value that becomes white in images with more than 8 bits; None: it depends on the kind of file.
         progress: Show a progress bar.
+
+    Raises:
+        InputError: A value out of range.
     """
-    report = Report(samples)
+    if workers < 1:
+        raise InputError(f"--workers {workers}: expected the number of threads, at least 1")
+    check_value(white_level)
+    report = Report(samples, white_level=white_level)
     # A defective image without a mask is a problem only if others of its class have one.
     masked = set(samples.class_ids[samples.masks != b""].tolist())
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         rows = range(len(samples))
         seen = list(
             tqdm(
-                pool.map(lambda i: _look_at(samples, i, int(samples.class_ids[i]) in masked), rows),
+                pool.map(lambda i: _look_at(samples, i, int(samples.class_ids[i]) in masked, white_level), rows),
                 total=len(rows),
                 desc="reading images",
                 unit="img",
@@ -120,14 +131,16 @@ def check_samples(samples: Samples, *, workers: int = 2, progress: bool = False)
         Problem("levels", str(samples.root), message) for message in white_level_messages(samples, levels)
     ]
     report.problems.sort()
+    if white_level is None:
+        report.white_level = suggested_white_level(samples, levels)
     return report
 
 
-def _look_at(samples: Samples, i: int, mask_expected: bool) -> _Seen:
+def _look_at(samples: Samples, i: int, mask_expected: bool, white_level: float | None) -> _Seen:
     path = samples.path(i)
     name = _shown(samples, i)
     try:
-        pixels = read_image(path, facts=(facts := Facts()))
+        pixels = read_image(path, white_level=white_level, facts=(facts := Facts()))
         with Image.open(path) as image:
             mode = image.mode
     except ImageError as error:

@@ -46,7 +46,7 @@ from tabzoo.data.manifest import read_manifest
 from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError, count, counted, did_you_mean
 
-__all__ = ["LAYOUTS", "find_samples"]
+__all__ = ["LAYOUTS", "find_samples", "read_samples"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,14 @@ _NOT_CLASSES = frozenset(
 
 
 def find_samples(data: str | os.PathLike[str], *, layout: str = "auto") -> Samples:
+    """The same as `read_samples`; each of the notes becomes a warning."""
+    samples = read_samples(data, layout=layout)
+    for note in samples.notes:
+        logger.warning("%s", note)
+    return samples
+
+
+def read_samples(data: str | os.PathLike[str], *, layout: str = "auto") -> Samples:
     """Reads a data set's folder, one class's folder, or a manifest.
 
     A folder that itself looks like a class (images directly in it, or `train/good`) is one class with the folder's
@@ -124,10 +132,7 @@ def find_samples(data: str | os.PathLike[str], *, layout: str = "auto") -> Sampl
         f"{root}: images labelled {defect!r} are read as defective; labels of good images are good, ok or normal"
         for defect in filter(near_good, samples.defects)
     ]
-    samples = replace(samples, notes=(*samples.notes, *doubts))
-    for note in samples.notes:
-        logger.warning("%s", note)
-    return samples
+    return replace(samples, notes=(*samples.notes, *doubts))
 
 
 def _read_folder(root: Path, layout: str) -> Samples:

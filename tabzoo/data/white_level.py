@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError, counted
 
-__all__ = ["check_white_level", "white_level_messages"]
+__all__ = ["check_value", "check_white_level", "suggested_white_level", "white_level_messages"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,16 @@ class _Class(NamedTuple):
     above: float  # fraction of the pixels
     fixed: bool  # whether some images take no white level
     several: bool  # whether white differs between its images
+
+
+def check_value(white_level: float | None) -> None:
+    """Checks a white level that a user gave.
+
+    Raises:
+        InputError: It is not a positive number.
+    """
+    if white_level is not None and not 0 < white_level < float("inf"):
+        raise InputError(f"--white-level {white_level:g}: expected the pixel value that becomes white, above 0")
 
 
 def check_white_level(samples: Samples, levels: NDArray[np.float32], white_level: float | None) -> None:
@@ -76,6 +86,17 @@ def white_level_messages(samples: Samples, levels: NDArray[np.float32], *, refus
             if refuse and judge is _is_bright:
                 raise InputError(f"{samples.root}: {message}")
             yield message
+
+
+def suggested_white_level(samples: Samples, levels: NDArray[np.float32]) -> float | None:
+    """One white level for all classes of which a message says that they need another; None if there are none.
+
+    Args:
+        samples: The images.
+        levels: As for `check_white_level`.
+    """
+    found = [one for one in _classes(samples, levels) if _is_bright(one) or _is_dark(one) or _is_mixed(one)]
+    return _suggested(found) if found else None
 
 
 @functools.cache

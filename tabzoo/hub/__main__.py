@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from tabzoo.command import run_commands, show
+from tabzoo.command import run_commands, say, show
 from tabzoo.errors import InputError
 from tabzoo.hub import load, store
 from tabzoo.hub.card import load_line
 from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
-from tabzoo.hub.folder import CARD, verify
+from tabzoo.hub.folder import CARD, Record, verify
 from tabzoo.hub.listing import describe, lines
 from tabzoo.hub.publish import Package, pack, publish
 from tabzoo.hub.resolve import list_models
@@ -22,6 +22,7 @@ from tabzoo.plain import for_lines, for_terminal, plain_json
 __all__ = ["main"]
 
 _Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+_Dir = Annotated[str, tyro.conf.arg(metavar="DIR")]
 _Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 
 
@@ -59,13 +60,12 @@ class Info:
 
     def run(self) -> int:
         """Prints what `describe` knows."""
-        known = describe(self.name)
+        known = describe(_given("NAME", self.name))
         if self.json:
             print(plain_json(known))
             return 0
-        for key, value in known.items():
-            for line in lines(value):
-                print(f"{key.replace('_', ' '):16}{for_terminal(line)}")
+        for line in lines(known):
+            show(line)
         return 0
 
 
@@ -75,7 +75,7 @@ class Download:
 
     source: _Name
     """A name, or hf-hub:ORG/NAME@COMMIT."""
-    to: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    to: _Dir
     """New or empty folder."""
     org: Annotated[str | None, tyro.conf.arg(metavar="ORG")] = None
     """Take the name from this organisation on the Hub, which you trust."""
@@ -84,7 +84,11 @@ class Download:
 
     def run(self) -> int:
         """Downloads and says how to use the folder."""
-        made = load.download(self.source, self.to, organisation=self.org, cache_dir=self.cache_dir)
+        source, to = _given("NAME", self.source), _given("--to", self.to)
+        for flag, value in (("--org", self.org), ("--cache-dir", self.cache_dir)):
+            if value is not None:
+                _given(flag, value)
+        made = load.download(source, to, organisation=self.org, cache_dir=self.cache_dir)
         folder = for_terminal(str(made))
         print(f"Made {folder}. On the machine without network:")
         print(f'  timm.create_model("local-dir:{folder}", pretrained=True)')
@@ -96,20 +100,21 @@ class Download:
 class Verify:
     """Verify a weights folder against its record."""
 
-    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR|FILE")]
+    path: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|FILE")]
     """A weights folder, or a .safetensors file."""
     json: _Switch = False
     """Print JSON."""
 
     def run(self) -> int:
         """Prints the digest, and whether it was compared with a record."""
-        _, digest, folder = verify(self.path)
+        path = Path(_given("DIR|FILE", self.path))
+        _, digest, folder = verify(path)
         record = folder.record if folder else None
         if self.json:
-            known = {"path": str(self.path), **digest._asdict(), "record": record.content if record else None}
+            known = {"path": str(path), **digest._asdict(), "record": record.content if record else None}
             print(plain_json(known))
             return 0
-        show(f"{self.path}: SHA-256 {digest.sha256}, {digest.size:,} bytes")
+        show(f"{path}: SHA-256 {digest.sha256}, {digest.size:,} bytes")
         if record:
             print(f"matches its record: {record.name}, licence {record.license}")
         else:
@@ -123,14 +128,15 @@ class Install:
 
     name: _Name
     """One of tabzoo's, or one of your own such as resnet18.my_factory."""
-    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FROM")]
     """A run's output, a downloaded folder, or a checkpoint of the authors."""
     state_dict: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
     """Which of several state dicts in a checkpoint, such as state_dict_ema or teacher."""
 
     def run(self) -> int:
         """Installs and says how to load the weights."""
-        entry = load.install(self.name, self.source, state_dict=self.state_dict)
+        source = Path(_given("FROM", self.source))
+        entry = load.install(_given("NAME", self.name), source, state_dict=self.state_dict)
         show(f"Installed {entry.name} in {entry.folder.path}. From now on:")
         print("  import tabzoo, timm")
         print(f'  timm.create_model("{entry.name}", pretrained=True)')
@@ -146,7 +152,7 @@ class Uninstall:
 
     def run(self) -> int:
         """Removes the entry."""
-        store.uninstall(self.name)
+        store.uninstall(_given("NAME", self.name))
         show(f"Removed {self.name}.")
         return 0
 
@@ -155,26 +161,27 @@ class Uninstall:
 class Convert:
     """Convert a checkpoint of the authors to a weights folder."""
 
-    checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CHECKPOINT")]
+    checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
     """A file saved by torch.save."""
-    to: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    to: _Dir
     """New or empty folder."""
     name: str
     """Such as resnet18.tab_mvtec; or only a tag, with --arch."""
     arch: Annotated[Architecture | None, tyro.conf.arg(metavar="{" + ",".join(ARCHITECTURES) + "}")] = None
     """Architecture, if --name is only a tag."""
     license: str | None = None
-    """Licence of the weights; known for tabzoo's own names."""
+    """Licence of the weights, an SPDX identifier; known for tabzoo's own names."""
     state_dict: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
     """Which of several state dicts in a checkpoint, such as state_dict_ema or teacher."""
 
     def run(self) -> int:
         """Converts and says how to use the folder."""
-        name = self.name if "." in self.name else f"{self.arch or ARCHITECTURES[0]}.{self.name}"
+        name = self.name if "." in _given("--name", self.name) else f"{self.arch or ARCHITECTURES[0]}.{self.name}"
         if self.arch and not name.startswith(f"{self.arch}."):
             raise InputError(f"--arch {self.arch} and --name {name} are of two architectures; leave --arch out")
-        convert(self.checkpoint, self.to, name=name, license=self.license, state_dict=self.state_dict)
-        folder = for_terminal(str(self.to))
+        checkpoint, to = Path(_given("CHECKPOINT", self.checkpoint)), Path(_given("--to", self.to))
+        convert(checkpoint, to, name=name, license=self.license, state_dict=self.state_dict)
+        folder = for_terminal(str(to))
         print(f"Made {folder}. To load it here, or to install it under its name:")
         print("  import timm")
         print(f"  {load_line(f'local-dir:{folder}')}")
@@ -186,15 +193,15 @@ class Convert:
 class Publish:
     """Publish a weights folder to the Hugging Face Hub."""
 
-    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
     """A finished run, or what `tabzoo convert` made."""
     repo: Annotated[str, tyro.conf.arg(metavar="ORG/NAME")]
     """Created if it does not exist; NAME as in tabzoo.json."""
     version: Annotated[str, tyro.conf.arg(metavar="TAG")] = "v1"
     """Tag of this version; an existing one never changes."""
-    results: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE ...")] = ()
+    results: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="FILE ...")] = None
     """results.jsonl of the benchmark, for the card."""
-    datasets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    datasets: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...")] = None
     """Training data, for the card's metadata."""
     private: _Switch = False
     """If the repository is created, make it private."""
@@ -203,7 +210,13 @@ class Publish:
 
     def run(self) -> int:
         """Shows what is published, publishes it, and prints its entry for the table."""
-        package = pack(self.folder, self.repo, version=self.version, results=self.results, datasets=self.datasets)
+        package = pack(
+            Path(_given("DIR", self.folder)),
+            self.repo,
+            version=self.version,
+            results=[Path(file) for file in _each_given("--results", self.results)],
+            datasets=_each_given("--datasets", self.datasets),
+        )
         record = package.record
         print(
             f"{record.name}, licence {record.license}, SHA-256 {record.digest.sha256}, as {self.version} of {self.repo}:"
@@ -214,11 +227,32 @@ class Publish:
             print(
                 f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published."
             )
+            _warn_of_demo(record)
             return 0
+        _warn_of_demo(record)
         commit = publish(package, private=self.private)
         print("Published, read back, and compared byte by byte. For tabzoo's table (tabzoo/hub/table.py):")
         print(_entry(package, commit))
         return 0
+
+
+def _given(argument: str, text: str) -> str:
+    """The text, if it is not empty: an empty path would be the current folder."""
+    if not text:
+        raise InputError(f"{argument}: '' given, expected a value that is not empty")
+    return text
+
+
+def _each_given(flag: str, texts: tuple[str, ...] | None) -> list[str]:
+    if texts == ():
+        raise InputError(f"{flag}: no value given; name at least one, or leave {flag} out")
+    return [_given(flag, text) for text in texts or ()]
+
+
+def _warn_of_demo(record: Record) -> None:
+    text = record.content.get("text")
+    if isinstance(text, dict) and text.get("pretrained") == "untrained":
+        say(f"warning: the text tower of {record.name} was untrained: these weights are a demo, not a usable backbone")
 
 
 def _entry(package: Package, commit: str) -> str:

@@ -3,6 +3,7 @@
 The second is the first with metadata for the Hub's search and with measured results.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +19,8 @@ __all__ = ["Result", "folder_card", "load_line", "published_card", "read_results
 
 METRICS = {name: rows.METRICS[name] for name in ("image_auroc", "pixel_auroc", "aupro")}
 """What a card shows."""
+
+_LICENSE = re.compile(r"^(- Licence of the weights: ).*?(?=\. It must|\.?$)", re.MULTILINE)
 
 _Key = tuple[str, str, int | None]  # dataset, method, shots
 
@@ -190,6 +193,8 @@ def published_card(
         raise WeightsError(f"README.md: its metadata between the lines of --- can't be read: {brief(error)}") from error
     lines = card.text.strip().splitlines()
     body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)
+    # The card was written with the licence of that time; the one in the record may have been edited since.
+    body = _LICENSE.sub(lambda found: f"{found[1]}{license}", body)
     return f"---\n{metadata}\n---\n{body}\n{_table(results)}"
 
 

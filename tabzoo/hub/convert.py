@@ -45,6 +45,9 @@ _TRUNK = re.compile(r"(conv1|bn1|layer\d+)\.")
 # Channel and spatial attention, by the authors' names and other common ones.
 _ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAttention)\.", re.IGNORECASE)
 
+# An SPDX identifier or expression, as a recipe's licence.
+_LICENSE = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*")
+
 _MADE_BY = """converted by tabzoo {}
 from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
 _FACTS = """- Source: `{file}`, SHA-256 {sha256}; values unchanged, in single precision.
@@ -85,8 +88,10 @@ def convert_into(
 ) -> None:
     """The same as `convert`, for an existing folder."""
     architecture = _architecture(name)
-    if license is not None and not re.fullmatch(r"[\w.+()-][\w.+() -]{,199}", license):
-        raise InputError(f"--license {license[:100]!r}: expected a licence's short name, such as cc-by-nc-sa-4.0")
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise InputError(
+            f"--license {license[:100]!r}: expected an SPDX identifier, such as cc-by-nc-sa-4.0, or LicenseRef-NAME"
+        )
     model = timm.create_model(architecture, pretrained=False, num_classes=0)
     tensors = _read(checkpoint)
     root = _root(checkpoint, tensors, state_dict)
@@ -186,7 +191,7 @@ def _cause(checkpoint: Path, error: Exception) -> str:
     except Exception:  # not a checkpoint at all
         foreign = []
     if not foreign:
-        return f"{brief(error)}. Expected a state dict saved by torch.save."
+        return f"{brief(error).rstrip('.')}. Expected a state dict saved by torch.save."
     key = 'torch.load(FILE, weights_only=False)["state_dict"]'
     return (
         f"it contains {', '.join(sorted(foreign)[:3])}. If you trust the file, save only its tensors, such as "

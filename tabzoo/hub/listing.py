@@ -1,5 +1,6 @@
 """What tabzoo knows about weights, for people and for programs."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,10 +43,15 @@ def _installed(entry: store.Entry) -> dict[str, Any]:
     return {"state": "installed", "license": record.license, "local": local}
 
 
-def lines(value: Any) -> list[str]:
-    """A value of `describe` for people, as lines of text."""
-    if isinstance(value, dict):
-        return [f"{key}: {line}" for key, entry in value.items() for line in lines(entry)]
-    if isinstance(value, list | tuple):
-        return [", ".join(map(str, entry.values())) if isinstance(entry, dict) else str(entry) for entry in value]
-    return [] if value is None else [str(value)]
+def lines(known: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """What `describe` knows as lines of text for people, in which groups are indented below their name."""
+    for key, value in known.items():
+        if isinstance(value, dict):
+            yield f"{indent}{key}:"
+            yield from lines(value, indent + "  ")
+        elif isinstance(value, list | tuple):
+            yield f"{indent}{key.replace('_', ' ')}:"
+            for entry in value:
+                yield f"{indent}  {', '.join(map(str, entry.values())) if isinstance(entry, dict) else entry}"
+        elif value is not None:
+            yield f"{indent}{key}: {value}" if indent else f"{key.replace('_', ' ') + ':':17}{value}"

@@ -165,12 +165,12 @@ def _published(name: str, cache_dir: Path | None, complete: bool) -> Source:
         )
     if weights.release is None:
         raise WeightsError(
-            f"{name}: these weights are not published yet, so pretrained=True has nothing to load. What you can do:\n"
+            f"{name}: these weights are not published yet. What you can do:\n"
             f"  install the authors' checkpoint:  tabzoo install {name} CHECKPOINT\n"
             f"  train them:                       tabzoo pretrain --recipe {name} --data DIR --output OUT, then\n"
             f"                                    tabzoo install {name} OUT\n"
-            f'  load a weights folder:            timm.create_model("local-dir:OUT", pretrained=True)\n'
-            f"  use random weights:               pretrained=False"
+            f'  in Python, load such a folder:    timm.create_model("local-dir:OUT", pretrained=True)\n'
+            f'  in Python, use random weights:    timm.create_model("{name}", pretrained=False)'
         )
     release = weights.release
     repository = Repository(release.repository, release.commit, cache_dir)

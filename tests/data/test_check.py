@@ -45,7 +45,9 @@ def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "layout mvtec, 18 images, 2 classes" in shown
     assert "40x40 RGB" in shown
-    assert shown.splitlines()[-1].strip().endswith(f"--data {folder} --output runs/mine")
+    *_, command, licence = shown.splitlines()
+    assert command.endswith(f"--data {folder} --output runs/mine")
+    assert "add --license" in licence
     (folder / "wood_grain").rename(folder.parent / "elsewhere")
     assert cli.main(["data", "check", str(folder)]) == 0
     assert "--objective joint" in capsys.readouterr().out  # one class: the objective that can train on it
@@ -98,6 +100,52 @@ def test_images_that_come_out_dark(folder: Path, capsys: pytest.CaptureFixture[s
     assert problem["kind"] == "levels"
     assert "pixel values of 1 class (capsule) range from" in problem["message"]
     assert "--white-level 4095" in problem["message"]
+    assert main(["check", str(folder)]) == 1
+    assert " --white-level 4095 --output runs/mine\n" in capsys.readouterr().out
+    assert main(["check", str(folder), "--white-level", "4080"]) == 0
+    assert " --white-level 4080 --output runs/mine\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers", "0"], "--workers 0: expected the number of threads, at least 1"),
+        (["--workers=-1"], "--workers -1: expected"),
+        (["--white-level", "0"], "--white-level 0: expected"),
+        (["--white-level", "nan"], "--white-level nan: expected"),
+    ],
+)
+def test_values_out_of_range(folder: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder), *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_a_folder_without_images_is_not_sent_to_the_same_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert main(["check", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: no images under {tmp_path}: expected")
+    assert "tabzoo data check" not in shown
+
+
+def test_what_is_left_out_is_said_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "capsule" / "train" / "good" / "new.heic").touch()
+    assert main(["check", str(folder)]) == 0
+    assert capsys.readouterr().out.count("left out, not a supported format: 1 .heic") == 1
+    assert not caplog.records
+    checked(folder, capsys, 0)
+    assert "left out, not a supported format: 1 .heic" in caplog.text  # JSON has no notes
+
+
+def test_flags_that_are_off_have_no_second_form(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("check", "industrial"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert "--no-" not in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -292,11 +292,19 @@ def test_files_folders_and_names_that_cannot_be_used(saved: Callable[..., Path],
     ):
         with pytest.raises(InputError, match=reason):
             convert(arguments[0], arguments[1], name=arguments[2])
-    for license in ("", "mit\nno", "mit: no", "x" * 201):
-        with pytest.raises(InputError, match="--license '.*': expected a licence's short name"):
+    for license in ("", " ", "mit\nno", "mit: no", "cc_by", "\u03a9", "x" * 201):
+        with pytest.raises(InputError, match="--license '.*': expected an SPDX identifier"):
             convert(checkpoint, out, name=NAME, license=license)
     assert checkpoint.is_file()
     assert [entry.name for entry in (tmp_path / "used").iterdir()] == ["thesis.txt"]
+
+
+def test_torchs_advice_to_execute_code_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("no checkpoint")
+    with pytest.raises(InputError) as caught:
+        convert(tmp_path / "text.pt", tmp_path / "out", name=NAME)
+    assert "weights_only" not in str(caught.value)
+    assert str(caught.value).endswith("Weights only load failed. Expected a state dict saved by torch.save.")
 
 
 def test_command_line(saved: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,7 @@ def test_info_shows_origin_digest_and_numbers_with_their_source(small_folder: Pa
     digest = read_record(small_folder / "tabzoo.json").digest
     for part in (str(small_folder), digest.sha256, f"size: {digest.size}", "installed"):
         assert part in shown
+    assert "\n  record:\n    name: test_resnet.tab_here\n    weights:\n      file: model.safetensors\n" in shown
     assert main(["info", "resnet18.tab_mvtec"]) == 0
     shown = capsys.readouterr().out
     assert "PaDiM, image AUROC, MVTec AD, 92.64, arXiv 2312.09480, Table 2" in shown
@@ -93,6 +94,21 @@ def test_download_verify_install_uninstall(
         (["verify", "nowhere"], "there is no such folder"),
         (["install", "resnet18.tab_mvtec", "nowhere"], "no such file or folder"),
         (["uninstall", "resnet18.tab_mvtec"], "is not installed"),
+        (["uninstall", ""], "NAME: '' given"),
+        (["info", ""], "NAME: '' given"),
+        (["download", "", "--to", "DIR"], "NAME: '' given"),
+        (["download", "resnet18.tab_mvtec", "--to", ""], "--to: '' given"),
+        (["download", "resnet18.tab_mvtec", "--to", "DIR", "--org", ""], "--org: '' given"),
+        (["download", "resnet18.tab_mvtec", "--to", "DIR", "--cache-dir="], "--cache-dir: '' given"),
+        (["verify", ""], "DIR|FILE: '' given"),
+        (["install", "resnet18.mine", ""], "FROM: '' given"),
+        (["convert", "", "--to", "DIR", "--name", "resnet18.mine"], "CHECKPOINT: '' given"),
+        (["convert", "FILE", "--to", "", "--name", "resnet18.mine"], "--to: '' given"),
+        (["convert", "FILE", "--to", "DIR", "--name", ""], "--name: '' given"),
+        (["publish", "", "--repo", "org/name"], "DIR: '' given"),
+        (["publish", "DIR", "--repo", "org/name", "--results"], "--results: no value given"),
+        (["publish", "DIR", "--repo", "org/name", "--results", ""], "--results: '' given"),
+        (["publish", "DIR", "--repo", "org/name", "--datasets"], "--datasets: no value given"),
     ],
 )
 def test_mistakes_are_one_message_and_exit_code_2(command: list[str], message: str, capsys: Output) -> None:
@@ -101,6 +117,22 @@ def test_mistakes_are_one_message_and_exit_code_2(command: list[str], message: s
     assert shown.err.startswith("error: ")
     assert message in shown.err
     assert shown.out == ""
+
+
+def test_uninstall_suggests_no_other_weights_but_corrects_a_typo(small_folder: Path, capsys: Output) -> None:
+    main(["install", "test_resnet.line_seven", str(small_folder)])
+    capsys.readouterr()
+    assert main(["uninstall", "test_resnet.oven"]) == 2
+    assert capsys.readouterr().err == "error: test_resnet.oven is not installed.\n"
+    assert main(["uninstall", "test_resnet.line_sevn"]) == 2
+    assert "Did you mean 'test_resnet.line_seven'?" in capsys.readouterr().err
+
+
+def test_unpublished_weights_name_no_argument_that_was_not_typed(tmp_path: Path, capsys: Output) -> None:
+    main(["download", "resnet18.tab_mvtec", "--to", str(tmp_path / "folder")])
+    first, *ways_out = capsys.readouterr().err.splitlines()
+    assert first == "error: resnet18.tab_mvtec: these weights are not published yet. What you can do:"
+    assert all(line.startswith("  in Python, ") for line in ways_out if "pretrained=" in line)
 
 
 def test_a_repository_that_is_not_there(hub: HubServer, capsys: Output, tmp_path: Path) -> None:

@@ -336,6 +336,16 @@ def test_short_trainings_and_replaced_rows(tmp_path: Path) -> None:
     assert {result.method: result.metrics["image_auroc"] for result in found} == pytest.approx(expected)
 
 
+def test_the_card_shows_the_licence_of_the_record(folder: Path) -> None:
+    card = folder / "README.md"
+    for end in (". It must not allow more than the licence of the training images does.", ".", ""):
+        text = f"# {NAME}\n\n- Licence of the weights: unspecified{end}\n- More.\n"
+        card.write_text(f"---\nlicense: other\n---\n{text}")
+        published = pack(folder, REPOSITORY).files["README.md"].decode()
+        assert "license: cc-by-nc-sa-4.0\n" in published
+        assert f"\n- Licence of the weights: cc-by-nc-sa-4.0{end}\n- More.\n" in published
+
+
 def test_results_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     for write, reason in (
@@ -367,6 +377,13 @@ def test_dry_run_asks_nothing_of_the_hub(hub: HubServer, folder: Path, capsys: p
     assert hub.requests == []
     assert run(str(folder), "--repo", "nonsense", "--dry-run") == 2
     assert "error: --repo nonsense: expected" in capsys.readouterr().err
+
+
+def test_a_demo_ends_with_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, warned in (({"pretrained": "untrained"}, True), ({"pretrained": "laion400m_e32"}, False), ("x", False)):
+        change_json(folder / "tabzoo.json", text=text)
+        assert run(str(folder), "--repo", REPOSITORY, "--dry-run") == 0
+        assert (f"warning: the text tower of {NAME} was untrained" in capsys.readouterr().err) is warned
 
 
 def test_the_printed_entry_is_that_of_published_weights(
