@@ -23,7 +23,7 @@ from tabzoo.errors import InputError, brief
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folder import new_folder, write_folder
-from tabzoo.hub.names import check_name
+from tabzoo.hub.names import LICENSE, check_name
 from tabzoo.hub.table import find_weights
 from tabzoo.plain import for_terminal
 
@@ -46,7 +46,6 @@ _TRUNK = re.compile(r"(conv1|bn1|layer\d+)\.")
 _ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAttention)\.", re.IGNORECASE)
 
 # An SPDX identifier or expression, as a recipe's licence.
-_LICENSE = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*")
 
 _MADE_BY = """converted by tabzoo {}
 from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
@@ -88,7 +87,7 @@ def convert_into(
 ) -> None:
     """The same as `convert`, for an existing folder."""
     architecture = _architecture(name)
-    if license is not None and not _LICENSE.fullmatch(license):
+    if license is not None and not LICENSE.fullmatch(license):
         raise InputError(
             f"--license {license[:100]!r}: expected an SPDX identifier, such as cc-by-nc-sa-4.0, or LicenseRef-NAME"
         )

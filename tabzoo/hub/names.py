@@ -1,4 +1,4 @@
-"""Rules for the names of weights: ARCHITECTURE.TAG, as in timm."""
+"""Rules for the names of weights, ARCHITECTURE.TAG as in timm, and of their licences."""
 
 import os
 import re
@@ -7,10 +7,12 @@ import timm
 
 from tabzoo.errors import InputError, did_you_mean
 
-__all__ = ["NAME", "check_name", "is_timms"]
+__all__ = ["LICENSE", "NAME", "check_name", "is_timms"]
 
 NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
 """A timm name with tag, in the form that tabzoo allows."""
+LICENSE = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*")
+"""The form of an SPDX licence expression."""
 
 
 def check_name(name: str) -> None:

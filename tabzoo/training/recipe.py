@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import re
 import reprlib
 import typing
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import yaml
 
 from tabzoo.compute import Amp
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.hub.names import LICENSE
 from tabzoo.synthesis import CutPasteSettings, GridMaskSettings, NsaSettings, PerlinSettings, SynthesisName
 from tabzoo.synthesis.cutpaste import Variant
 from tabzoo.synthesis.mix import check_weights
@@ -428,7 +428,7 @@ def _check_values(recipe: Recipe) -> None:
     for name in ("data", "cache_dir", "perlin_textures"):
         if getattr(recipe, name) == "":  # would mean the current folder
             raise InputError(f"{name}: '' given, expected a folder")
-    if re.fullmatch(r"[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*", recipe.license) is None:
+    if not LICENSE.fullmatch(recipe.license):
         raise InputError(
             f"license: {recipe.license!r} given, expected an SPDX identifier, such as apache-2.0, or LicenseRef-NAME"
         )
