@@ -45,8 +45,6 @@ _TRUNK = re.compile(r"(conv1|bn1|layer\d+)\.")
 # Channel and spatial attention, by the authors' names and other common ones.
 _ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAttention)\.", re.IGNORECASE)
 
-# An SPDX identifier or expression, as a recipe's licence.
-
 _MADE_BY = """converted by tabzoo {}
 from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
 _FACTS = """- Source: `{file}`, SHA-256 {sha256}; values unchanged, in single precision.
