@@ -95,4 +95,4 @@ def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float
     print("  import timm")
     print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
     if run.text.text_pretrained == "untrained":
-        print("The text tower was untrained: this shows the machinery, not a usable backbone.")
+        print("The text tower was untrained: this is a demo; do not use these weights.")
