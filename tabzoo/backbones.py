@@ -123,7 +123,7 @@ def cached_repository(name: str) -> str:
     """The cached copy of hf-hub:ORG/NAME[@REVISION] as local-dir:DIR when the Hub does not answer; other names as they are.
 
     Raises:
-        WeightsError: The Hub does not answer and there is no cached copy, or no repository can have this name.
+        WeightsError: The Hub does not answer and the cache has no copy, or the repository's name is invalid.
     """
     prefix, _, address = name.partition(":")
     if prefix not in ("hf-hub", "hf_hub"):
@@ -131,7 +131,7 @@ def cached_repository(name: str) -> str:
     repository, _, revision = address.partition("@")
     try:
         cached = local_copy(repository, ("model.safetensors", "pytorch_model.bin"), revision=revision or None)
-    except ValueError as error:  # a name that no repository can have
+    except ValueError as error:  # an invalid name of a repository
         raise WeightsError(brief(error)) from error
     return f"local-dir:{cached.parent}" if cached else name
 

@@ -33,7 +33,7 @@ class Count:
     def run(self) -> int:
         if self.data == "missing":
             raise InputError("missing: no such folder")
-        print(self.data, self.kind, self.seeds, self.word)
+        print(self.data, self.kind, self.seeds, repr(self.word))
         return 3
 
 
@@ -105,7 +105,7 @@ def test_wrong_arguments_are_told_in_a_line(
 
 def test_none_is_a_word_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("count", "None", "--word", "None") == 3
-    assert capsys.readouterr().out == "None all (0,) None\n"
+    assert capsys.readouterr().out == "None all (0,) 'None'\n"
 
 
 def test_what_the_output_can_not_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

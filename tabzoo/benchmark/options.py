@@ -186,7 +186,7 @@ def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:
     """The samples of these classes, all if no names are given.
 
     Raises:
-        InputError: There is no such class.
+        InputError: A class does not exist.
     """
     if not names:
         return samples

@@ -165,7 +165,7 @@ def open_entry(files: Files, cache_dir: Path, *, stored: bool, workers: int, pro
     Args:
         files: The files.
         cache_dir: Folder of the entries.
-        stored: Whether to store the pixels. If not, and there is no entry, the files are only checked.
+        stored: Whether to store the pixels. If not, and the cache has no entry, the files are only checked.
         workers: Number of processes.
         progress: Show a progress bar.
 

@@ -64,7 +64,7 @@ class Detector(Protocol):
         """Learns what is normal.
 
         Raises:
-            InputError: There are no images.
+            InputError: The list of images is empty.
         """
 
     def score(self, images: Tensor) -> Scores:

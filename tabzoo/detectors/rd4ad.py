@@ -63,7 +63,7 @@ class Rd4ad:
         """Trains a new student.
 
         Raises:
-            InputError: There are no images.
+            InputError: The list of images is empty.
         """
         if not len(images):
             raise InputError("RD4AD: no images to fit to")

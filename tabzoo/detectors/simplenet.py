@@ -80,7 +80,7 @@ class Simplenet:
             after_meta_epoch: Called after each meta-epoch and at the end; `score` may be called in it.
 
         Raises:
-            InputError: There are no images.
+            InputError: The list of images is empty.
         """
         if not len(images):
             raise InputError("SimpleNet: no images to fit to")

@@ -104,13 +104,13 @@ def read_folder(path: Path, *, recorded: bool = True) -> Folder:
         recorded: Whether it must have a `tabzoo.json`.
 
     Raises:
-        InputError: There is no such folder, or no weights in it.
+        InputError: The folder does not exist, or has no weights in it.
         WeightsError: The record or the configuration can't be used.
     """
     if not (path / WEIGHTS).is_file():
         raise InputError(
             f"{path}: expected a folder with {WEIGHTS}, {CONFIG} and {RECORD}, as a finished run, `tabzoo convert` and "
-            f"`tabzoo download` write it; {f'{WEIGHTS} is missing' if path.is_dir() else 'there is no such folder'}"
+            f"`tabzoo download` write it; {f'{WEIGHTS} is missing' if path.is_dir() else 'the folder does not exist'}"
         )
     config = read_config(path / CONFIG)
     record = read_record(path / RECORD) if recorded or (path / RECORD).exists() else None
@@ -158,7 +158,7 @@ def verify(path: Path) -> Verified:
     """Reads a weights folder or a single .safetensors file completely and checks it against its record.
 
     Raises:
-        InputError: There is no such file or folder.
+        InputError: The file or folder does not exist.
         WeightsError: The weights differ from the record, or are not valid.
     """
     if path.is_file() and not (path.name == WEIGHTS and (path.parent / RECORD).exists()):

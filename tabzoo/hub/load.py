@@ -50,7 +50,7 @@ def create_model(
         timm_kwargs: Such as features_only, out_indices, in_chans, num_classes.
 
     Raises:
-        InputError: There are no such weights.
+        InputError: The weights do not exist.
         WeightsError: The weights can't be fetched, are not the right ones, or don't fit.
     """
     if not pretrained:
@@ -79,7 +79,7 @@ def download(
         cache_dir: As for `create_model`.
 
     Raises:
-        InputError: There are no such weights, or the folder is in use.
+        InputError: The weights do not exist, or the folder is in use.
         WeightsError: The weights can't be fetched or are not the right ones.
         WriteError: The folder can't be written.
     """

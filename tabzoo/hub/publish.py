@@ -226,7 +226,7 @@ def _explained(repository: str) -> Iterator[None]:
 _CAUSES = {
     401: "repository not found, or login required: `hf auth login`, or HF_TOKEN with a token that may write",
     403: "your token may not write there; use one that may, or a namespace of your own",
-    404: "there is no such organisation or repository",
+    404: "the organisation or repository does not exist",
     409: "someone else changed it in the meantime",
     412: "someone else changed it in the meantime",
 }

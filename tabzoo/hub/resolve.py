@@ -107,7 +107,7 @@ def resolve(
         complete: Whether record, configuration and card must be in the folder of the weights.
 
     Raises:
-        InputError: There are no such weights.
+        InputError: The weights do not exist.
         WeightsError: The weights can't be fetched or used.
     """
     text = os.fspath(source)

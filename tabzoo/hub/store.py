@@ -98,7 +98,7 @@ def uninstall(name: str) -> None:
     """Removes an entry, even a broken one.
 
     Raises:
-        InputError: There is no such entry, or it can't be removed.
+        InputError: The entry does not exist, or can't be removed.
     """
     names = os.listdir(_entries()) if _entries().is_dir() else []
     if name not in names:

@@ -91,7 +91,7 @@ def test_download_verify_install_uninstall(
         (["info", "resnet18.tab_mvtek"], "Did you mean 'resnet18.tab_mvtec'?"),
         (["download", "resnet18.tab_mvtec", "--to", "DIR"], "these weights are not published yet"),
         (["download", "nonsense", "--to", "DIR"], "neither weights of tabzoo"),
-        (["verify", "nowhere"], "there is no such folder"),
+        (["verify", "nowhere"], "the folder does not exist"),
         (["install", "resnet18.tab_mvtec", "nowhere"], "no such file or folder"),
         (["uninstall", "resnet18.tab_mvtec"], "is not installed"),
         (["uninstall", ""], "NAME: '' given"),

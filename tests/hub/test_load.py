@@ -120,7 +120,7 @@ def test_weights_of_an_organisation_come_with_a_warning(
     [
         ("resnet18.tab_mvtek", r"neither weights of tabzoo \(.*Did you mean 'resnet18\.tab_mvtec'\?"),
         ("/no/such/folder", "nor a weights folder"),
-        ("local-dir:/no/such", r"expected a folder with model\.safetensors.*there is no such folder"),
+        ("local-dir:/no/such", r"expected a folder with model\.safetensors.*the folder does not exist"),
         ("hf-hub:name", "expected hf-hub:ORG/NAME@COMMIT"),
         ("hf-hub:../../x@main", "expected hf-hub:ORG/NAME@COMMIT"),
         ("resnet18.tv_in1k", r"timm's own weights are loaded by timm\.create_model"),

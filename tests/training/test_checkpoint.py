@@ -166,13 +166,13 @@ def test_nothing_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def test_in_the_background_the_state_of_the_moment_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    may_write, write_now = threading.Event(), checkpoint._write
+    may_write, save_now = threading.Event(), checkpoint.save_checkpoint
 
-    def slow(path: Path, content: bytes) -> None:
+    def slow(folder: Path, step: int, state: dict[str, Any]) -> Path:
         assert may_write.wait(60)
-        write_now(path, content)
+        return save_now(folder, step, state)
 
-    monkeypatch.setattr(checkpoint, "_write", slow)
+    monkeypatch.setattr(checkpoint, "save_checkpoint", slow)
     state, weights = state_of(1), torch.zeros(3)
     state["modules"] = {"w": weights}
     with CheckpointWriter(tmp_path, in_background=True) as writer:

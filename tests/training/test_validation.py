@@ -15,6 +15,7 @@ from tabzoo.synthesis.draws import hold_out
 from tabzoo.training import pretrain
 from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.metrics import read_rows
+from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import load_text_features
 
@@ -50,6 +51,17 @@ def test_held_out_rows_are_the_means_over_held_out_pairs(small: Arguments, tmp_p
     card = (out / "README.md").read_text()
     assert "Trained on 33 normal images" in card
     assert "15 more were held out" in card
+
+
+def test_all_processes_wait_while_the_first_validates(
+    small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait here, and not in the next step, where a collective of GPUs has a time-out."""
+    rows: list[int] = []
+    validation = tmp_path / "out" / "validation.jsonl"
+    monkeypatch.setattr(Ranks, "wait", lambda _: rows.append(len(read_rows(validation))))
+    assert pretrain.main(small("--val-share", "0.33", "--epochs", "2")) == 0
+    assert rows == [1, 2]  # after each epoch, once its row is written
 
 
 @pytest.mark.parametrize(("batch_norm", "moved"), [("frozen", False), ("local", True)])
