@@ -21,6 +21,7 @@ import traceback
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
@@ -32,6 +33,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+import tabzoo
+
+_PACKAGE = f"{Path(tabzoo.__file__).parent}{os.sep}"
 CUDA = torch.device("cuda", 0)
 BUILT = torch.backends.cuda.is_built()
 _GATHERS = ("index_select", "index", "gather", "embedding")
@@ -265,5 +269,6 @@ def _size(tensor: Tensor) -> int:
 def _line() -> str:
     """The line of tabzoo that is being executed, or the outermost one."""
     frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
-    frame = [frame for frame in frames if "/tabzoo/" in frame.filename or frame is frames[0]][-1]
-    return f"{frame.filename.rpartition('/tabzoo/')[2]}:{frame.lineno} {frame.line}"
+    # Not by the word "tabzoo": a clone of that name may also hold the environment, and in it torch.
+    frame = [frame for frame in frames if frame.filename.startswith(_PACKAGE) or frame is frames[0]][-1]
+    return f"{frame.filename.removeprefix(_PACKAGE)}:{frame.lineno} {frame.line}"
