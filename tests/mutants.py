@@ -603,10 +603,31 @@ MUTANTS = [
     ),
     Mutant(
         name="intervals_hold_ninety_per_cent",
-        file="tabzoo/benchmark/bootstrap.py",
+        file="tabzoo/scores/bootstrap.py",
         old="(2.5, 97.5)",
         new="(5, 95)",
         tests="tests/benchmark/test_table.py::test_bootstrap_against_brute_force",
+    ),
+    Mutant(
+        name="training_runs_do_not_enter_the_interval",
+        file="tabzoo/scores/compare.py",
+        old="if over_classes else images) + _of_runs(differences)",
+        new="if over_classes else images)",
+        tests="tests/scores/test_compare.py::test_false_claims_where_runs_or_classes_differ",
+    ),
+    Mutant(
+        name="variance_of_good_images_alone",
+        file="tabzoo/scores/compare.py",
+        old="for axis in (1, 0):",
+        new="for axis in (0, 0):",
+        tests="tests/scores/test_compare.py::test_variance_of_one_run_is_delongs",
+    ),
+    Mutant(
+        name="p_values_corrected_one_by_one",
+        file="tabzoo/scores/compare.py",
+        old="least = max(least, min(1.0, (len(p_values) - rank) * p_values[name]))",
+        new="least = min(1.0, (len(p_values) - rank) * p_values[name])",
+        tests="tests/scores/test_compare.py::test_holm",
     ),
     Mutant(
         name="paper_average_beside_other_classes",
