@@ -504,6 +504,20 @@ MUTANTS = [
         tests="tests/detectors/test_rd4ad.py::test_loss_is_the_cosine_of_whole_maps",
     ),
     Mutant(
+        name="pooled_patches_of_the_fine_layer_alone",
+        file="tabzoo/detectors/patches.py",
+        old="together = torch.cat(pooled, dim=1)",
+        new="together = pooled[0]",
+        tests="tests/detectors/test_patchcore.py::test_pooled_patches_are_the_public_codes",
+    ),
+    Mutant(
+        name="patchcores_width_is_not_in_the_key",
+        file="tabzoo/detectors/patchcore.py",
+        old="if self.width is not None:  # rows without it keep their keys",
+        new="if False:",
+        tests="tests/detectors/test_patchcore.py::test_rows_without_a_width_keep_their_keys",
+    ),
+    Mutant(
         name="simplenet_margin_of_noisy_patches_has_the_wrong_sign",
         file="tabzoo/detectors/simplenet.py",
         old="F.relu(margin + anomalous)",
@@ -603,10 +617,31 @@ MUTANTS = [
     ),
     Mutant(
         name="intervals_hold_ninety_per_cent",
-        file="tabzoo/benchmark/bootstrap.py",
+        file="tabzoo/scores/bootstrap.py",
         old="(2.5, 97.5)",
         new="(5, 95)",
         tests="tests/benchmark/test_table.py::test_bootstrap_against_brute_force",
+    ),
+    Mutant(
+        name="training_runs_do_not_enter_the_interval",
+        file="tabzoo/scores/compare.py",
+        old="if over_classes else images) + _of_runs(differences)",
+        new="if over_classes else images)",
+        tests="tests/scores/test_compare.py::test_false_claims_where_runs_or_classes_differ",
+    ),
+    Mutant(
+        name="variance_of_good_images_alone",
+        file="tabzoo/scores/compare.py",
+        old="for axis in (1, 0):",
+        new="for axis in (0, 0):",
+        tests="tests/scores/test_compare.py::test_variance_of_one_run_is_delongs",
+    ),
+    Mutant(
+        name="p_values_corrected_one_by_one",
+        file="tabzoo/scores/compare.py",
+        old="least = max(least, min(1.0, (len(p_values) - rank) * p_values[name]))",
+        new="least = min(1.0, (len(p_values) - rank) * p_values[name])",
+        tests="tests/scores/test_compare.py::test_holm",
     ),
     Mutant(
         name="paper_average_beside_other_classes",

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from tabzoo.benchmark.bootstrap import DRAWS
 from tabzoo.benchmark.paper import is_mvtec
 from tabzoo.benchmark.summary import Group
 from tabzoo.plain import for_terminal
+from tabzoo.scores.bootstrap import DRAWS
 from tabzoo.scores.rows import EMPTY_MASKS, METRICS, Row
 
 __all__ = ["SHOWN", "write_notes"]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tabzoo.benchmark.bootstrap import Array, auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECT_AVERAGE, OBJECTS, OVERALL, TEXTURE_AVERAGE, TEXTURES
 from tabzoo.scores.averages import averages_by_seed
+from tabzoo.scores.bootstrap import Array, auroc_differences, interval
 from tabzoo.scores.rows import Row
 
 __all__ = [

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tabzoo.benchmark.bootstrap import auroc_differences, interval
 from tabzoo.benchmark.paper import OBJECTS, TEXTURES
 from tabzoo.benchmark.table import to_markdown
+from tabzoo.scores.bootstrap import auroc_differences, interval
 from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from tabzoo.benchmark import measure
 from tabzoo.benchmark import run as runner
-from tabzoo.benchmark.bootstrap import auroc_differences
 from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.run import run
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.detectors.regad import Regad
 from tabzoo.errors import InputError
+from tabzoo.scores.bootstrap import auroc_differences
 from tabzoo.scores.rows import RESULTS, Row, read_rows
 
 pytestmark = pytest.mark.usefixtures("sketches")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tabzoo.benchmark.bootstrap import auroc_differences, interval
 from tabzoo.benchmark.summary import group_rows, latest_rows, summarise
 from tabzoo.benchmark.table import to_csv, to_markdown
+from tabzoo.scores.bootstrap import auroc_differences, interval
 from tabzoo.scores.rows import Row
 
 MakeRow = Callable[..., Row]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tabzoo.scores.rows import Row
 
-__all__ = ["DRAWS", "auroc_differences", "interval"]
+__all__ = ["DRAWS", "Array", "auroc_differences", "interval", "wins"]
 
 DRAWS = 1000
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ def auroc_differences(pairs: Sequence[tuple[Row, Row]]) -> Array | None:
     for first, second in pairs:
         if first.test_images != second.test_images or first.image_auroc is None or second.image_auroc is None:
             return None
-        by_images.setdefault(first.test_images, []).append(_wins(second) - _wins(first))
+        by_images.setdefault(first.test_images, []).append(wins(second) - wins(first))
     if not by_images:
         return None
     total = np.zeros(DRAWS)
@@ -47,19 +47,19 @@ def interval(draws: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _wins(row: Row) -> Array:
+def wins(row: Row) -> Array:
     """1 where an anomalous image scores above a good one, 1/2 at a tie, [A, G], averaged over draws of support images.
 
     The mean is the AUROC, or its average over the draws.
     """
     good, anomalous = (np.atleast_2d(row.scores[kind]) for kind in ("good", "anomalous"))
     good, anomalous = good[:, None, :], anomalous[:, :, None]
-    wins: Array = ((anomalous > good) + 0.5 * (anomalous == good)).mean(axis=0)
-    return wins
+    won: Array = ((anomalous > good) + 0.5 * (anomalous == good)).mean(axis=0)
+    return won
 
 
-def _resampled(wins: Array, rng: np.random.Generator) -> Array:
-    """The mean of `wins` [A, G] with rows and columns resampled with replacement, [DRAWS]."""
-    counts = [rng.multinomial(size, np.full(size, 1 / size), size=DRAWS) for size in wins.shape]
-    drawn: Array = ((counts[0] @ wins) * counts[1]).sum(axis=1) / wins.size
+def _resampled(won: Array, rng: np.random.Generator) -> Array:
+    """The mean of `won` [A, G] with rows and columns resampled with replacement, [DRAWS]."""
+    counts = [rng.multinomial(size, np.full(size, 1 / size), size=DRAWS) for size in won.shape]
+    drawn: Array = ((counts[0] @ won) * counts[1]).sum(axis=1) / won.size
     return drawn
