@@ -3,10 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from tabzoo.errors import InputError, counted, did_you_mean
 
-__all__ = ["class_words"]
+__all__ = ["Spelling", "class_words"]
+
+Spelling = Literal["words", "folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +29,20 @@ _WORDS = {
 _BTAD_WORDS = {"01": "round metal part", "02": "wood surface", "03": "wheel"}
 
 
-def class_words(classes: Sequence[str], overrides: Mapping[str, str], layout: str) -> dict[str, str]:
+def class_words(
+    classes: Sequence[str], overrides: Mapping[str, str], layout: str, *, spelling: Spelling = "words"
+) -> dict[str, str]:
     """The words that stand for each class in prompts.
 
     Built in for MVTec AD, BTAD, VisA, MPDD and the Industrial dataset. Otherwise the folder's name in lower case, with
-    spaces for underscores and hyphens and before trailing digits: `metal_nut` is "metal nut", `pcb1` "pcb 1".
+    spaces for underscores and hyphens and before trailing digits: `metal_nut` is "metal nut", `pcb1` "pcb 1". The spelling
+    "folder" takes folder names as they are, as the authors' code does.
 
     Args:
         classes: Class names.
         overrides: Class name to words, in place of the built-in ones.
         layout: The layout of the data set; BTAD's numbers are known only in BTAD.
+        spelling: "words" for words that people use, or "folder" for the folder's name as it is.
 
     Raises:
         InputError: An override is for an unknown class, or is empty.
@@ -48,12 +55,19 @@ def class_words(classes: Sequence[str], overrides: Mapping[str, str], layout: st
             raise InputError(
                 f"--class-names: no words for class {name!r}; type for example --class-names {name} 'metal nut'"
             )
+    # The authors' code also calls VisA's macaroni1 and macaroni2 both "macaroni" (prompt_ensemble.py). That is not repeated
+    # here: the two classes would have equal texts, and neither of the data sets of their recipes has them.
+    own = dict(zip(classes, classes, strict=True)) if spelling == "folder" else _readable(classes, layout)
+    words_of = {name: overrides.get(name) or own[name] for name in classes}
+    _warn_of_poor_words(words_of)
+    return words_of
+
+
+def _readable(classes: Sequence[str], layout: str) -> dict[str, str]:
     built_in = {**_WORDS, **(_BTAD_WORDS if layout == "btad" else {})}
     if layout == "ksdd2" and len(classes) == 1:
         built_in[classes[0]] = "metal surface"  # KSDD2 has one class, without a name.
-    words_of = {name: overrides.get(name) or built_in.get(name) or _spelled(name) for name in classes}
-    _warn_of_poor_words(words_of)
-    return words_of
+    return {name: built_in.get(name) or _spelled(name) for name in classes}
 
 
 def _spelled(name: str) -> str:

@@ -39,8 +39,8 @@ class TextAlignment(nn.Module):
     Args:
         backbone: E_V, [B, 3, H, W] -> [B, D].
         heads: From its embeddings to the text space.
-        normal: f_n^T, [C, D].
-        abnormal: f_a^T, [C, D].
+        normal: f_n^T, [C, D], or what a recipe's `text_layout` makes of it.
+        abnormal: f_a^T, [C, D], likewise.
         objective: "tab" or "joint".
         temperature: Factor on the cosine similarities.
         learn_temperature: Whether it is trained, from that value, as in the authors' code.

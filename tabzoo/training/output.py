@@ -20,7 +20,7 @@ from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS, now, write_
 from tabzoo.plain import for_terminal
 from tabzoo.system import whole_file
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.text import TextFeatures
+from tabzoo.training.text import TextFeatures, mixes_classes
 
 __all__ = ["CHECKPOINTS", "METRICS", "RECIPE", "RUN", "TEXT", "VALIDATION", "is_finished", "write_results", "write_run"]
 
@@ -83,7 +83,7 @@ def write_results(
     config = timm_config(
         backbone,
         license=recipe.license,
-        description=f"TAB pre-training from {recipe.init} weights, with texts of {text.text_model} {text.text_pretrained}",
+        description=f"TAB pre-training from {recipe.init} weights, with {_texts(recipe, text)}",
         resize=recipe.resize,
         crop=recipe.crop,
         mean=recipe.mean,
@@ -97,7 +97,12 @@ def write_results(
     provenance = {
         "recipe": {"name": recipe_name, "sha256": recipe_digest, "amp": recipe.amp},
         "initial_weights": recipe.backbone if recipe.init == "pretrained" else Path(recipe.init).name,
-        "text": {"model": text.text_model, "pretrained": text.text_pretrained, "prompts_sha256": text.prompts_sha256},
+        "text": {
+            "model": text.text_model,
+            "pretrained": text.text_pretrained,
+            "prompts_sha256": text.prompts_sha256,
+            "layout": recipe.text_layout,
+        },
         "training": training,
         "metrics": metrics,
     }
@@ -118,6 +123,11 @@ def write_results(
         raise
 
 
+def _texts(recipe: Recipe, text: TextFeatures) -> str:
+    reshaped = ", reshaped across classes" if mixes_classes(recipe.text_layout, len(text.words)) else ""
+    return f"texts of {text.text_model} {text.text_pretrained}{reshaped}"
+
+
 def _made_by(recipe_name: str, text: TextFeatures) -> str:
     made = f"""made by TAB (Text-Align Anomaly Backbone, arXiv 2312.09480) with tabzoo
 {__version__}, recipe `{recipe_name}`."""
@@ -136,9 +146,16 @@ def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> st
         if training["held_out"]
         else ""
     )
+    mixed = (
+        """
+- **No class was aligned with its own text.** The recipe has `text_layout: authors`: the text features are reshaped where a
+  transpose was meant, as in the authors' public code, so each row mixes the texts of all classes."""
+        if mixes_classes(recipe.text_layout, len(text.words))
+        else ""
+    )
     return f"""- Trained on {trained_on} normal images (synthetic anomalies were made from them), {epochs} epochs,
   {training["steps"]} steps{held_out}. Classes: {classes}.
-- Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
+- Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.{mixed}
 - Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.
 - A detector tested on these same classes has seen their normal images in pre-training: say so next to its numbers.
 

@@ -24,7 +24,7 @@ from tabzoo.system import writing
 from tabzoo.training import loop, output, report
 from tabzoo.training.command import Command, again, parse
 from tabzoo.training.ranks import Ranks, join_ranks
-from tabzoo.training.recipe import FILE_FIELDS, Recipe, load_recipe
+from tabzoo.training.recipe import FILE_FIELDS, Recipe, changed_fields, load_recipe
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
@@ -172,9 +172,11 @@ def _changes(folder: Path, recipe: Recipe) -> str:
     except (InputError, OSError, ValueError, LookupError, TypeError, RecursionError):
         return ""
     # Files count by their content, which the folder does not say; `auto` was resolved.
-    fields = [name for name in now if name not in (*FILE_FIELDS, "perlin_textures")]
-    fields = [name for name in fields if before.get(name) != now[name] and now[name] != "auto"]
-    return "; ".join(f"{name} {before.get(name)}, not {now[name]}" for name in fields)
+    unknown = (*FILE_FIELDS, "perlin_textures")
+    changes = changed_fields(before, now).items()
+    return "; ".join(
+        f"{name} {was}, not {is_now}" for name, (was, is_now) in changes if name not in unknown and is_now != "auto"
+    )
 
 
 def _device(name: str) -> str:

@@ -10,6 +10,7 @@ import json
 import logging
 import reprlib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -18,25 +19,28 @@ from typing import Any, Literal
 import yaml
 
 from tabzoo.compute import Amp
+from tabzoo.data.class_words import Spelling
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.hub.names import LICENSE
 from tabzoo.synthesis import CutPasteSettings, GridMaskSettings, NsaSettings, PerlinSettings, SynthesisName
 from tabzoo.synthesis.cutpaste import Variant
 from tabzoo.synthesis.mix import check_weights
 from tabzoo.synthesis.nsa import Blend
+from tabzoo.training.sampling import Sampling
 from tabzoo.training.strict_yaml import read_yaml
 
-__all__ = ["GROUPS", "Recipe", "list_recipes", "load_recipe"]
+__all__ = ["GROUPS", "Recipe", "changed_fields", "list_recipes", "load_recipe"]
 
 _log = logging.getLogger(__name__)
 
 BatchNorm = Literal["local", "sync", "frozen"]
+TextLayout = Literal["rows", "authors"]
 
 # Fields that say where things are or how fast they go, not what is computed: not part of a recipe's hash.
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
 # Fields that came after recipes were published, with the value at which they change nothing: there they are left out of the
 # hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
-_LATER: dict[str, Any] = {"white_level": None}
+_LATER: dict[str, Any] = {"white_level": None, "text_layout": "rows", "class_words": "words"}
 _GONE: dict[str, Any] = {}
 # Fields without effect, accepted for one release, with the value that every recipe now has, and what to say of others.
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
@@ -86,6 +90,9 @@ class Images:
     """Folder layout; auto detects it."""
     class_names: dict[str, str] = field(default_factory=dict)
     """Folder name and the words for it in prompts, e.g. --class-names 01 "casting plate"."""
+    class_words: Spelling = "words"
+    """Where --class-names has no words: words made of the folder's name (metal nut), or the name as it is, as in the authors'
+    code (folder: metal_nut)."""
     resize: int = 256
     """Images are squashed to this square, in px."""
     crop: int = 224
@@ -97,8 +104,9 @@ class Images:
     """Mean of the normalisation, RGB in [0, 1]."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Standard deviation of the normalisation, RGB in [0, 1]."""
-    sampling: Literal["uniform", "balanced"] = "uniform"
-    """Every image equally often, or every class."""
+    sampling: Sampling = "uniform"
+    """Every image equally often, or every class. sequential: nothing is shuffled, one class after another, as in the authors'
+    code; a batch then holds one class, or two where one class ends and the next begins."""
     repeats: int = 1
     """Times that an image is used in an epoch, each time with another anomaly."""
     val_share: float = 0.0
@@ -115,6 +123,9 @@ class Texts:
     """open_clip weights tag, a checkpoint FILE, a text_features.safetensors FILE, or untrained (for trying things out)."""
     prompts: str = "tab"
     """Prompt set: tab (the paper's), authors (their code's), or FILE.yaml."""
+    text_layout: TextLayout = "rows"
+    """rows: each class is compared with its own texts; authors: the texts of all classes are mixed up, as in the authors'
+    code, which reshapes where it should transpose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +298,13 @@ class Recipe(Removed, Machine, Optimisation, Anomalies, Loss, Texts, Images, Mos
 
 GROUPS: tuple[type, ...] = Recipe.__bases__[::-1]
 """The groups of a recipe's fields, the most used first."""
+
+
+def changed_fields(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Fields in which two recipes' `identity` differ, each with its value before and now."""
+    before, now = _LATER | dict(before), _LATER | dict(now)
+    values = {name: (before.get(name), now.get(name)) for name in before | now}
+    return {name: (was, is_now) for name, (was, is_now) in values.items() if was != is_now}
 
 
 def list_recipes() -> list[str]:

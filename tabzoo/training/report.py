@@ -13,6 +13,7 @@ from tabzoo.training.metrics import read_rows
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, names_digest
 from tabzoo.training.state import State
+from tabzoo.training.text import mixes_classes
 from tabzoo.training.validation import similarities
 
 __all__ = ["announce", "finish"]
@@ -70,7 +71,7 @@ def _draw(run: Run, state: State, rows: Sequence[dict[str, float]], validation: 
     figures.draw_samples(folder / "samples.png", run.pairs.raw(seed, 0, shown), words)
     figures.draw_curves(folder / "curves.png", rows, validation)
     pairs = run.pairs(seed, 0, ids)
-    figures.draw_similarity(folder / "similarity.png", similarities(state, pairs), pairs.classes.cpu(), words)
+    figures.draw_similarity(folder / "similarity.png", similarities(run, state, pairs), pairs.classes.cpu(), words)
 
 
 def _of_each_class(class_ids: torch.Tensor, total: int) -> torch.Tensor:
@@ -94,5 +95,7 @@ def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float
     print(f"Licence of the weights: {run.recipe.license} (set by --license{needed}). To load them:")
     print("  import timm")
     print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
+    if mixes_classes(run.recipe.text_layout, len(run.text.words)):
+        print("The texts of all classes were mixed up (text_layout authors): no class was aligned with its own text.")
     if run.text.text_pretrained == "untrained":
         print("The text tower was untrained: this is a demo; do not use these weights.")

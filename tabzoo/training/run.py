@@ -72,7 +72,7 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of an epoch. The remainder is dropped; in each epoch it is a different one."""
+        """Whole batches of an epoch. The remainder is dropped; a different one each epoch if the images are shuffled."""
         return self._epoch_length // self.batch_size
 
     @property

@@ -7,16 +7,16 @@ from torch import Tensor
 
 from tabzoo.synthesis.draws import permutation
 
-__all__ = ["epoch_samples"]
+__all__ = ["Sampling", "epoch_samples"]
+
+Sampling = Literal["uniform", "balanced", "sequential"]
 
 # Keys of the draws made here, apart from those of the synthetic anomalies.
 _SHUFFLE, _WITHIN_CLASS = 101, 102
 
 
-def epoch_samples(
-    class_ids: Tensor, *, seed: int, epoch: int, sampling: Literal["uniform", "balanced"], repeats: int
-) -> Tensor:
-    """The sample ids of one epoch, shuffled.
+def epoch_samples(class_ids: Tensor, *, seed: int, epoch: int, sampling: Sampling, repeats: int) -> Tensor:
+    """The sample ids of one epoch, in the order they are trained on.
 
     A sample id is `image + N * round`: the same image in another round of the same epoch gets another anomaly.
 
@@ -25,13 +25,17 @@ def epoch_samples(
         seed: The run's seed.
         epoch: Which epoch, from 0.
         sampling: "uniform" takes every image `repeats` times; "balanced" takes every class equally often, N * `repeats`
-            samples in all, rounded up to whole classes.
+            samples in all, rounded up to whole classes; both are shuffled. "sequential" is the order of the authors' code, the
+            same in each epoch: all images of the first class, all of the second and so on, and that `repeats` times.
         repeats: Rounds per epoch.
 
     Returns:
         int64 [S].
     """
     images = len(class_ids)
+    if sampling == "sequential":
+        rounds = images * torch.arange(repeats)
+        return (class_ids.argsort(stable=True) + rounds[:, None]).flatten()
     if sampling == "uniform":
         samples = torch.arange(images * repeats)
     else:

@@ -30,7 +30,7 @@ from tabzoo.training.prompts import load_prompts
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, contents_digest, names_digest
-from tabzoo.training.state import State, drop_later_rows, load_state, new_state
+from tabzoo.training.state import State, check_same_recipe, drop_later_rows, load_state, new_state
 from tabzoo.training.text import TextFeatures, obtain_text_features, text_width
 
 __all__ = ["build_run", "check_settings"]
@@ -104,9 +104,11 @@ def build_run(
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
     ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples)})
     _check_samples(samples, recipe, one_class)
-    words = class_words(samples.classes, recipe.class_names, samples.layout)
+    words = class_words(samples.classes, recipe.class_names, samples.layout, spelling=recipe.class_words)
     saved = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
     recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, saved)))
+    if saved is not None and not command.allow_recipe_change:
+        check_same_recipe(recipe, folder, saved)
     # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
     kept = saved is not None and (folder / TEXT).is_file() and not command.allow_recipe_change
     text_pretrained = str(folder / TEXT) if kept else recipe.text_pretrained
@@ -141,7 +143,7 @@ def build_run(
     run = _run(recipe, folder, device, images, text, ranks)
     state = new_state(run, backbone, heads)
     if saved:
-        load_state(run, state, saved, allow_recipe_change=command.allow_recipe_change)
+        load_state(run, state, saved)
     drop_later_rows(run, state)
     return run, state
 
@@ -172,6 +174,12 @@ def _run(recipe: Recipe, folder: Path, device: torch.device, images: Images, tex
     if run.batch_size < recipe.batch_size:
         _log.warning(
             "--batch-size %d is more than an epoch has; steps take %d images.", recipe.batch_size, run.batch_size
+        )
+    if recipe.sampling == "sequential" and (never := len(pairs) - run.steps_per_epoch * run.batch_size) > 0:
+        _log.warning(
+            "--sampling sequential: the last %d of %d images are never trained on, because each epoch ends with its last whole "
+            "batch of %d. Type a smaller --batch-size, or --repeats 2.",
+            *(never, len(pairs), run.batch_size),
         )
     return run
 

@@ -4,6 +4,7 @@ import textwrap
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,10 +20,19 @@ from tabzoo.training.metrics import cut_back
 from tabzoo.training.objective import TextAlignment
 from tabzoo.training.optimizer import build_optimizer, learning_rate_schedule
 from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
-from tabzoo.training.recipe import Recipe
+from tabzoo.training.recipe import Recipe, changed_fields
 from tabzoo.training.run import Run, contents_digest, names_digest
+from tabzoo.training.text import laid_out
 
-__all__ = ["State", "checkpoint_writer", "drop_later_rows", "load_state", "new_state", "save_state"]
+__all__ = [
+    "State",
+    "check_same_recipe",
+    "checkpoint_writer",
+    "drop_later_rows",
+    "load_state",
+    "new_state",
+    "save_state",
+]
 
 _AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -64,8 +74,8 @@ def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads) -> State:
     objective = TextAlignment(
         backbone,
         heads,
-        run.text.normal,
-        run.text.abnormal,
+        laid_out(run.text.normal, recipe.text_layout),
+        laid_out(run.text.abnormal, recipe.text_layout),
         objective=recipe.objective,
         temperature=recipe.temperature,
         learn_temperature=recipe.learn_temperature,
@@ -131,19 +141,18 @@ def save_state(run: Run, state: State, writer: CheckpointWriter) -> None:
     writer.save(state.step, content)
 
 
-def load_state(run: Run, state: State, saved: dict[str, Any], *, allow_recipe_change: bool = False) -> None:
+def load_state(run: Run, state: State, saved: dict[str, Any]) -> None:
     """Goes back to a checkpoint.
 
     Args:
         run: What is trained.
         state: Takes the weights, the optimizer's numbers and the step.
         saved: What `save_state` wrote.
-        allow_recipe_change: Accept other settings than those the run was started with.
 
     Raises:
-        InputError: It was written by another recipe or on other images.
+        InputError: It was written on other images, or does not fit.
     """
-    _check_same(run, saved, allow_recipe_change)
+    _check_same_images(run, saved)
     modules = {key.removeprefix("objective."): value for key, value in saved["modules"].items()}  # older ones
     try:
         state.objective.load_state_dict(modules)
@@ -169,7 +178,27 @@ def drop_later_rows(run: Run, state: State) -> None:
         cut_back(run.folder / name, state.step)
 
 
-def _check_same(run: Run, saved: dict[str, Any], allow_recipe_change: bool) -> None:
+def check_same_recipe(recipe: Recipe, folder: Path, saved: dict[str, Any]) -> None:
+    """Checks that a run is resumed with the settings that it was started with.
+
+    Args:
+        recipe: The present settings.
+        folder: The run's.
+        saved: What `save_state` wrote.
+
+    Raises:
+        InputError: They differ; the message names the fields.
+    """
+    changes = changed_fields(saved["recipe"], recipe.identity())
+    if changes:
+        listed = "; ".join(f"{name} {was} -> {is_now}" for name, (was, is_now) in changes.items())
+        raise InputError(
+            f"--resume: the run in {folder} was started with another recipe: {listed}. Leave these flags as they were, type "
+            f"--allow-recipe-change to continue with the new values, or --overwrite to start again."
+        )
+
+
+def _check_same_images(run: Run, saved: dict[str, Any]) -> None:
     if saved["samples"] != names_digest(run.samples):
         raise InputError(
             f"--resume: the run in {run.folder} was started with other images than those found now. Give it the same "
@@ -181,13 +210,4 @@ def _check_same(run: Run, saved: dict[str, Any], allow_recipe_change: bool) -> N
             f"--resume: the run in {run.folder} was started with images of the same names but other contents than those "
             f"found now{' (or with other textures)' if run.pairs.textures is not None else ''}. Put those back, or type "
             f"--overwrite to start again."
-        )
-    before, now = saved["recipe"], run.recipe.identity()
-    changes = [
-        f"{key} {before.get(key)} -> {now.get(key)}" for key in {**before, **now} if before.get(key) != now.get(key)
-    ]
-    if changes and not allow_recipe_change:
-        raise InputError(
-            f"--resume: the run in {run.folder} was started with another recipe: {'; '.join(changes)}. Leave these "
-            f"flags as they were, type --allow-recipe-change to continue with the new values, or --overwrite to start again."
         )

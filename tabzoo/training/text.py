@@ -28,8 +28,9 @@ from tabzoo.system import user_folder, whole_file
 from tabzoo.training import clip
 from tabzoo.training.clip import UNTRAINED
 from tabzoo.training.prompts import PromptSet
+from tabzoo.training.recipe import TextLayout
 
-__all__ = ["TextFeatures", "load_text_features", "obtain_text_features", "text_width"]
+__all__ = ["TextFeatures", "laid_out", "load_text_features", "mixes_classes", "obtain_text_features", "text_width"]
 
 # Part of the key of cached features: increased when the same texts give other features than before.
 _KEPT_FORMAT = 1
@@ -74,6 +75,21 @@ class TextFeatures:
         tensors = {"normal": self.normal.cpu().contiguous(), "abnormal": self.abnormal.cpu().contiguous()}
         with whole_file(path) as file:
             save_file(tensors, str(file), metadata=metadata)
+
+
+def laid_out(features: Tensor, layout: TextLayout) -> Tensor:
+    """Text features as the objective takes them, [C, D] -> [C, D].
+
+    "rows" leaves them as they are. "authors" is what the authors' code (Howeng98/TAB @ aa8c4dc, prompt_ensemble.py) makes of
+    them: stacked to [D, C] and then reshaped to [C, D], where a transpose was meant. Row i then holds the dimensions from
+    i D / C to (i + 1) D / C of all classes. Its cosine with the features of class i is near 0, and its norm is only near 1.
+    """
+    return features if layout == "rows" else features.T.reshape(features.shape)
+
+
+def mixes_classes(layout: TextLayout, classes: int) -> bool:
+    """Whether a layout mixes the features of several classes; a single class keeps its own."""
+    return layout == "authors" and classes > 1
 
 
 def obtain_text_features(

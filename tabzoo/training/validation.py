@@ -10,6 +10,7 @@ from tabzoo.training.log import named_metrics
 from tabzoo.training.output import VALIDATION
 from tabzoo.training.run import Run
 from tabzoo.training.state import State
+from tabzoo.training.text import mixes_classes
 
 __all__ = ["similarities", "validate"]
 
@@ -40,9 +41,14 @@ def _validate(run: Run, held_out: PairMaker, state: State) -> None:
 
 
 @torch.no_grad()
-def similarities(state: State, pairs: Pairs) -> dict[str, Tensor]:
-    """Cosine similarities of image embeddings and text features, [B, C], for each branch."""
+def similarities(run: Run, state: State, pairs: Pairs) -> dict[str, Tensor]:
+    """Similarities of image embeddings and the text features that the loss sees, [B, C], for each branch.
+
+    They are cosines, or nearly so where the recipe's `text_layout` reshapes the features; the names of the two then say it.
+    """
     objective = state.objective.eval()
     normal = F.normalize(objective.embed(pairs.normal, "normal").float(), dim=-1) @ objective.normal.T
     abnormal = F.normalize(objective.embed(pairs.abnormal, "abnormal").float(), dim=-1) @ objective.abnormal.T
-    return {"normal images, normal texts": normal.cpu(), "abnormal images, abnormal texts": abnormal.cpu()}
+    mixed = mixes_classes(run.recipe.text_layout, len(objective.normal))
+    how = "\nreshaped as in the authors' code" if mixed else ""
+    return {f"normal images, normal texts{how}": normal.cpu(), f"abnormal images, abnormal texts{how}": abnormal.cpu()}

@@ -55,6 +55,13 @@ def test_overrides_win():
     assert class_words(["01", "02"], {"01": "casting plate"}, "btad") == {"01": "casting plate", "02": "wood surface"}
 
 
+@pytest.mark.parametrize("layout", ["mvtec", "btad", "visa", "ksdd2", "folder"])
+@pytest.mark.parametrize("name", ["metal_nut", "pcb1", "01", "Metal Pole", "chewinggum", "A-B "])
+def test_folder_names_as_they_are(name: str, layout: str):
+    assert class_words([name], {}, layout, spelling="folder") == {name: name}
+    assert class_words([name, "x_y"], {name: "nut"}, layout, spelling="folder") == {name: "nut", "x_y": "x_y"}
+
+
 def test_override_of_a_class_that_is_not_there():
     with pytest.raises(
         InputError,
@@ -70,3 +77,7 @@ def test_poor_words_give_warnings(caplog: pytest.LogCaptureFixture):
         class_words(["01", "a_b", "A-B"], {}, "folder")
     assert "class '01' has no words for the prompts" in caplog.text
     assert "classes a_b, A-B share the words 'a b'" in caplog.text
+    caplog.clear()
+    class_words(["01", "a_b", "A-B"], {}, "btad", spelling="folder")
+    assert "class '01' has no words for the prompts" in caplog.text
+    assert "share the words" not in caplog.text

@@ -28,6 +28,10 @@ def test_the_supplement_and_the_code() -> None:
     assert (supplement.prompts, supplement.projection, supplement.reduction) == ("tab", "none", "mean")
     assert (code.epochs, code.batch_size, code.lr, code.repeats) == (100, 64, 1e-3, 3)
     assert (code.prompts, code.projection, code.reduction) == ("authors", "residual", "sum")
+    assert (supplement.text_layout, supplement.sampling, supplement.class_words) == ("rows", "uniform", "words")
+    for name in ("resnet18.tab_mvtec.authors", "resnet18.tab_industrial.authors"):
+        code = load_recipe(name)
+        assert (code.text_layout, code.sampling, code.class_words) == ("authors", "sequential", "folder")
     for recipe in (supplement, code):
         assert recipe.learn_temperature
         assert recipe.temperature == pytest.approx(2.659, abs=1e-3)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -38,6 +39,8 @@ class Case(NamedTuple):
     micro_batch: int = 0
     learn_temperature: bool = False
     schedule: str = "cosine"
+    text_layout: str = "rows"
+    sampling: str = "uniform"
 
     def flags(self) -> list[str]:
         values = self._asdict()
@@ -52,6 +55,8 @@ CASES = [
     Case(objective="joint", micro_batch=6, projection="residual", reduction="sum", learn_temperature=True),
     Case(projection="residual", reduction="sum", learn_temperature=True),
     Case(projection="linear", objective="joint", learn_temperature=True),
+    Case(projection="residual", reduction="sum", learn_temperature=True, text_layout="authors", sampling="sequential"),
+    Case(objective="joint", micro_batch=6, text_layout="authors"),
 ]
 
 
@@ -127,12 +132,18 @@ def test_training_is_the_plain_loop(
     maker = pair_maker(images, torch.arange(48), class_ids, recipe, torch.device("cpu"))
     features = load_text_features(out / "text_features.safetensors")
     assert features is not None
-    plain = Plain(case, backbone, (features.normal, features.abnormal), temperature=5.0)
+    texts = features.normal, features.abnormal
+    if case.text_layout == "authors":  # as their code does it, class by class
+        columns = [np.stack([row.numpy() for row in rows], axis=1) for rows in texts]
+        texts = tuple(torch.from_numpy(stacked.reshape(stacked.shape[1], stacked.shape[0])) for stacked in columns)
+    plain = Plain(case, backbone, texts, temperature=5.0)
     rows = read_rows(out / "metrics.jsonl")
     assert len(rows) == EPOCHS * STEPS_AN_EPOCH
     for step, row in enumerate(rows):
         epoch, index = divmod(step, STEPS_AN_EPOCH)
-        order = epoch_samples(class_ids, seed=SEED, epoch=epoch, sampling="uniform", repeats=1)
+        order = torch.arange(48)
+        if case.sampling == "uniform":
+            order = epoch_samples(class_ids, seed=SEED, epoch=epoch, sampling="uniform", repeats=1)
         pairs = maker(SEED, epoch, order[index * BATCH : (index + 1) * BATCH])
         assert not torch.equal(pairs.normal, pairs.abnormal)
         expected = plain.step(pairs, rate(case, step))
