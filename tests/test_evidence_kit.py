@@ -41,7 +41,7 @@ budgets:
     settings: {epochs: 1, batch_size: 8, resize: 40, crop: 32, amp: "off", cache: "off"}
     folds: grouped
     screen: {training_seeds: [0], detectors: {padim: [0]}}
-    finalists: {training_seeds: [0, 1], detectors: {padim: [0], patchcore: [0]}}
+    finalists: {training_seeds: [0], detectors: {padim: [0], patchcore: [0]}}
     trained: {training_seeds: [0], detectors: {rd4ad: [0]}}
 grouped_folds: {without_wood: [brushed_steel, wood_grain], without_others: [capsule, hex_nut]}
 arms:
@@ -272,6 +272,30 @@ def test_the_list_describes_the_data(real_data: Path) -> None:
 # Numbers.
 
 
+def test_the_best_arms_are_those_with_the_highest_unseen_difference(
+    kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {("low", "unseen"): 0.1, ("none", "unseen"): None, ("high", "unseen"): 0.3, ("mid", "unseen"): 0.2}
+
+    def measure(self: object, arm: str, method: str, scope: str) -> SimpleNamespace:
+        difference = found.get((arm, scope), 0.9) if method == "padim" else 0.9
+        return SimpleNamespace(arm=arm, images=difference and SimpleNamespace(difference=difference))
+
+    monkeypatch.setattr(kit.results.Results, "measure", measure)
+    results = kit.results.Results(tmp_path, None, None)
+    assert results.best(["low", "none", "high", "mid"]) == ["high", "mid"]
+
+
+def test_jobs_of_a_stage(kit: SimpleNamespace) -> None:
+    stage = kit.arms.Stage(training_seeds=(0, 3), detectors={"padim": (0, 1), "patchcore": (2,)})
+    jobs = kit.work.Worker.jobs(SimpleNamespace(), "arm", stage, ["all", "without_x"])
+    assert [str(job.cell.folder) for job in jobs if job.method is None] == [
+        f"runs/arm/{fold}/{seed}" for seed in (0, 3) for fold in ("all", "without_x")
+    ]
+    assert [(job.method, job.seeds) for job in jobs[:3]] == [(None, ()), ("padim", (0, 1)), ("patchcore", (2,))]
+    assert len(jobs) == 12
+
+
 def test_unseen_is_measured_where_a_class_was_left_out(
     kit: SimpleNamespace, make_row: Callable[..., Row], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -308,6 +332,12 @@ def test_unseen_is_measured_where_a_class_was_left_out(
     assert unseen.images.difference == pytest.approx(expected - auroc("start", "a", "b", "c"))
     assert unseen.metrics["aupro"].value == pytest.approx((0.3 + 0.3 + 0.05) / 3)
     assert unseen.families["y"].difference == pytest.approx(auroc("without_y", "c") - auroc("start", "c"))
+    # Two runs: the mean of both, and the start once.
+    for fold in ("without_x", "without_y"):
+        (tmp_path / "runs" / "arm" / fold / "7").mkdir()
+    both = results.measure("arm", "padim", "unseen")
+    assert (both.runs, both.images.training_runs, both.images.good) == ((0, 7), 2, 3 * 20)
+    assert both.images.difference == pytest.approx(unseen.images.difference)
     # A run without all rows is no run.
     rows["without_y"] = rows["without_y"][:-1]
     unseen = results.measure("arm", "padim", "unseen")
@@ -391,13 +421,15 @@ def test_from_end_to_end(
     assert run() == 0
     assert not [command for command in forked if command in first]
     trained = [command for command in (*first, *forked) if "tabzoo.training.pretrain" in command]
-    assert len(trained) == 2 * 3 * 2  # arms, folds, seeds
+    assert len(trained) == 2 * 3  # arms, folds
     page = capsys.readouterr().out
     lines = page.splitlines()
     assert page == (out / "report.md").read_text() + "\n"
-    assert [line for line in lines if line.startswith("| kept | 2 | ") and "+0.0 [" in line]
-    assert len([line for line in lines if line.startswith("| trained | 2 | ")]) == 4  # two methods, two scopes
-    assert "not run" not in page
+    assert [line for line in lines if line.startswith("| kept | 1 | ") and "+0.0 [" in line]
+    assert len([line for line in lines if line.startswith("| trained | 1 | ")]) == 4  # two methods, two scopes
+    assert "- rd4ad: not run: --method rd4ad: its student mirrors a ResNet" in page
+    assert page.count("not run") == 1
+    assert page.count("At the 5 % level, 0 of 2 arms better than the start") == 4
     with (out / "table.csv").open(newline="") as file:
         table = [row for row in csv.DictReader(file) if row["level"] == "all"]
     assert Counter(row["arm"] for row in table) == {"trained": 12, "kept": 12}  # methods, scopes, metrics
@@ -465,7 +497,7 @@ def test_a_failure_names_the_log_and_the_error(
     out, flags = tmp_path / "out", ["--start", str(start), "--definitions", str(tmp_path / "arms.yaml")]
     assert kit.evidence.main(["run", str(products), str(out), *flags, "--folds", "all", "--workers", "0"]) == 1
     said = capsys.readouterr()
-    assert f"error: arm trained failed: {out / 'logs' / 'trained.log'}: error: " in said.err
+    assert f"error: arm trained: {out / 'logs' / 'trained.log'}: error: " in said.err
     assert "remove --layout mpdd" in said.err
     # The other arm was run; without its other folds it has no number for unseen classes.
     assert [line.split(" |")[:3] for line in said.out.splitlines() if line.startswith("| kept | 1")] != []
@@ -474,6 +506,7 @@ def test_a_failure_names_the_log_and_the_error(
 
 def test_the_running_program_ends_with_the_kit(kit: SimpleNamespace, tmp_path: Path) -> None:
     worker = SimpleNamespace(_out=tmp_path)
+    (tmp_path / "logs").mkdir()
     told = tmp_path / "pid"
     code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     command = [sys.executable, "-SEc", code]

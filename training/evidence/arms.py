@@ -83,6 +83,12 @@ class Budget:
     finalists: Stage
     trained: Stage
 
+    @property
+    def methods(self) -> dict[str, tuple[int, ...]]:
+        """All methods of the stages, and their seeds."""
+        stages = self.screen, self.finalists, self.trained
+        return {method: seeds for stage in stages for method, seeds in stage.detectors.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Definitions:

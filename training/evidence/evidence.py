@@ -21,7 +21,7 @@ from experiment import Experiment, open_experiment, read_experiment, read_images
 from page import REPORT, write_report
 from results import Results
 from tyro.conf import Positional
-from work import Worker
+from work import Job, Worker
 
 from tabzoo.command import Command, run_commands, say
 from tabzoo.detectors import DETECTORS
@@ -29,7 +29,6 @@ from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError, TrainingError, did_you_mean
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folder import CONFIG, WEIGHTS, read_folder
-from tabzoo.locks import hold
 
 __all__ = ["main"]
 
@@ -86,26 +85,22 @@ class Run:
         _make_start(self.out / START, self.start, self.wheel)
         experiment = open_experiment(self.out, self.data, definitions, self.families, samples)
         folds = _choose_folds(experiment, self.folds)
-        try:
-            with hold(self.out / ".lock"):
-                write_manifests(self.out, experiment, samples)
-                worker = Worker(
-                    self.out,
-                    self.data,
-                    experiment,
-                    definitions.budget,
-                    definitions.arms,
-                    python=self.python,
-                    device=self.device,
-                    workers=self.workers,
-                )
-                refused = _refused(self.out, definitions.budget) if self.trained_methods else {}
-                failed = self._work(worker, experiment, definitions, names, folds, refused)
-        except BlockingIOError as error:
-            raise InputError(f"{self.out}: {error} works in it. Wait for it to end, or name another folder.") from error
+        write_manifests(self.out, experiment, samples)
+        worker = Worker(
+            self.out,
+            self.data,
+            experiment,
+            definitions.budget,
+            definitions.arms,
+            python=self.python,
+            device=self.device,
+            workers=self.workers,
+        )
+        refused = _refused(self.out, definitions.budget)
+        failed = self._work(worker, experiment, definitions, names, folds, refused)
         print(write_report(self.out, experiment, definitions, refused=refused))
         for arm, problem in failed.items():
-            say(f"error: arm {arm} failed: {problem}")
+            say(f"error: arm {arm}: {problem}")
         say(f"The report is {self.out / REPORT}")
         return 1 if failed else 0
 
@@ -135,24 +130,24 @@ class Run:
     ) -> dict[str, str]:
         """Arm to the reason why it failed; the others go on."""
         budget, failed = definitions.budget, {}
+
+        def do(name: str, jobs: Sequence[Job]) -> None:
+            try:
+                worker.do(name, jobs)
+            except TrainingError as error:
+                say(f"error: {error}")
+                failed[name] = str(error)
+
         for number, name in enumerate(names, start=1):
             say(f"arm {number} of {len(names)}: {name}")
-            try:
-                worker.do(worker.jobs(name, budget.screen, folds))
-            except TrainingError as error:
-                say(f"error: {error}")
-                failed[name] = str(error)
+            do(name, worker.jobs(name, budget.screen, folds))
         for name in self._finalists(experiment, definitions, failed):
             say(f"finalist: {name}")
-            try:
-                worker.do(worker.jobs(name, budget.finalists, folds))
-                if self.trained_methods:
-                    kept = {m: seeds for m, seeds in budget.trained.detectors.items() if m not in refused}
-                    stage = replace(budget.trained, detectors=kept)
-                    worker.do(worker.jobs(name, stage, folds, budget="quick"))
-            except TrainingError as error:
-                say(f"error: {error}")
-                failed[name] = str(error)
+            jobs = worker.jobs(name, budget.finalists, folds)
+            if self.trained_methods:
+                kept = {method: seeds for method, seeds in budget.trained.detectors.items() if method not in refused}
+                jobs += worker.jobs(name, replace(budget.trained, detectors=kept), folds, budget="quick")
+            do(name, jobs)
         return failed
 
     def _finalists(self, experiment: Experiment, definitions: Definitions, failed: dict[str, str]) -> list[str]:

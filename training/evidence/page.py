@@ -13,9 +13,10 @@ from experiment import ALL, CLASSES, Experiment
 from results import METRICS, SCOPES, Estimate, Measured, Results, Scope, corrected
 
 from tabzoo.detectors import DETECTORS
+from tabzoo.errors import count
 from tabzoo.figures import save_figure
 from tabzoo.plain import for_table
-from tabzoo.scores.compare import Comparison
+from tabzoo.scores.compare import LEVEL, Comparison
 from tabzoo.scores.rows import Row
 from tabzoo.system import whole_file
 
@@ -88,6 +89,7 @@ def _was_run(
     budget, rows = definitions.budget, results.rows
     settings = ", ".join(f"{name} {value}" for name, value in budget.settings.items())
     runs = {one.arm: one.runs for of_key in measured.values() for one in of_key if one.runs}
+    measured_by = {row.method for row in rows}
     dates = sorted({row.created[:10] for row in rows})
     lines = [
         "## What was run",
@@ -98,7 +100,11 @@ def _was_run(
         f"{_span(map(len, runs.values()))}.",
         f"- Folds: {_fold_list(experiment)}. Only trained on: {', '.join(experiment.train_only) or 'none'}.",
         f"- Detectors: {_detectors(rows)}.",
-        *(f"- {method}: {_NOT_RUN}; {reason}" for method, reason in refused.items()),
+        *(
+            f"- {method}: {_NOT_RUN}{_because(refused.get(method))}."
+            for method in budget.methods
+            if method not in measured_by
+        ),
         f"- Machine: {'; '.join(sorted({row.hardware for row in rows})) or 'none yet'}. Tested on {_span(dates)}.",
         f"- Versions: {'; '.join(sorted({_versions(row) for row in rows})) or 'none yet'}.",
         "",
@@ -135,7 +141,7 @@ def _section(
         values = [_percent(start[metric].start) for metric in METRICS]
         lines.append(f"| {START} | - | {values[0]} | | | | {values[1]} | {values[2]} |")
     for one in measured:
-        if one.images is None:
+        if not one.images:
             why = f"{_NOT_RUN}{f': {one.missing}' if one.missing else ''}"
             lines.append(f"| {one.arm} | 0 | {why} | | | | | |")
             continue
@@ -145,7 +151,22 @@ def _section(
             *(_with_difference(one.metrics[metric]) for metric in METRICS[1:]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", *_families(measured, experiment)]
+    return [*lines, "", *_verdict(measured, p_values), *_families(measured, experiment)]
+
+
+def _verdict(measured: Sequence[Measured], p_values: Mapping[str, float]) -> list[str]:
+    """How many arms differ from the start beyond chance, and the best of them."""
+    found = [(one.images.difference, one) for one in measured if one.images]
+    if not found:
+        return []
+    claimed = [difference for difference, one in found if p_values[one.arm] < LEVEL]
+    better = sum(difference > 0 for difference in claimed)
+    difference, best = max(found, key=lambda pair: pair[0])
+    return [
+        f"At the 5 % level, {better} of {count(len(found), 'arm')} better than the start, {len(claimed) - better} worse. "
+        f"The highest: {best.arm}, {100 * difference:+.1f} points.",
+        "",
+    ]
 
 
 def _families(measured: Sequence[Measured], experiment: Experiment) -> list[str]:
@@ -215,6 +236,10 @@ def _versions(row: Row) -> str:
 def _span(values: Iterable[int | str]) -> str:
     ordered = sorted(set(values))  # type: ignore[type-var]
     return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1])))) if ordered else "none"
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason.rstrip('.')}" if reason else ""
 
 
 def _percent(value: float | None) -> str:

@@ -161,12 +161,8 @@ class Results:
             if (fold == ALL) == (scope == "trained") and is_finished(self._out / cell.folder):
                 rows += _only(self.of(cell.folder, method), self._experiment.tested_in(fold))
         there = {(row.class_name, row.seed) for row in rows}
-        seeds = self._seeds(method)
+        seeds = self._budget.methods.get(method, ())
         return rows, {name for name in self._experiment.tested if any((name, seed) not in there for seed in seeds)}
-
-    def _seeds(self, method: str) -> tuple[int, ...]:
-        stages = (self._budget.screen, self._budget.finalists, self._budget.trained)
-        return next((stage.detectors[method] for stage in stages if method in stage.detectors), ())
 
     def _digest(self, folder: Path, method: str) -> str:
         """The hash of weights in rows of a method; it covers what the method's layers need."""

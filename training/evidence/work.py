@@ -17,6 +17,7 @@ from tabzoo.command import say
 from tabzoo.data.class_words import class_words
 from tabzoo.errors import InputError, TrainingError
 from tabzoo.hub.folder import read_folder
+from tabzoo.locks import hold
 from tabzoo.training.output import RECIPE, is_finished
 from tabzoo.training.recipe import Recipe, load_recipe
 
@@ -103,12 +104,20 @@ class Worker:
         of_start = self._results.complete(Path(START), job.method, job.seeds, classes)
         return finished and of_start and self._results.complete(job.cell.folder, job.method, job.seeds, classes)
 
-    def do(self, jobs: Sequence[Job]) -> None:
-        """Computes what is missing, and says how long the rest takes.
+    def do(self, arm: str, jobs: Sequence[Job]) -> None:
+        """Computes what is missing of an arm, and says how long the rest takes. Other processes may work on other arms.
 
         Raises:
-            TrainingError: A program failed.
+            TrainingError: A program failed, or another process works on this arm.
         """
+        (self._out / "logs").mkdir(exist_ok=True)
+        try:
+            with hold(self._out / "logs" / f".{arm}.lock"):
+                self._do(jobs)
+        except BlockingIOError as error:
+            raise TrainingError(f"{error} works on {arm} in {self._out}; wait for it to end") from error
+
+    def _do(self, jobs: Sequence[Job]) -> None:
         pending = [job for job in jobs if not self.is_done(job)]
         for number, job in enumerate(pending, start=1):
             began = time.monotonic()
@@ -175,7 +184,6 @@ class Worker:
                 )
 
     def _call(self, command: Sequence[str], log: Path) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as file:
             begin = file.tell()
             process = subprocess.Popen(command, cwd=self._out, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
