@@ -1211,6 +1211,27 @@ MUTANTS = [
         new="np.isin(hashes, self.hashes).all()",
         tests="tests/benchmark/test_run.py::test_a_class_is_transductive_when_any_of_its_images_was_trained_on",
     ),
+    Mutant(
+        name="evidence_tests_a_class_where_it_was_trained_on",
+        file="training/evidence/results.py",
+        old='(fold == ALL) == (scope == "trained")',
+        new='(fold == ALL) != (scope == "unseen") or True',
+        tests="tests/test_evidence_kit.py::test_unseen_is_measured_where_a_class_was_left_out",
+    ),
+    Mutant(
+        name="evidence_trains_on_the_families_left_out",
+        file="training/evidence/experiment.py",
+        old="*self.train_only} - set(left_out))",
+        new="*self.train_only})",
+        tests="tests/test_evidence_kit.py::test_families_leave_together",
+    ),
+    Mutant(
+        name="evidence_takes_imagenet_tensors_of_another_shape",
+        file="training/evidence/imagenet_folder.py",
+        old="if value.shape != expected.shape:",
+        new="if value.dim() != expected.dim():",
+        tests="tests/test_evidence_kit.py::test_other_tensors_are_refused",
+    ),
 ]
 
 

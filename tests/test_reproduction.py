@@ -6,13 +6,12 @@ import runpy
 import socket
 import subprocess
 import sys
-import traceback
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from forked import start_forked
 from PIL import Image
 
 from tabzoo.data.layouts import find_samples
@@ -42,32 +41,7 @@ def run_command(connection: socket.socket) -> None:
     head, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as stream:
         arguments, folder, variables = json.loads(stream.read(int.from_bytes(head, "big")))
-    if (process := os.fork()) == 0:
-        code = 99
-        try:
-            for number, descriptor in enumerate(descriptors):
-                os.dup2(descriptor, number)
-            sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
-            os.chdir(folder)
-            os.environ.clear()
-            os.environ.update(variables)
-            warnings.simplefilter("ignore")
-            if arguments[0] == "-m":
-                sys.argv = arguments[1:]
-                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-            else:
-                sys.argv = arguments
-                sys.path.insert(0, str(Path(arguments[0]).parent))
-                runpy.run_path(arguments[0], run_name="__main__")
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    process = start_forked(arguments, folder=folder, descriptors=descriptors, variables=variables)
     for descriptor in descriptors:
         os.close(descriptor)
     connection.send(bytes([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) & 255]))
