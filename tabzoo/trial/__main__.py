@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,21 @@ from tabzoo.trial.stopping import StoppedError, stoppable
 __all__ = ["main"]
 
 _PROG = "tabzoo trial"
+
+
+class _Once(logging.Filter):
+    """Drops what was said before: every training run would warn of the same texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is new."""
+        message = record.getMessage()
+        new = message not in self._said
+        self._said.add(message)
+        return new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +56,10 @@ class Trial(Options):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the verdict's exit code, 2 for a user's mistake, or 128 + signal when stopped."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name in ("tabzoo.training.text", "tabzoo.data.class_words"):
+        logging.getLogger(name).addFilter(_Once())
+    # It tells each time which layers a detector does not use; the benchmark checks itself that all others are loaded.
+    logging.getLogger("timm").setLevel(logging.ERROR)
     description = inspect.cleandoc(Trial.__doc__ or "")
     try:
         with stoppable():

@@ -25,9 +25,6 @@ from tabzoo.trial.verdict import Verdict, judge
 
 __all__ = ["Finished", "change_of_weights", "conclude"]
 
-_HARDLY = 0.001
-"""Relative change of the weights below which detectors can hardly tell start and result apart."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
@@ -55,6 +52,12 @@ class Finished:
     runs: Mapping[Path, Sequence[Row]]
     minutes: float
 
+    @property
+    def measured(self) -> list[str]:
+        """Tested classes, without those whose good or defective photos can all not be read."""
+        defined = {row.class_name for row in self.start if row.image_auroc is not None}
+        return [name for name in self.split.tested if name in defined]
+
     def compared(self, name: str | None = None) -> Comparison:
         """Results against start, on one class or on all."""
         start, *runs = [
@@ -65,7 +68,7 @@ class Finished:
 
 def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) -> Verdict:
     """Compares, writes page and verdict, and says what else a user should know."""
-    by_class = {name: finished.compared(name) for name in finished.split.tested}
+    by_class = {name: finished.compared(name) for name in finished.measured}
     steps = sum(row["step"] for row in read_steps(next(iter(finished.runs)) / METRICS)[-1:])
     changes = [change_of_weights(finished.settings.weights, run / WEIGHTS) for run in finished.runs]
     runs = [
@@ -86,9 +89,13 @@ def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) ->
         result=str(next(iter(finished.runs))),
         kind=finished.kind,
         untrained_texts=finished.settings.untrained_texts,
+        change=max(changes),
         numbers=numbers,
     )
-    remark = _remark(finished, steps, max(changes))
+    size = finished.recipe.batch_size
+    remark = (
+        f"Training took {count(steps, 'step')} of {size} photos and changed the weights by {100 * max(changes):.2g} %."
+    )
     say(remark)
     page = Page(
         verdict=verdict,
@@ -120,17 +127,6 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
     return {"verdict": comparison.verdict, **asdict(comparison)}
 
 
-def _remark(finished: Finished, steps: int, change: float) -> str:
-    size = finished.recipe.batch_size
-    said = f"Training took {count(steps, 'step')} of {size} photos and changed the weights by {100 * change:.2g} %."
-    if change < _HARDLY:
-        said += (
-            " That is hardly a change, so start and result are nearly the same backbone: to try more, type more --minutes, or "
-            "a --recipe with a smaller batch_size or a higher lr."
-        )
-    return said
-
-
 def _scores(finished: Finished) -> list[Score]:
     """Means over seeds and training runs, for each class and method."""
     runs = [row for rows in finished.runs.values() for row in rows]
@@ -143,7 +139,7 @@ def _scores(finished: Finished) -> list[Score]:
         )
         return Score(name, method, start, result, start_pixel, result_pixel)
 
-    return [score(name, method) for name in finished.split.tested for method in finished.methods]
+    return [score(name, method) for name in finished.measured for method in finished.methods]
 
 
 def _mean(rows: Sequence[Row], name: str, method: str, metric: str) -> float | None:

@@ -41,9 +41,7 @@ class Options:
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
     """Replace the trial in the output folder."""
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}.")] = "auto"
-    class_names: Annotated[dict[str, str], tyro.conf.arg(metavar="CLASS WORDS", help_behavior_hint="")] = field(
-        default_factory=dict
-    )
+    class_names: Annotated[dict[str, str], optional("CLASS WORDS [...]")] = field(default_factory=dict)
     """Folder name and the words for it in prompts, e.g. --class-names 01 "casting plate"."""
     text_pretrained: Annotated[str | None, optional("TAG|FILE")] = None
     """open_clip weights tag, a checkpoint FILE, a text_features.safetensors FILE, or untrained (for trying things out).

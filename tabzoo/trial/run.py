@@ -29,6 +29,9 @@ __all__ = ["run"]
 
 Say = Callable[[str], None]
 
+_STEPS, _SMALLEST_BATCH = 16, 16
+"""Of the default recipe: least number of steps an epoch, unless batches would be smaller than this."""
+
 
 def run(options: Options, *, say: Say = print) -> Verdict:
     """Runs a trial, or what is left of one.
@@ -83,8 +86,7 @@ class _Trial:
         self.kind = self._kind()
         self.images = folder.path / IMAGES
         self.runs = [folder.path / RUNS / f"seed_{seed}" for seed in options.seeds]
-        batch = max(2, min(settings.recipe.batch_size, len(split.train)))
-        self.recipe = settings.recipe.replace(data=str(self.images), batch_size=batch)
+        self.recipe = settings.recipe.replace(data=str(self.images), batch_size=self._batch_size())
         self.tests = Tests(
             images=self.images,
             classes=split.tested,
@@ -92,6 +94,15 @@ class _Trial:
             device=settings.device.type,
             output=folder.path / BENCHMARK,
         )
+
+    def _batch_size(self) -> int:
+        """The recipe's, if there are as many photos.
+
+        The default recipe's is for thousands of photos: a trial would take one step an epoch, and hardly learn.
+        """
+        photos, size = len(self.split.train), self.settings.recipe.batch_size
+        most = max(_SMALLEST_BATCH, photos // _STEPS) if self.options.recipe is None else photos
+        return max(2, min(size, most, photos))
 
     def _kind(self) -> str | None:
         """A kind of synthetic anomalies that neither start nor result was trained with; None where defects are real."""
@@ -134,6 +145,8 @@ class _Trial:
         against = f"synthetic anomalies ({self.kind})" if self.kind else count(len(split.defective), "defective photo")
         of = count(len(split.tested), "class", "classes")
         self.say(f"To test on: {count(len(split.good), 'good photo')}{held} and {against}, of {of}.")
+        if (size := self.recipe.batch_size) < self.settings.recipe.batch_size:
+            self.say(f"Batches of {size} photos, not {self.settings.recipe.batch_size} as in the recipe.")
         for note in (*self.settings.notes, *split.notes):
             self.say(note)
 

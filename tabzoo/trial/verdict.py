@@ -14,6 +14,8 @@ from tabzoo.trial.folder import VERDICT
 __all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict"]
 
 EXIT_CODES = {"better": 0, "no difference": 10, "worse": 11}
+_HARDLY = 0.001
+"""Relative change of the weights below which detectors can hardly tell start and result apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ def judge(
     result: str,
     kind: str | None,
     untrained_texts: bool,
+    change: float,
     numbers: Mapping[str, Any],
 ) -> Verdict:
     """Words for a comparison. It recommends the result only if it is better.
@@ -67,6 +70,7 @@ def judge(
         result: Folder of the first training run; it was chosen before any was tested.
         kind: Kind of synthetic anomalies; None where the defects are real.
         untrained_texts: Whether the text tower had random weights.
+        change: How far training moved the weights, relative to their length.
         numbers: More for scripts.
     """
     c, verdict = comparison, comparison.verdict
@@ -82,6 +86,11 @@ def judge(
     runs = "one training run" if c.training_runs == 1 else f"{c.training_runs} training runs"
     advice = f"Use {for_terminal(use)}." if verdict == "better" else f"Keep {for_terminal(use)}."
     sentence = f"{says[verdict]} on {_tested_on(c, kind)}, {runs}. {advice}"
+    if change < _HARDLY and verdict == "no difference":
+        sentence += (
+            f" Training hardly changed the weights (by {100 * change:.2g} %), so this says little about pre-training: to learn "
+            f"more, type more --minutes, or a --recipe with a higher lr."
+        )
     if untrained_texts:
         sentence += (
             " The texts were not CLIP's but an untrained tower's, so this says nothing about pre-training with CLIP."

@@ -78,10 +78,9 @@ class TestRefused:
     ) -> None:
         recipe.write_text(recipe.read_text().replace("crop: 32", "crop: 7"))
         assert main(trial(toy, CLASSES)) == 2
-        assert (
-            "--synthesis and --crop can be given only by a recipe: write `synthesis: VALUE` and `crop: VALUE`"
-            in capsys.readouterr().err
-        )
+        said = capsys.readouterr().err
+        assert "--synthesis and --crop can be given only by a recipe" in said
+        assert "write `synthesis: VALUE` and `crop: VALUE` into a copy of the recipe" in said
 
     def test_a_folder_that_is_not_a_trials(
         self, toy: Path, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]

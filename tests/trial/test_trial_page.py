@@ -28,7 +28,9 @@ def page(tmp_path: Path) -> str:
         **{"test": "synthetic:perlin", "methods": {"padim": [0, 1, 2]}, "epochs": 3, "steps": 6},
         "runs": [{"folder": "runs/seed_0", "weights_sha256": "ab" * 32, "change": 0.1}],
     }
-    verdict = judge(one, start=BAD, result="runs/seed_0", kind="perlin", untrained_texts=False, numbers=numbers)
+    verdict = judge(
+        one, start=BAD, result="runs/seed_0", kind="perlin", untrained_texts=False, change=0.1, numbers=numbers
+    )
     grid = tmp_path / "benchmark/maps/padim" / f"{for_path(BAD)}.png"
     grid.parent.mkdir(parents=True)
     grid.write_bytes(b"a picture")

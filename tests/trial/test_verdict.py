@@ -17,7 +17,7 @@ def judged(comparison: Comparison, **changes: Any) -> Verdict:
         "kind": None,
         "numbers": {},
     }
-    return judge(comparison, **(given | {"untrained_texts": False} | changes))
+    return judge(comparison, **(given | {"untrained_texts": False, "change": 0.05} | changes))
 
 
 def simulated(make_row: Any, start: float, result: float, *, runs: int = 2) -> Comparison:
@@ -62,6 +62,9 @@ def test_sentences() -> None:
         "synthetic anomalies (perlin), which are a proxy for real defects, of 3 classes, 2 training runs. Keep "
         "resnet18.tv_in1k."
     )
+    hardly = "Training hardly changed the weights (by 0.0012 %), so this says little about pre-training: to learn more, type "
+    assert hardly in judged(same, change=1.2e-5).sentence
+    assert hardly not in judged(worse, change=1.2e-5).sentence
     assert judged(better, untrained_texts=True).sentence.endswith(
         "The texts were not CLIP's but an untrained tower's, so this says nothing about pre-training with CLIP."
     )
