@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
@@ -25,7 +26,8 @@ from tabzoo.data.toy import make_toy_factory
 from tabzoo.training.anomalies import pair_maker
 from tabzoo.training.recipe import Recipe
 
-MEAN, STD = torch.tensor(Recipe.mean).view(3, 1, 1), torch.tensor(Recipe.std).view(3, 1, 1)
+RECIPE = Recipe(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, channels_last=True)
+MEAN, STD = torch.tensor(RECIPE.mean).view(3, 1, 1), torch.tensor(RECIPE.std).view(3, 1, 1)
 
 
 def seconds(call: Callable[[], object], runs: int = 3) -> float:
@@ -61,7 +63,7 @@ def read_batch(samples: Samples, batch: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         images = open_images(samples, size=256, mode="disk", cache_dir=folder, workers=0, progress=False)
         classes = torch.from_numpy(images.samples.class_ids).long()
-        maker = pair_maker(images, torch.arange(len(classes)), classes, Recipe(channels_last=True), torch.device("cpu"))
+        maker = pair_maker(images, torch.arange(len(classes)), classes, RECIPE, torch.device("cpu"))
         buffers = torch.empty(2, batch, 224, 3 * 224)
 
         def read() -> None:

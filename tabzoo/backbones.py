@@ -6,13 +6,19 @@ from typing import Any
 import safetensors.torch
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import PretrainedCfg, load_model_config_from_hf
 from torch import Tensor, nn
 
 from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, counted, did_you_mean
+from tabzoo.hub.files import read_json
 from tabzoo.hub.remote import local_copy
 
-__all__ = ["build_backbone", "cached_repository", "cached_weights", "check_init", "check_name", "embedding_width"]
+__all__ = [
+    *("build_backbone", "cached_repository", "cached_weights", "check_init", "check_name", "embedding_width"),
+    "own_normalisation",
+]
 
 
 def build_backbone(name: str, *, init: str, seed: int) -> nn.Module:
@@ -63,6 +69,40 @@ def embedding_width(backbone: nn.Module, size: int, *, flag: str = "--backbone")
             f"{flag} {name}: does not give one embedding per image; choose a CNN of timm, such as resnet18.tv_in1k"
         )
     return output.shape[1]
+
+
+def own_normalisation(name: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Mean and standard deviation, RGB, by a backbone's own pretrained configuration; names of timm need no network.
+
+    A name without tag has the configuration of its default tag. Where a configuration says nothing, timm takes ImageNet's.
+    The values are those of the file, of whatever type and size.
+
+    Raises:
+        InputError: No such model.
+        WeightsError: The configuration can't be fetched or read.
+    """
+    check_name(name)
+    try:
+        config = _pretrained_config(cached_repository(name))
+        return tuple(config.get("mean") or IMAGENET_DEFAULT_MEAN), tuple(config.get("std") or IMAGENET_DEFAULT_STD)
+    except Exception as error:  # timm passes on the Hub's errors
+        raise WeightsError(
+            f"--backbone {name}: its pretrained configuration, which says what images are normalised by, can't be read: "
+            f"{brief(error).rstrip('.')}. Name a model of timm, or a folder or repository in timm's Hub format."
+        ) from error
+
+
+def _pretrained_config(name: str) -> dict[str, Any]:
+    prefix, _, place = name.partition(":")
+    config: dict[str, Any]
+    if prefix == "local-dir":
+        content = read_json(Path(place) / "config.json")
+        config = content.get("pretrained_cfg", content)  # an older form has no such part
+    elif prefix in ("hf-hub", "hf_hub"):
+        config, *_ = load_model_config_from_hf(place)
+    else:
+        config = (timm.get_pretrained_cfg(name) or PretrainedCfg()).to_dict()
+    return config
 
 
 def check_name(name: str, *, flag: str = "--backbone") -> None:

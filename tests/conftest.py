@@ -11,6 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from tabzoo.data.class_words import class_words
@@ -168,7 +169,8 @@ def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
             model.train()(torch.rand(4, 3, 64, 64))  # batch-norm statistics that differ from those of a fresh model
         folder = tmp_path_factory.mktemp("weights") / name
         folder.mkdir()
-        config = timm_config(model, license=license, description="random weights of a test")
+        statistics = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+        config = timm_config(model, license=license, description="random weights of a test", **statistics)
         write_folder(
             *(folder, model.state_dict(), config),
             name=name,

@@ -20,7 +20,8 @@ from tabzoo.training.signals import StopRequest
 pytestmark = pytest.mark.skipif(not BUILT, reason="torch is built without CUDA, whose tensors could be fake")
 
 SMALL = Recipe(
-    backbone="test_resnet", init="random", resize=48, crop=40, batch_size=12, epochs=9, channels_last=True, amp="off"
+    **{"backbone": "test_resnet", "init": "random", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    **{"resize": 48, "crop": 40, "batch_size": 12, "epochs": 9, "channels_last": True, "amp": "off"},
 )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import PretrainedCfg
 from torch import nn
 
@@ -31,10 +30,10 @@ def timm_config(
     *,
     license: str,
     description: str,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
     resize: int = 256,
     crop: int = 224,
-    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
-    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD,
 ) -> dict[str, Any]:
     """The content of config.json. Evaluation is timm's: squash to crop / crop_pct by Lanczos, centre crop, normalise.
 
@@ -42,10 +41,10 @@ def timm_config(
         backbone: A timm model without classifier.
         license: Of the weights.
         description: How the weights were made.
+        mean: Of the normalisation that the weights were trained with.
+        std: The same.
         resize: Side of the squashed image, in pixels.
         crop: Side of the model's input, in pixels.
-        mean: Of the normalisation; ImageNet's by default.
-        std: Of the normalisation; ImageNet's by default.
     """
     given: dict[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
     kept = {key: given[key] for key in ("first_conv", "classifier") if key in given}

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
@@ -106,10 +107,17 @@ def convert_into(
         if known
         else "images that the checkpoint does not name"
     )
+    config = timm_config(
+        model,
+        license=license,
+        description=f"TAB, converted from {file}",
+        mean=IMAGENET_DEFAULT_MEAN,  # what the authors' code normalises by, whatever the backbone
+        std=IMAGENET_DEFAULT_STD,
+    )
     write_folder(
         folder,
         weights,
-        timm_config(model, license=license, description=f"TAB, converted from {file}"),
+        config,
         name=name,
         provenance={"converted_from": source},
         made_by=_MADE_BY.format(__version__),

@@ -40,11 +40,12 @@ def pair_maker(
         images: All images.
         members: Indices of the images to make pairs from, [N].
         class_ids: Class of each member, [N].
-        recipe: The recipe.
+        recipe: The recipe, with its normalisation resolved.
         device: Where the pairs are made.
         textures: What `open_textures` returns; opened here if the recipe names a folder and none are given.
     """
     textures = open_textures(recipe) if textures is None else textures
+    mean, std = recipe.normalisation
     return PairMaker(
         images,
         members,
@@ -52,8 +53,8 @@ def pair_maker(
         _synthesis(recipe, class_ids, textures),
         crop=recipe.crop,
         device=device,
-        mean=recipe.mean,
-        std=recipe.std,
+        mean=mean,
+        std=std,
         channels_last=recipe.channels_last,
     )
 

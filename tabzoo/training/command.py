@@ -12,7 +12,7 @@ import tyro
 from tabzoo.errors import InputError
 from tabzoo.flags import parse as parse_arguments
 from tabzoo.training.ranks import launcher
-from tabzoo.training.recipe import GROUPS, Recipe, list_recipes, load_recipe
+from tabzoo.training.recipe import GROUPS, NORMALISATION, Recipe, list_recipes, load_recipe
 
 __all__ = ["Command", "again", "parse"]
 
@@ -59,9 +59,16 @@ class Running:
 
 @dataclass(frozen=True, kw_only=True)
 class Command(Running, RunOptions):
-    """A command line as it is meant: the options, and the recipe with all flags in it."""
+    """A command line as it is meant: the options, and the recipe with all flags in it.
+
+    Attributes:
+        settings: The recipe with all flags. Its mean and std are None where neither flags nor the recipe state them for
+            this backbone: those of a recipe belong to the recipe's backbone.
+        named: The recipe without the flags.
+    """
 
     settings: Recipe
+    named: Recipe
 
 
 _GROUPS = (GROUPS[0], Running, *GROUPS[1:])
@@ -85,7 +92,10 @@ def parse(arguments: Sequence[str]) -> Command:
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--recipe", nargs="?")
-    name = finder.parse_known_args(arguments)[0].recipe
+    for key in NORMALISATION:
+        finder.add_argument(f"--{key}", nargs="*")
+    found = finder.parse_known_args(arguments)[0]
+    name = found.recipe
     asks = {"-h", "--help"} & set(arguments)
     if name is None or (asks and name not in list_recipes()):
         if not asks:
@@ -111,12 +121,14 @@ def parse(arguments: Sequence[str]) -> Command:
     given |= vars(given.pop(_title(Running)))
     for title in map(_title, GROUPS):
         values |= vars(given.pop(title))
+    if values["backbone"] != recipe.backbone:
+        values |= {key: None for key in NORMALISATION if getattr(found, key) is None}
     try:
         settings = Recipe(**values | {key: {**table, **values[key]} for key, table in tables.items()})
     except InputError as error:  # begins with the field's name
         field, _, problem = str(error).partition(":")
         raise InputError(f"--{field.replace('_', '-')}:{problem}") from error
-    command = Command(**given, settings=settings)
+    command = Command(**given, settings=settings, named=recipe)
     if command.resume and command.overwrite:
         raise InputError("--resume and --overwrite exclude each other: continue the run, or replace it")
     return command

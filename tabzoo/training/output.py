@@ -19,6 +19,7 @@ from tabzoo.hub.files import Digest, write_json
 from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS, now, write_folder
 from tabzoo.plain import for_terminal
 from tabzoo.system import whole_file
+from tabzoo.training.normalisation import as_words
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures
 
@@ -34,11 +35,13 @@ def is_finished(folder: Path) -> bool:
 
 
 def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str, device: torch.device) -> None:
-    """Writes what is known before the first step: recipe, text features, and `run.json` with paths, command and versions."""
+    """Writes what is known before the first step: recipe, text features, and `run.json` with paths, command, versions."""
     # run.json first, since it marks the folder as a run's.
     run = {
         "command": for_terminal(command),
         "data": for_terminal(str(Path(recipe.data).resolve())) if recipe.data else None,
+        "mean": recipe.mean,
+        "std": recipe.std,
         "started": now(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "host": platform.platform(),
@@ -80,14 +83,15 @@ def write_results(
         hashes: Of the images' files.
         metrics: The last row's loss and accuracies.
     """
+    mean, std = recipe.normalisation
     config = timm_config(
         backbone,
         license=recipe.license,
         description=f"TAB pre-training from {recipe.init} weights, with texts of {text.text_model} {text.text_pretrained}",
         resize=recipe.resize,
         crop=recipe.crop,
-        mean=recipe.mean,
-        std=recipe.std,
+        mean=mean,
+        std=std,
     )
     # From these the benchmark knows whether the backbone has seen a class that it is tested on.
     lines = "".join(f"{value:016x}\n" for value in np.unique(hashes).tolist())
@@ -138,6 +142,8 @@ def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> st
     )
     return f"""- Trained on {trained_on} normal images (synthetic anomalies were made from them), {epochs} epochs,
   {training["steps"]} steps{held_out}. Classes: {classes}.
+- Images: squashed to {recipe.resize} x {recipe.resize}, centre crop {recipe.crop} x {recipe.crop};
+  {as_words(vars(recipe))}.
 - Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
 - Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.
 - A detector tested on these same classes has seen their normal images in pre-training: say so next to its numbers.

@@ -10,7 +10,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from tabzoo.hub.folder import RECORD
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
 from tabzoo.training.command import Command, again, parse
+from tabzoo.training.normalisation import resolve_normalisation
 from tabzoo.training.ranks import Ranks, join_ranks
 from tabzoo.training.recipe import FILE_FIELDS, Recipe, load_recipe
 from tabzoo.training.run import Run
@@ -103,6 +105,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
     if recipe_name != _QUICKSTART and command.settings.data is None:
         raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
     _check_output(command)
+    command = ranks.from_first(lambda: _with_normalisation(command, folder))
     with ExitStack() as stack:
         run_folder = RunFolder(folder, resume=command.resume, overwrite=command.overwrite, inputs=_inputs(command))
         if ranks.from_first(lambda: _is_finished(command, stack.enter_context(run_folder).folder)):
@@ -137,6 +140,15 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
                 _say(f"\nStopped after the last step; all steps are saved. To continue:\n  {_resuming(arguments)}")
                 return 128 + signal.SIGINT
     return 128 + asked if asked else 0
+
+
+def _with_normalisation(command: Command, folder: Path) -> Command:
+    """The command with mean and std in its settings: digest, record and all else are of these numbers."""
+    begun = None
+    if command.resume:
+        with suppress(InputError):  # no run yet
+            begun = load_recipe(str(folder / output.RECIPE))
+    return replace(command, settings=resolve_normalisation(command.settings, named=command.named, begun=begun))
 
 
 def _check_output(command: Command) -> None:

@@ -113,7 +113,7 @@ def build_run(
     # A checkpoint has the weights; the other processes are given the first one's.
     init = recipe.init if saved is None and ranks.is_first else "random"
     backbone = build_backbone(recipe.backbone, init=init, seed=recipe.seed)
-    _check_micro_batch(recipe, backbone)
+    _check_batch_norm(recipe, backbone)
     width = embedding_width(backbone, recipe.crop)
     heads = _heads(recipe, width, ranks.from_first(lambda: text_width(recipe.text_model, text_pretrained)))
     text = ranks.from_first(
@@ -208,9 +208,15 @@ def _resolved_amp(amp: Amp, device: torch.device, saved: dict[str, Any] | None) 
     return choice.amp
 
 
-def _check_micro_batch(recipe: Recipe, backbone: nn.Module) -> None:
-    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
-    if recipe.micro_batch == 1 and normalised and recipe.batch_norm != "frozen":
+def _check_batch_norm(recipe: Recipe, backbone: nn.Module) -> None:
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()):
+        return
+    if recipe.batch_norm == "frozen" and recipe.init == "random":
+        _log.warning(
+            "--batch-norm frozen with --init random: the statistics of random weights are a mean of 0 and a variance of 1, so "
+            "batch-norm does nothing. Type --batch-norm local, or start from pretrained weights."
+        )
+    if recipe.micro_batch == 1 and recipe.batch_norm != "frozen":
         raise InputError(
             f"--micro-batch 1: batch-norm, which {recipe.backbone} has, needs at least two images at a time. Type "
             f"--micro-batch 2 or more, or --batch-norm frozen."

@@ -73,7 +73,8 @@ def test_table(toy: Path, extractor: str, tmp_path: Path, capsys: pytest.Capture
 
 def test_distances_are_between_defects_and_anomalies(toy: Path, extractor: str) -> None:
     """As the network sees them: the middle of each image, normalised by its own statistics."""
-    recipe = Recipe(resize=40, crop=32, cache="ram", workers=0, synthesis="cutpaste", seed=4)
+    half = (0.5, 0.5, 0.5)
+    recipe = Recipe(resize=40, crop=32, mean=half, std=half, cache="ram", workers=0, synthesis="cutpaste", seed=4)
     samples = find_samples(toy)
     network = timm.create_model(extractor, pretrained=True, num_classes=0).eval()
 

@@ -29,7 +29,8 @@ def test_the_configuration_is_that_of_the_images() -> None:
 def test_the_record_comes_last(tmp_path: Path) -> None:
     """It marks a folder as complete."""
     model = timm.create_model("test_resnet", num_classes=0)
-    config = timm_config(model, license="mit", description="a test's")
+    half = (0.5, 0.5, 0.5)
+    config = timm_config(model, license="mit", description="a test's", mean=half, std=half)
     (tmp_path / "README.md").mkdir()  # so that the card can't be written
     with pytest.raises(WriteError, match=r"README\.md: can't be written"):
         write_folder(

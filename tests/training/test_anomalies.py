@@ -20,7 +20,7 @@ from tabzoo.training.command import parse
 from tabzoo.training.recipe import _UNSUPPORTED, Recipe, load_recipe
 
 CLASSES = torch.tensor([0, 0, 0, 1, 1, 1, 1])
-RECIPE = Recipe(resize=40, crop=32)
+RECIPE = Recipe(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 WITHOUT_A_FIELD = {
     "nsa": {"retries"},
     "cutpaste": {"area_min", "area_max", "aspect_min", "scar_width", "scar_height", "scar_angle", "jitter", "retries"},

@@ -4,6 +4,7 @@ import functools
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -71,7 +72,8 @@ def test_prefetched_pairs_are_the_direct_ones(toy: Path, synthesis: str, cache: 
     device, samples = torch.device(DEVICE), find_samples(toy).train_normals()
     class_ids = torch.from_numpy(samples.class_ids).long()
     images = open_images(samples, size=40, mode=cache, workers=0, device=device)
-    recipe = Recipe(resize=40, crop=32, synthesis=synthesis, channels_last=True)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"synthesis": synthesis, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    recipe = Recipe(resize=40, crop=32, channels_last=True, **settings)
     maker = pair_maker(images, torch.arange(48), class_ids, recipe, device)
     batches = [(epoch, ids) for epoch in range(8) for ids in torch.arange(48).split(16)]
     prefetched = []

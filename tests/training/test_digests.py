@@ -50,7 +50,7 @@ def test_every_field_that_decides_the_result_is_in_the_digest() -> None:
         **{"nsa_mode": "fast", "nsa_background": 200.0, "cutpaste_variant": "scar", "sampling": "balanced"},
         **{"batch_norm": "frozen", "schedule": "constant", "amp": "bf16", "cache": "ram", "val_share": 0.5},
         **{"perlin_textures": "textures", "cache_dir": "somewhere", "data": "somewhere", "crop": 200, "workers": 3},
-        "white_level": 4095.0,
+        **{"white_level": 4095.0, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
     }
     base = Recipe()
     for field in dataclasses.fields(Recipe):

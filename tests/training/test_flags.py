@@ -29,7 +29,7 @@ REFUSED = [
     ("--backbone resnet19", "--backbone 'resnet19': timm has no such model. Did you mean 'resnet18'?"),
     ("--backbone resnet18.tv_in2k", "--backbone resnet18.tv_in2k: timm has no such weights"),
     ("--backbone ''", "--backbone '': timm has no such model"),
-    ("--backbone local-dir:/nowhere", "--backbone local-dir:/nowhere: timm can't build it"),
+    ("--backbone local-dir:/nowhere", "--backbone local-dir:/nowhere: its pretrained configuration"),
     ("--backbone mobilenetv3_small_100", "--projection linear"),
     ("--backbone test_vit --resize 48 --crop 33", "--backbone test_vit: does not take images of 33 x 33 px (--crop)"),
     ("--cache-dir /dev/null", "--cache-dir /dev/null: can't be written into"),

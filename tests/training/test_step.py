@@ -123,7 +123,7 @@ def test_training_is_the_plain_loop(
     samples = find_samples(toy).train_normals()
     class_ids = torch.from_numpy(samples.class_ids).long()
     images = open_images(samples, size=40, mode="ram", workers=0)
-    recipe = Recipe(resize=40, crop=32, channels_last=True)
+    recipe = Recipe(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), channels_last=True)
     maker = pair_maker(images, torch.arange(48), class_ids, recipe, torch.device("cpu"))
     features = load_text_features(out / "text_features.safetensors")
     assert features is not None

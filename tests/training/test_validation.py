@@ -32,7 +32,8 @@ def test_held_out_rows_are_the_means_over_held_out_pairs(small: Arguments, tmp_p
     trained_on, held = hold_out(class_ids, 0.33, seed=0)
     assert (len(trained_on), len(held)) == (33, 15)
     images = open_images(samples, size=40, mode="ram", workers=0)
-    maker = pair_maker(images, held, class_ids[held], Recipe(resize=40, crop=32), torch.device("cpu"))
+    recipe = Recipe(resize=40, crop=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    maker = pair_maker(images, held, class_ids[held], recipe, torch.device("cpu"))
     features = load_text_features(out / "text_features.safetensors")
     assert features is not None
     model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
