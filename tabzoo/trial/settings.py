@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from tabzoo.backbones import build_backbone, check_name, embedding_width
@@ -25,9 +24,10 @@ from tabzoo.hub.files import write_json
 from tabzoo.hub.folder import CONFIG, WEIGHTS
 from tabzoo.system import whole_file
 from tabzoo.training.clip import UNTRAINED
+from tabzoo.training.normalisation import resolve_normalisation
 from tabzoo.training.output import TEXT
 from tabzoo.training.prompts import load_prompts
-from tabzoo.training.recipe import Recipe, list_recipes, load_recipe
+from tabzoo.training.recipe import NORMALISATION, Recipe, list_recipes, load_recipe
 from tabzoo.training.setup import check_settings
 from tabzoo.training.text import TextFeatures, load_text_features, obtain_text_features, text_width
 from tabzoo.trial.options import DEFAULT_RECIPE, Options
@@ -77,22 +77,26 @@ def recipe_of(options: Options, samples: Samples) -> tuple[Recipe, list[str]]:
     Raises:
         InputError: A value can't work.
     """
-    recipe, notes = load_recipe(options.recipe or DEFAULT_RECIPE), []
+    named = load_recipe(options.recipe or DEFAULT_RECIPE)
+    notes: list[str] = []
     names = ("backbone", "init", "text_pretrained", "white_level", "workers", "cache_dir")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     if Path(given.get("backbone", "")).is_dir() and "backbone" in given:
         given["backbone"] = f"local-dir:{options.backbone}"
-    if options.recipe is None:
+    if options.recipe is None and given.get("init") != "random":  # random weights have no statistics to keep
         given["batch_norm"] = "frozen"
+    if given.get("backbone", named.backbone) != named.backbone:
+        given |= dict.fromkeys(NORMALISATION)  # the recipe's are those of its backbone
     if (options.recipe or DEFAULT_RECIPE) in list_recipes():
         given["license"] = Recipe.license  # the recipe's is that of its images
     classes = samples.train_normals().classes
-    if len(classes) == 1 and recipe.objective != "joint":
+    if len(classes) == 1 and named.objective != "joint":
         given["objective"] = "joint"
         notes.append("One class: the objective is joint, which separates normal from abnormal.")
-    words = class_words(classes, {**recipe.class_names, **options.class_names}, samples.layout)
+    words = class_words(classes, {**named.class_names, **options.class_names}, samples.layout)
     # The trial holds out photos itself. The list of photos has no layout, on which words can depend.
-    recipe = recipe.replace(**given, class_names=words, cache=options.cache, val_share=0.0, layout="auto", data=None)
+    recipe = named.replace(**given, class_names=words, cache=options.cache, val_share=0.0, layout="auto", data=None)
+    recipe = resolve_normalisation(recipe, named=named)
     path = Path(recipe.text_pretrained)
     if path.suffix == ".safetensors" and (features := load_text_features(path)) is not None:
         recipe = recipe.replace(text_model=features.text_model)
@@ -137,8 +141,6 @@ def settle(options: Options, recipe: Recipe, notes: list[str], folder: Path) -> 
             f"The embedding of the backbone is {width} wide and the texts' {width_of_texts}: a linear projection is trained "
             f"between them, and discarded at the end."
         )
-    if options.backbone is not None:
-        changes |= _normalisation(backbone)
     if device.type == "cpu" and recipe.batch_norm == "frozen" and not recipe.micro_batch:
         changes["micro_batch"] = _ON_CPU
     if not begun:
@@ -156,11 +158,6 @@ def settle(options: Options, recipe: Recipe, notes: list[str], folder: Path) -> 
         weights={name: value.detach().clone() for name, value in backbone.named_parameters()},
         notes=tuple(notes),
     )
-
-
-def _normalisation(backbone: nn.Module) -> dict[str, Any]:
-    config = resolve_data_config(getattr(backbone, "pretrained_cfg", {}))
-    return {name: tuple(config[name]) for name in ("mean", "std")}
 
 
 def _write_start(folder: Path, backbone: nn.Module, recipe: Recipe) -> None:

@@ -95,4 +95,4 @@ def train_run(recipe: Recipe, folder: Path, device: torch.device, *, name: str) 
 
 
 def _command(recipe: Recipe, folder: Path) -> Command:
-    return Command(recipe=str(folder), output=str(folder), resume=True, settings=recipe)
+    return Command(recipe=str(folder), output=str(folder), resume=True, settings=recipe, named=recipe)

@@ -12,11 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import load_file
+from timm.models import save_for_hf
 
 from tabzoo.cli import main as tabzoo
 from tabzoo.training import loop
+from tabzoo.training.recipe import load_recipe
 from tabzoo.trial import run as module
+from tabzoo.trial import settings
 from tabzoo.trial import train as training
 from tabzoo.trial.__main__ import main
 
@@ -107,6 +112,33 @@ def test_one_class_takes_joint(toy: Path, trial: Trial, tmp_path: Path, capsys: 
     assert main(trial(data, ["capsule"], "--seeds", "0")) in (0, 10, 11)
     assert "One class: the objective is joint" in capsys.readouterr().err
     assert "objective: joint" in (tmp_path / "out/runs/seed_0/recipe.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_the_default_recipe(
+    toy: Path, trial: Trial, make_text_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder with a mean of its own, whose embedding has another width than the texts."""
+    data, start, out = tmp_path / "photos", tmp_path / "start", tmp_path / "out"
+    model = timm.create_model("test_resnet", num_classes=0, pretrained_cfg_overlay={"mean": (0.4,) * 3})
+    save_for_hf(model, start, safe_serialization=True)
+    for name in CLASSES[:2]:
+        shutil.copytree(toy / name, data / name)
+    small = load_recipe("resnet18.tab_mvtec").replace(resize=40, crop=32, epochs=1)
+    monkeypatch.setattr(settings, "load_recipe", lambda _: small)
+    narrow = make_text_file(*CLASSES[:2], width=64)
+    flags = trial(data, CLASSES[:2], "--backbone", str(start), "--text-pretrained", str(narrow), "--seeds", "0")
+    flags = [word for word in flags if word not in ("--recipe", str(tmp_path / "tiny.yaml"))]
+    assert main(flags) == 10
+    trained = load_recipe(str(out / "runs/seed_0/recipe.yaml"))
+    assert (trained.mean, trained.projection, trained.license) == ((0.4,) * 3, "linear", "unspecified")
+    assert (trained.batch_norm, trained.batch_size) == ("frozen", 16)
+    after = load_file(out / "runs/seed_0/model.safetensors")
+    assert (after["bn1.running_mean"] == model.state_dict()["bn1.running_mean"]).all()
+    found = verdict(out)
+    assert found["use"] == str(start)
+    assert found["sentence"].endswith("or a --recipe with a higher lr.")
+    assert 0 < found["numbers"]["runs"][0]["change"] < 0.001
 
 
 @pytest.mark.slow
