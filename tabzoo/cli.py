@@ -15,6 +15,7 @@ _MODULES = {
     "pretrain": "tabzoo.training.pretrain",
     "data": "tabzoo.data.__main__",
     "benchmark": "tabzoo.benchmark.__main__",
+    "trial": "tabzoo.trial.__main__",
 }
 # Subcommands of one module, which is given their names too.
 _HUB = "tabzoo.hub.__main__"
@@ -25,6 +26,7 @@ _USAGE = """usage: tabzoo COMMAND ...
   pretrain   make a backbone from a folder of good images
   data       look at a folder of images
   benchmark  measure backbones (PaDiM, RD4AD and others) and synthetic anomalies
+  trial      is pre-training worth it on your photos? a verdict and a page
   list       tabzoo's weights and those installed: state and licence
   info       show everything known about some weights
   download   download weights into a folder, for machines without network

@@ -1232,6 +1232,27 @@ MUTANTS = [
         new="if value.dim() != expected.dim():",
         tests="tests/test_evidence_kit.py::test_other_tensors_are_refused",
     ),
+    Mutant(
+        name="trial_trains_on_held_out_photos",
+        file="tabzoo/trial/split.py",
+        old="good, train, held_out = good | chosen, train & ~chosen, held_out + len(held)",
+        new="good, train, held_out = good | chosen, train, held_out + len(held)",
+        tests="tests/trial/test_trial_split.py",
+    ),
+    Mutant(
+        name="trial_trains_on_copies_of_test_photos",
+        file="tabzoo/trial/split.py",
+        old="    train &= ~copies\n",
+        new="",
+        tests="tests/trial/test_trial_split.py",
+    ),
+    Mutant(
+        name="trial_recommends_the_result_anyway",
+        file="tabzoo/trial/verdict.py",
+        old='use = result if verdict == "better" else start',
+        new='use = result if verdict != "worse" else start',
+        tests="tests/trial/test_verdict.py",
+    ),
 ]
 
 

@@ -81,7 +81,14 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
             ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),
         ),
         *((f"tabzoo.{name}", ROOMS) for name in ("compute", "figures", "flags", "jsonl", "locks", "system")),
-        ("tabzoo.command", ("tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark")),
+        *(
+            (f"tabzoo.{name}", ("tabzoo.trial",))
+            for name in ("data", "hub", "synthesis", "scores", "training", "detectors", "benchmark")
+        ),
+        (
+            "tabzoo.command",
+            ("tabzoo.trial", "tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark"),
+        ),
         ("tabzoo.errors", ("tabzoo",)),
         ("tabzoo.plain", ("tabzoo",)),
         ("tabzoo._version", ("tabzoo",)),

@@ -1,0 +1,74 @@
+"""`python -m tabzoo.trial`: a folder of good photos in, a verdict and a page out."""
+
+import importlib.util
+import inspect
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabzoo.command import run_commands, say, show
+from tabzoo.errors import InputError
+from tabzoo.trial.folder import PAGE, VERDICT
+from tabzoo.trial.options import Options
+from tabzoo.trial.run import run
+from tabzoo.trial.stopping import StoppedError, stoppable
+
+__all__ = ["main"]
+
+_PROG = "tabzoo trial"
+
+
+class _Once(logging.Filter):
+    """Drops what was said before: every training run would warn of the same texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is new."""
+        message = record.getMessage()
+        new = message not in self._said
+        self._said.add(message)
+        return new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Options):
+    """Is pre-training worth it on these photos?
+
+    Trains within the time given, tests start and results with PaDiM and PatchCore, and ends with one sentence and a page.
+    Exit code: 0 better, 10 no difference beyond chance, 11 worse, 2 error.
+    """
+
+    def run(self) -> int:
+        """Runs the trial and prints the verdict."""
+        if importlib.util.find_spec("scipy") is None:
+            raise InputError('the tests of a trial need SciPy: pip install -e ".[benchmark]" in the clone of tabzoo')
+        verdict = run(self, say=say)
+        show(verdict.sentence)
+        show(f"Page: {self.output / PAGE}; for scripts: {self.output / VERDICT}.")
+        return verdict.exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the verdict's exit code, 2 for a user's mistake, or 128 + signal when stopped."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for name in ("tabzoo.training.text", "tabzoo.data.class_words"):
+        logging.getLogger(name).addFilter(_Once())
+    # It tells each time which layers a detector does not use; the benchmark checks itself that all others are loaded.
+    logging.getLogger("timm").setLevel(logging.ERROR)
+    description = inspect.cleandoc(Trial.__doc__ or "")
+    try:
+        with stoppable():
+            return run_commands({"trial": Trial}, arguments, prog=_PROG, description=description)
+    except StoppedError as stopped:
+        again = shlex.join([*_PROG.split(), *(word for word in arguments if word != "--overwrite")])
+        say(f"\nStopped; finished steps and tests are kept. To continue:\n  {again}")
+        return 128 + stopped.number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

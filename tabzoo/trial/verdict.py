@@ -1,0 +1,122 @@
+"""The verdict: one sentence, an exit code, and verdict.json for scripts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tabzoo.errors import count
+from tabzoo.hub.files import read_json, write_json
+from tabzoo.plain import for_terminal
+from tabzoo.scores.compare import Comparison
+from tabzoo.trial.folder import VERDICT
+
+__all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict"]
+
+EXIT_CODES = {"better": 0, "no difference": 10, "worse": 11}
+_HARDLY = 0.001
+"""Relative change of the weights below which detectors can hardly tell start and result apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a trial says.
+
+    Attributes:
+        verdict: A key of `EXIT_CODES`.
+        sentence: For people.
+        use: The backbone to use: a name of timm, or a folder.
+        numbers: The comparison that decided, and more for scripts.
+    """
+
+    verdict: str
+    sentence: str
+    use: str
+    numbers: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command."""
+        return EXIT_CODES[self.verdict]
+
+    def write(self, folder: Path) -> None:
+        """Writes verdict.json."""
+        write_json(folder / VERDICT, {**asdict(self), "exit_code": self.exit_code})
+
+
+def read_verdict(folder: Path) -> Verdict | None:
+    """The verdict in a folder; None if the trial is not finished."""
+    if not (folder / VERDICT).is_file():
+        return None
+    content = read_json(folder / VERDICT)
+    return Verdict(**{name: content[name] for name in ("verdict", "sentence", "use", "numbers")})
+
+
+def judge(
+    comparison: Comparison,
+    *,
+    start: str,
+    result: str,
+    kind: str | None,
+    untrained_texts: bool,
+    change: float,
+    numbers: Mapping[str, Any],
+) -> Verdict:
+    """Words for a comparison. It recommends the result only if it is better.
+
+    Args:
+        comparison: Of the results with the start.
+        start: Name or folder of the start.
+        result: Folder of the first training run; it was chosen before any was tested.
+        kind: Kind of synthetic anomalies; None where the defects are real.
+        untrained_texts: Whether the text tower had random weights.
+        change: How far training moved the weights, relative to their length.
+        numbers: More for scripts.
+    """
+    c, verdict = comparison, comparison.verdict
+    use = result if verdict == "better" else start
+    says = {
+        "better": f"Better: pre-training raised the image AUROC by {_points(c.difference)} points "
+        f"({_interval(c.low, c.high)})",
+        "no difference": f"No difference beyond chance: pre-training changed the image AUROC by {_signed(c.difference)} points "
+        f"({_interval(c.low, c.high, signed=True)})",
+        "worse": f"Worse: pre-training lowered the image AUROC by {_points(-c.difference)} points "
+        f"({_interval(-c.high, -c.low)})",
+    }
+    runs = "one training run" if c.training_runs == 1 else f"{c.training_runs} training runs"
+    advice = f"Use {for_terminal(use)}." if verdict == "better" else f"Keep {for_terminal(use)}."
+    sentence = f"{says[verdict]} on {_tested_on(c, kind)}, {runs}. {advice}"
+    if change < _HARDLY and verdict == "no difference":
+        sentence += (
+            f" Training hardly changed the weights (by {100 * change:.2g} %), so this says little about pre-training: to learn "
+            f"more, type more --minutes, or a --recipe with a higher lr."
+        )
+    if untrained_texts:
+        sentence += (
+            " The texts were not CLIP's but an untrained tower's, so this says nothing about pre-training with CLIP."
+        )
+    return Verdict(verdict=verdict, sentence=sentence, use=use, numbers={**asdict(comparison), **numbers})
+
+
+def _tested_on(c: Comparison, kind: str | None) -> str:
+    classes = count(c.classes, "class", "classes")
+    if kind is None:
+        return f"{c.good:,} good and {count(c.defective, 'defective photo')} of {classes}"
+    made = "synthetic anomaly" if c.defective == 1 else "synthetic anomalies"
+    proxy = f"{c.defective:,} {made} ({kind}), which are a proxy for real defects"
+    return f"{count(c.good, 'good photo')} and {proxy}, of {classes}"
+
+
+def _points(fraction: float) -> str:
+    """A fraction in points; -0.0 is 0.0."""
+    return f"{100 * fraction + 0.0:.1f}".replace("-0.0", "0.0")
+
+
+def _signed(fraction: float) -> str:
+    text = f"{100 * fraction:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def _interval(low: float, high: float, *, signed: bool = False) -> str:
+    write = _signed if signed else _points
+    return f"95 % interval {write(low)} to {write(high)}"
