@@ -504,6 +504,20 @@ MUTANTS = [
         tests="tests/detectors/test_rd4ad.py::test_loss_is_the_cosine_of_whole_maps",
     ),
     Mutant(
+        name="pooled_patches_of_the_fine_layer_alone",
+        file="tabzoo/detectors/patches.py",
+        old="together = torch.cat(pooled, dim=1)",
+        new="together = pooled[0]",
+        tests="tests/detectors/test_patchcore.py::test_pooled_patches_are_the_public_codes",
+    ),
+    Mutant(
+        name="patchcores_width_is_not_in_the_key",
+        file="tabzoo/detectors/patchcore.py",
+        old="if self.width is not None:  # rows without it keep their keys",
+        new="if False:",
+        tests="tests/detectors/test_patchcore.py::test_rows_without_a_width_keep_their_keys",
+    ),
+    Mutant(
         name="simplenet_margin_of_noisy_patches_has_the_wrong_sign",
         file="tabzoo/detectors/simplenet.py",
         old="F.relu(margin + anomalous)",

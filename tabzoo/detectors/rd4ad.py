@@ -3,10 +3,14 @@
 Deng and Li, "Anomaly Detection via Reverse Distillation from One-Class Embedding", arXiv 2201.10703. Facts from
 hq-deng/RD4AD @ 6554076 (MIT).
 The loss is the public code's: the cosine of whole flattened maps, where Equation 2 of the paper averages over positions.
-Differs from it in: the teacher's maps of the training images are computed once, since they never change, and the teacher
-ends at its third stage, which changes no result; the last step is reported, nothing is tested during training; seeds are per
-class; masks are resized to the nearest pixel, where it resizes bilinearly and cuts at a half; AUPRO is over all images
-together, where it averages over images.
+Differs from it in:
+
+- The teacher's maps of the training images are computed once, since they never change, and the teacher ends at its third
+  stage, which changes no result.
+- The last step is reported, and nothing is tested during training. Seeds are per class.
+- Masks are resized to the nearest pixel, where it resizes bilinearly and cuts at a half. Whether an image is good is told by
+  its folder, where it asks whether the resized mask is empty; so a tiny defect may become a good image there.
+- AUPRO, which it computes in another way: see tabzoo/benchmark/metrics.py.
 """
 
 from collections.abc import Sequence

@@ -4,15 +4,20 @@ Liu et al., "SimpleNet: A Simple Network for Image Anomaly Detection and Localiz
 DonaldRR/SimpleNet @ 351a2b8 (MIT), with the settings for MVTec AD of its `run.sh`; the paper has others.
 The embedding is as wide as the layers together: 1,536 for Wide ResNet-50, as in that code, and 384 for ResNet-18, which it
 does not mention; the discriminator's hidden layer is 1,024 wide with both.
-Differs from it in: the last step is reported, where it keeps the meta-epoch that is best on the test images (`--oracle`
-reports that, too); images are squashed to 329 px, where it scales the shorter side; embeddings of the training images are
-computed once, since they never change, and channels are pooled before the coarser layer is upsampled, which commutes; maps
-are not min-max scaled, which changes no ranking; masks are resized to the nearest pixel, where it resizes bilinearly and
-counts only pixels that are fully white, so that its defects are slightly smaller. Adaptor and discriminator compute in
-float32 even where the backbone computes in bfloat16, which would round the noise away.
+Differs from it in:
+
+- The last step is reported, where it keeps the meta-epoch that is best on the test images (`--oracle` reports that, too).
+- Images are squashed to 329 px, where it scales the shorter side. Both crop to 288 px from row and column 20.
+- Embeddings of the training images are computed once, since they never change, and channels are pooled before the coarser
+  layer is upsampled, which commutes.
+- Maps are not min-max scaled, which changes no ranking.
+- Masks are resized to the nearest pixel, where it resizes bilinearly and counts only pixels that are fully white; its thin
+  defects have a fifth fewer pixels.
+- AUPRO, which it computes in another way, and prints as `anomaly_pixel_auroc`: see tabzoo/benchmark/metrics.py.
+- Adaptor and discriminator compute in float32 even where the backbone computes in bfloat16, which would round the noise away.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -24,13 +29,13 @@ from tabzoo.detectors.batches import FrozenFeatures, check_finite, shuffled_batc
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
+from tabzoo.detectors.patches import embed
 from tabzoo.errors import InputError
 
-__all__ = ["Simplenet", "SimplenetSettings", "embed", "margin_loss", "with_noise"]
+__all__ = ["Simplenet", "SimplenetSettings", "margin_loss", "with_noise"]
 
 _ADAPTOR_DECAY, _DISCRIMINATOR_DECAY = 0.01, 1e-5
 _SLOPE = 0.2
-_PATCH = 3
 _SIGMA = 4.0
 
 
@@ -148,22 +153,6 @@ class Simplenet:
                 if isinstance(module, nn.Linear):
                     nn.init.xavier_normal_(module.weight)
         return adaptor.to(self.extractor.device), discriminator.to(self.extractor.device)
-
-
-def embed(layers: Sequence[Tensor], width: int) -> Tensor:
-    """Embeddings o(h, w) of patches from maps [B, C, h, w], fine to coarse: [B, h, w, width] on the finest one's grid.
-
-    The C * 9 numbers of a neighbourhood of 3 x 3 positions are averaged to `width` numbers, layer by layer; then those of all
-    layers together are averaged to `width` numbers.
-    """
-    size, pooled = layers[0].shape[-2:], []
-    for layer in layers:
-        patches = F.unfold(layer, _PATCH, padding=_PATCH // 2)  # [B, C * 9, h * w]
-        narrow = F.adaptive_avg_pool2d(patches, (width, None)).unflatten(2, layer.shape[-2:])
-        pooled.append(narrow if layer.shape[-2:] == size else F.interpolate(narrow, size=size, mode="bilinear"))
-    together = torch.cat(pooled, dim=1).flatten(2)  # [B, layers * width, h * w]
-    embedded: Tensor = F.adaptive_avg_pool2d(together, (width, None)).mT.unflatten(1, size)
-    return embedded.contiguous()
 
 
 def with_noise(features: Tensor, std: float, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,8 @@ The difference is a mean over training runs, classes, methods and seeds of the d
   their variance alone has one degree of freedom, with intervals of up to 30 points. So it is moderated (Smyth, 2004): the
   variance of the runs is averaged with that of `RUN_SD`, which counts as much as `RUN_FREEDOM` more runs. With one
   run, the interval is about these weights, not about what another run would give.
-- The classes, if asked for: the variance between classes instead of that over images, unless it is the smaller one.
+- The classes, if asked for: the variance between classes instead of that over images, but not less than it. Few classes may
+  agree by chance.
 
 The degrees of freedom of the sum are Satterthwaite's; interval and p-value are those of Student's t. How often this finds a
 difference that there is, and one that there is not: training/evidence/STATISTICS.md.
@@ -205,8 +206,8 @@ def _of_images(gains: Array) -> list[_Part]:
 def _of_classes(differences: Array, images: list[_Part]) -> list[_Part]:
     if len(differences) < 2:
         raise InputError("1 class to compare; expected two at least, to say something about other classes")
-    part = _Part(float(differences.mean(axis=1).var(ddof=1)) / len(differences), len(differences) - 1)
-    return [part] if part.variance >= sum(image.variance for image in images) else images
+    between = float(differences.mean(axis=1).var(ddof=1)) / len(differences)
+    return [_Part(max(between, sum(part.variance for part in images)), len(differences) - 1)]
 
 
 def _of_runs(differences: Array) -> list[_Part]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -66,3 +67,33 @@ def test_maps_and_masks_meet(resize: int, crop: int, resampling: str, tmp_path: 
         assert map_.shape == mask.shape
         assert np.abs(np.array(mask.shape) - np.array(shape) * crop / resize).max() <= 1
         assert np.abs(middle(map_) - middle(mask)).max() <= 0.5
+
+
+@pytest.mark.parametrize("size", [(329, 329), (658, 987), (1316, 329)])
+def test_simplenets_crop_starts_at_the_same_pixel_everywhere(size: tuple[int, int], tmp_path: Path) -> None:
+    """What becomes row and column 20 of 329 is marked: the corner of the crop of 288, in the image and in masks of any size."""
+    mask = np.zeros(size, np.uint8)
+    step = np.array(size) // 329
+    top, left = 20 * step
+    mask[top : top + step[0], left : left + step[1]] = 1
+    mask[top - step[0] : top, left - step[1] : left] = 2  # just outside: must be nowhere
+    for path, pixels in (
+        ("train/good", 0 * mask),
+        ("test/mark", 100 * (mask == 1)),
+        ("ground_truth/mark", 255 * (mask > 0)),
+    ):
+        (tmp_path / "plate" / path).mkdir(parents=True)
+        Image.fromarray(np.uint8(pixels)).save(tmp_path / "plate" / path / "0.png")
+    opened = open_images(
+        find_samples(tmp_path), size=329, mode="off", workers=0, progress=False, masks=True, resampling="bilinear"
+    )
+    images = ClassImages(opened, 0, resize=329, crop=288)
+    evaluation = images.evaluation_set(test="real", seed=0)
+    pixels = evaluation.pixels(evaluation.rows)[0, ..., 0]
+    assert int(pixels.argmax()) == 0
+    assert int(pixels[0, 0]) > 2 * int(pixels[0, 1])  # a blurred mark, but in the middle of its pixel
+    assert torch.equal(evaluation.masks[0].nonzero(), torch.tensor([[0, 0]]))
+    (full,) = images.full_masks()
+    assert full.shape == tuple(288 * step)
+    assert full[: step[0], : step[1]].all()
+    assert int((full != 0).sum()) == step.prod()

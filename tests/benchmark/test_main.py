@@ -17,7 +17,7 @@ SMALL = "random:test_resnet"
 FLAGS = {
     "run": """amp backbone batch-size budget cache cache-dir classes crop data device full-resolution layout
         method oracle output padim-channels padim-regularisation patchcore-neighbours patchcore-share
-        rd4ad-batch-size rd4ad-epochs rd4ad-lr rd4ad-steps regad-batch-size regad-draws regad-epochs
+        patchcore-width rd4ad-batch-size rd4ad-epochs rd4ad-lr rd4ad-steps regad-batch-size regad-draws regad-epochs
         regad-lr regad-regularisation regad-steps resampling resize seeds shots simplenet-adaptor-lr
         simplenet-batch-size simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden
         simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test white-level workers""",

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.transforms import CenterCrop
 
 from tabzoo.data.images import centre_crop, crop_edges
 
@@ -11,6 +12,12 @@ from tabzoo.data.images import centre_crop, crop_edges
 )
 def test_an_odd_margin_cuts_off_less_at_the_start(size: int, side: int, edges: tuple[int, int]) -> None:
     assert crop_edges(size, side) == edges
+
+
+@pytest.mark.parametrize(("size", "side", "later"), [(256, 224, 0), (329, 288, 0), (95, 64, 1), (257, 224, 0)])
+def test_where_torchvisions_crop_starts(size: int, side: int, later: int) -> None:
+    rows = torch.arange(size).expand(1, size, size)
+    assert int(CenterCrop(side)(rows)[0, 0, 0]) == crop_edges(size, side)[0] + later
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 7), (2, 7, 7, 3)])

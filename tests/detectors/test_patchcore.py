@@ -86,6 +86,42 @@ def test_numbers_of_neighbours(
     np.testing.assert_allclose(patchcore.score(test).image_scores.numpy(), scores, rtol=1e-5)
 
 
+def pooled(extractor: FeatureExtractor, image: Tensor, width: int) -> Tensor:
+    """Patches as in the public code, one after the other, [h w, width]."""
+    fine, coarse = extractor(image[None]).values()
+    size = fine.shape[-2:]
+    whole = []
+    for layer in (fine, coarse):
+        channels, grid = layer.shape[1] * 9, layer.shape[-2:]
+        patches = torch.nn.Unfold(3, padding=1)(layer).view(1, channels, *grid)
+        whole.append(F.interpolate(patches, size=size, mode="bilinear", align_corners=False)[0].flatten(1).T)
+    pool = F.adaptive_avg_pool1d
+    each = [[pool(layer[i][None, None], width)[0, 0] for layer in whole] for i in range(size.numel())]
+    return torch.stack([pool(torch.cat(layers)[None, None], width)[0, 0] for layers in each])
+
+
+@pytest.mark.parametrize("width", [100, 1024, 1300])  # layer2 has 128 * 9 = 1152 numbers
+def test_pooled_patches_are_the_public_codes(
+    extractor: FeatureExtractor, width: int, batches: Callable[..., ImageBatches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures(3, 0)
+    plain = torch.cat([pooled(extractor, image, width) for image in images])
+    for at_a_time in (1, 2 * 1152 * 64, 2**25):  # numbers: of an image, of two, of all
+        monkeypatch.setattr("tabzoo.detectors.patches._AT_A_TIME", at_a_time)
+        patchcore = Patchcore(extractor, 0, PatchcoreSettings(share=1.0, width=width))
+        patchcore.fit(batches([images[:2], images[2:]]))
+        assert patchcore.bank.shape == (3 * 64, width)
+        order = [torch.cdist(row[None], patchcore.bank).argmin() for row in plain]  # a coreset has an order of its own
+        torch.testing.assert_close(patchcore.bank[torch.stack(order)], plain, rtol=1e-4, atol=1e-5)
+        assert len(set(map(int, order))) == len(plain)
+        assert float(patchcore.score(images).anomaly_maps.max()) < 1e-3
+
+
+def test_rows_without_a_width_keep_their_keys(extractor: FeatureExtractor) -> None:
+    assert set(Patchcore(extractor, 0).settings) == {"layers", "share", "neighbours", "projected", "sigma"}
+    assert Patchcore(extractor, 0, PatchcoreSettings(width=1024)).settings["width"] == 1024
+
+
 def test_few_images(extractor: FeatureExtractor, batches: Callable[..., ImageBatches]) -> None:
     patchcore = Patchcore(extractor, 0, PatchcoreSettings(share=1e-6))
     patchcore.fit(batches([pictures(1, 0)]))

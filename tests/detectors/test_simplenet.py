@@ -13,7 +13,8 @@ from torch import Tensor
 from tabzoo.benchmark.options import Options
 from tabzoo.detectors import DETECTORS, ImageBatches
 from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
-from tabzoo.detectors.simplenet import Simplenet, SimplenetSettings, embed, margin_loss, with_noise
+from tabzoo.detectors.patches import embed
+from tabzoo.detectors.simplenet import Simplenet, SimplenetSettings, margin_loss, with_noise
 from tabzoo.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("sketches")
