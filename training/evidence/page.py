@@ -3,18 +3,16 @@
 The page says what was asked, what was run and what came out. What it means is written by hand.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from arms import START, Definitions
 from experiment import ALL, CLASSES, Experiment
+from exports import NOT_RUN, draw_differences, to_csv
 from results import METRICS, SCOPES, Estimate, Measured, Results, Scope, corrected
 
 from tabzoo.detectors import DETECTORS
 from tabzoo.errors import count
-from tabzoo.figures import save_figure
 from tabzoo.plain import for_table
 from tabzoo.scores.compare import LEVEL, Comparison
 from tabzoo.scores.rows import Row
@@ -27,7 +25,6 @@ _TITLES: dict[Scope, str] = {
     "trained": "Classes that the backbone was trained on (transductive: their good training images were seen)",
     "unseen": "Classes that the backbone was not trained on (each family left out once)",
 }
-_NOT_RUN = "not run"
 
 
 def write_report(out: Path, experiment: Experiment, definitions: Definitions, *, refused: Mapping[str, str]) -> str:
@@ -61,10 +58,10 @@ def write_report(out: Path, experiment: Experiment, definitions: Definitions, *,
             *_cannot_say(results, experiment, definitions, measured),
         ]
     )
-    for name, content in ((REPORT, text), (TABLE, _csv(measured))):
+    for name, content in ((REPORT, text), (TABLE, to_csv(measured))):
         with whole_file(out / name) as file:
             file.write_text(content, encoding="utf-8", newline="\n")
-    _draw(out / FIGURE, measured)
+    draw_differences(out / FIGURE, measured)
     return text
 
 
@@ -101,7 +98,7 @@ def _was_run(
         f"- Folds: {_fold_list(experiment)}. Only trained on: {', '.join(experiment.train_only) or 'none'}.",
         f"- Detectors: {_detectors(rows)}.",
         *(
-            f"- {method}: {_NOT_RUN}{_because(refused.get(method))}."
+            f"- {method}: {NOT_RUN}{_because(refused.get(method))}."
             for method in budget.methods
             if method not in measured_by
         ),
@@ -119,8 +116,8 @@ def _was_run(
             lines.append(f"| {for_table(name)} | {for_table(family)} | {counts} |")
     lines += ["", "| arm | what it is | training runs |", "|---|---|---|", f"| {START} | {definitions.start} | - |"]
     for arm in definitions.arms.values():
-        lines.append(f"| {arm.name} | {arm.about} | {len(runs.get(arm.name, ())) or _NOT_RUN} |")
-    lines += [f"| {name} | {about} | {_NOT_RUN} |" for name, about in definitions.left_out.items()]
+        lines.append(f"| {arm.name} | {arm.about} | {len(runs.get(arm.name, ())) or NOT_RUN} |")
+    lines += [f"| {name} | {about} | {NOT_RUN} |" for name, about in definitions.left_out.items()]
     return [*lines, ""]
 
 
@@ -142,7 +139,7 @@ def _section(
         lines.append(f"| {START} | - | {values[0]} | | | | {values[1]} | {values[2]} |")
     for one in measured:
         if not one.images:
-            why = f"{_NOT_RUN}{f': {one.missing}' if one.missing else ''}"
+            why = f"{NOT_RUN}{f': {one.missing}' if one.missing else ''}"
             lines.append(f"| {one.arm} | 0 | {why} | | | | | |")
             continue
         cells = [
@@ -164,7 +161,7 @@ def _verdict(measured: Sequence[Measured], p_values: Mapping[str, float]) -> lis
     difference, best = max(found, key=lambda pair: pair[0])
     return [
         f"At the 5 % level, {better} of {count(len(found), 'arm')} better than the start, {len(claimed) - better} worse. "
-        f"The highest: {best.arm}, {100 * difference:+.1f} points.",
+        f"The highest: {best.arm}, {_change(difference)} points.",
         "",
     ]
 
@@ -234,7 +231,7 @@ def _versions(row: Row) -> str:
 
 
 def _span(values: Iterable[int | str]) -> str:
-    ordered = sorted(set(values))  # type: ignore[type-var]
+    ordered = sorted(set(values))
     return " to ".join(map(str, dict.fromkeys((ordered[0], ordered[-1])))) if ordered else "none"
 
 
@@ -247,84 +244,19 @@ def _percent(value: float | None) -> str:
 
 
 def _points(comparison: Comparison) -> str:
-    return f"{100 * comparison.difference:+.1f} {_interval(comparison)}"
+    return f"{_change(comparison.difference)} {_interval(comparison)}"
 
 
 def _interval(comparison: Comparison) -> str:
-    return f"[{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"
+    return f"[{_change(comparison.low)}, {_change(comparison.high)}]"
+
+
+def _change(value: float) -> str:
+    """In points; a small negative number is +0.0 as well."""
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def _with_difference(estimate: Estimate) -> str:
     if estimate.value is None or estimate.difference is None:
         return "-"
-    return f"{_percent(estimate.value)} ({100 * estimate.difference:+.1f})"
-
-
-_COLUMNS = (
-    *("method", "classes", "arm", "level", "name", "training_runs", "metric", "value", "start", "difference"),
-    *("low_images", "high_images", "low_classes", "high_classes", "p", "p_holm"),
-)
-
-
-def _csv(measured: Mapping[tuple[str, Scope], Sequence[Measured]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    for (method, scope), of_key in measured.items():
-        p_values = corrected(of_key)
-        for one in of_key:
-            about = {"method": method, "classes": scope, "arm": one.arm, "training_runs": len(one.runs)}
-            if one.images is None:
-                writer.writerow({**about, "level": "all", "value": _NOT_RUN})
-                continue
-            spread: dict[str, object] = {"low_images": one.images.low, "high_images": one.images.high}
-            if one.classes:
-                spread |= {"low_classes": one.classes.low, "high_classes": one.classes.high}
-            spread |= {"p": one.images.p_value, "p_holm": p_values[one.arm]}
-            for metric, estimate in one.metrics.items():
-                more = spread if metric == "image_auroc" else {}
-                writer.writerow({**about, "level": "all", **_numbers(metric, estimate), **_rounded(more)})
-            for family, found in one.families.items():
-                numbers = {"difference": found.difference, "low_images": found.low, "high_images": found.high}
-                row = {**about, "level": "family", "name": family, "metric": "image_auroc"}
-                writer.writerow({**row, **_rounded({**numbers, "p": found.p_value})})
-            for name, metrics in one.by_class.items():
-                for metric, estimate in metrics.items():
-                    if estimate.value is not None:
-                        writer.writerow({**about, "level": "class", "name": name, **_numbers(metric, estimate)})
-    return text.getvalue()
-
-
-def _numbers(metric: str, estimate: Estimate) -> dict[str, object]:
-    values = {"value": estimate.value, "start": estimate.start, "difference": estimate.difference}
-    return {"metric": metric, **_rounded({name: "" if value is None else value for name, value in values.items()})}
-
-
-def _rounded(values: Mapping[str, object]) -> dict[str, object]:
-    return {name: f"{value:.5f}" if isinstance(value, float) else value for name, value in values.items()}
-
-
-def _draw(path: Path, measured: Mapping[tuple[str, Scope], Sequence[Measured]]) -> None:
-    """A panel for each scope: a line for each arm, a colour for each method."""
-    from matplotlib.figure import Figure
-
-    methods = list(dict.fromkeys(method for method, _ in measured))
-    arms = [one.arm for one in measured[methods[0], "trained"]]
-    figure = Figure(figsize=(10, 1.2 + 0.35 * len(arms)))
-    for index, scope in enumerate(SCOPES):
-        axes = figure.add_subplot(1, 2, index + 1)
-        for offset, method in enumerate(methods):
-            found = [(line, one.images) for line, one in enumerate(measured[method, scope]) if one.images]
-            lines = [line + 0.15 * offset for line, _ in found]
-            centres = [100 * images.difference for _, images in found]
-            lower = [100 * (images.difference - images.low) for _, images in found]
-            upper = [100 * (images.high - images.difference) for _, images in found]
-            axes.errorbar(centres, lines, xerr=[lower, upper], fmt="o", markersize=4, capsize=2, label=method)
-        axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set_yticks(range(len(arms)), arms if index == 0 else [""] * len(arms))
-        axes.set_ylim(len(arms) - 0.5, -0.5)
-        axes.set_title(f"{scope} classes", fontsize=10)
-        axes.set_xlabel("image AUROC, difference to the start in points")
-    if len(methods) > 1:
-        axes.legend(fontsize=8)
-    save_figure(figure, path, dpi=120, tight=True)
+    return f"{_percent(estimate.value)} ({_change(estimate.difference)})"
