@@ -87,6 +87,12 @@ class _Trial:
         self.images = folder.path / IMAGES
         self.runs = [folder.path / RUNS / f"seed_{seed}" for seed in options.seeds]
         self.recipe = settings.recipe.replace(data=str(self.images), batch_size=self._batch_size())
+        fewer = f"Batches of {self.recipe.batch_size} photos, not {settings.recipe.batch_size} as in the recipe."
+        self.notes = (
+            *settings.notes,
+            *split.notes,
+            *([fewer] if self.recipe.batch_size < settings.recipe.batch_size else []),
+        )
         self.tests = Tests(
             images=self.images,
             classes=split.tested,
@@ -145,9 +151,7 @@ class _Trial:
         against = f"synthetic anomalies ({self.kind})" if self.kind else count(len(split.defective), "defective photo")
         of = count(len(split.tested), "class", "classes")
         self.say(f"To test on: {count(len(split.good), 'good photo')}{held} and {against}, of {of}.")
-        if (size := self.recipe.batch_size) < self.settings.recipe.batch_size:
-            self.say(f"Batches of {size} photos, not {self.settings.recipe.batch_size} as in the recipe.")
-        for note in (*self.settings.notes, *split.notes):
+        for note in self.notes:
             self.say(note)
 
     def _plan(self) -> Plan:
@@ -167,7 +171,7 @@ class _Trial:
         else:
             self.say("Only PaDiM tests: there is no time for PatchCore.")
         self.say("Timing some training steps ...")
-        speed = measure_speed(self.recipe, self.folder.path, self.settings.device)
+        speed = measure_speed(self.recipe, self.settings.device)
         most = self.recipe.epochs
         epochs = fit_epochs(speed, test=test, spent=self.folder.seconds, runs=runs, minutes=minutes, most=most)
         plan = Plan(epochs=epochs, methods=methods, test=test, epoch=speed.epoch, once=speed.once)
@@ -189,6 +193,7 @@ class _Trial:
             split=self.split,
             kind=self.kind,
             methods=plan.methods,
+            notes=self.notes,
             start=self.tests.rows(self.settings.start, plan.methods),
             runs={folder: self.tests.rows(str(folder), plan.methods) for folder in self.runs},
             minutes=self.folder.seconds / 60,
