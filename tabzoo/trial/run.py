@@ -19,7 +19,7 @@ from tabzoo.trial.folder import BENCHMARK, RUNS, TrialFolder, open_folder
 from tabzoo.trial.images import IMAGES, write_images
 from tabzoo.trial.measure import Tests
 from tabzoo.trial.options import DEFAULT_RECIPE, Options
-from tabzoo.trial.plan import PADIM_SEEDS, Plan, choose_seeds, fit_epochs, fitted
+from tabzoo.trial.plan import FIRST_SEED, Plan, choose_methods, fit_epochs, fitted
 from tabzoo.trial.settings import Settings, recipe_fields_named, recipe_of, settle
 from tabzoo.trial.split import Split, hash_files, split_samples
 from tabzoo.trial.train import measure_speed, train_run
@@ -160,16 +160,14 @@ class _Trial:
             return Plan(**self.folder.state["plan"])
         start, runs, minutes = self.settings.start, len(self.runs), self.options.minutes
         self.say(f"Testing the start, {start} ...")
-        methods: dict[str, Sequence[int]] = {"padim": PADIM_SEEDS}
-        test = self.tests.run([start], "padim", PADIM_SEEDS)
+        padim = self.tests.run([start], "padim", FIRST_SEED)
         # The class with the most photos, so that the estimate is rather too long.
         largest = max(self.split.tested, key=self._photos)
-        one = self.tests.run([start], "patchcore", PADIM_SEEDS[:1], classes=[largest])
-        if seeds := choose_seeds(one * len(self.split.tested), runs=runs, minutes=minutes):
-            methods["patchcore"] = seeds
-            test += self.tests.run([start], "patchcore", seeds)
-        else:
+        patchcore = self.tests.run([start], "patchcore", FIRST_SEED, classes=[largest]) * len(self.split.tested)
+        methods = choose_methods(padim, patchcore, runs=runs, minutes=minutes)
+        if "patchcore" not in methods:
             self.say("Only PaDiM tests: there is no time for PatchCore.")
+        test = sum(self.tests.run([start], method, seeds) for method, seeds in methods.items())
         self.say("Timing some training steps ...")
         speed = measure_speed(self.recipe, self.settings.device)
         most = self.recipe.epochs
