@@ -47,7 +47,7 @@ SHORT: dict[str, dict[str, object]] = {
 """Settings of a training of seconds."""
 OTHERS: dict[str, dict[str, object]] = {
     "padim": {"channels": 7, "regularisation": 0.1},
-    "patchcore": {"share": 0.1, "neighbours": 3},
+    "patchcore": {"share": 0.1, "neighbours": 3, "width": 64},
     "rd4ad": {"epochs": 1, "steps": 1, "batch_size": 3, "lr": 0.01},
     "simplenet": {
         **{"meta_epochs": 1, "gan_epochs": 2, "steps": 1, "batch_size": 3, "noise": 0.1, "margin": 2.0},
