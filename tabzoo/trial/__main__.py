@@ -5,7 +5,8 @@ import inspect
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tabzoo.command import run_commands, say, show
@@ -35,6 +36,23 @@ class _Once(logging.Filter):
         return new
 
 
+@contextmanager
+def _less_said() -> Iterator[None]:
+    """Within it, warnings about texts come once, and timm's about unused layers not at all: the benchmark checks the others."""
+    texts = [logging.getLogger(name) for name in ("tabzoo.training.text", "tabzoo.data.class_words")]
+    once, of_timm = _Once(), logging.getLogger("timm")
+    level = of_timm.level
+    for logger in texts:
+        logger.addFilter(once)
+    of_timm.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        of_timm.setLevel(level)
+        for logger in texts:
+            logger.removeFilter(once)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trial(Options):
     """Is pre-training worth it on these photos?
@@ -56,13 +74,9 @@ class Trial(Options):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the verdict's exit code, 2 for a user's mistake, or 128 + signal when stopped."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for name in ("tabzoo.training.text", "tabzoo.data.class_words"):
-        logging.getLogger(name).addFilter(_Once())
-    # It tells each time which layers a detector does not use; the benchmark checks itself that all others are loaded.
-    logging.getLogger("timm").setLevel(logging.ERROR)
     description = inspect.cleandoc(Trial.__doc__ or "")
     try:
-        with stoppable():
+        with stoppable(), _less_said():
             return run_commands({"trial": Trial}, arguments, prog=_PROG, description=description)
     except StoppedError as stopped:
         again = shlex.join([*_PROG.split(), *(word for word in arguments if word != "--overwrite")])

@@ -37,6 +37,7 @@ class Finished:
         split: Its photos.
         kind: Kind of synthetic anomalies; None where defects are real.
         methods: Detectors and their seeds.
+        notes: What was decided or left out, for people.
         start: Rows of the start.
         runs: Folder of each training run to its rows.
         minutes: That it took.
@@ -48,6 +49,7 @@ class Finished:
     split: Split
     kind: str | None
     methods: Mapping[str, Sequence[int]]
+    notes: Sequence[str]
     start: Sequence[Row]
     runs: Mapping[Path, Sequence[Row]]
     minutes: float
@@ -101,7 +103,7 @@ def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) ->
         verdict=verdict,
         by_class=by_class,
         scores=_scores(finished),
-        notes=(*finished.settings.notes, *finished.split.notes, remark),
+        notes=(*finished.notes, remark),
         data=finished.options.data,
         split=finished.split,
         recipe=finished.recipe,

@@ -8,12 +8,11 @@ from tabzoo.errors import InputError, count
 from tabzoo.training.recipe import Recipe
 from tabzoo.trial.train import Speed
 
-__all__ = ["PADIM_SEEDS", "Plan", "choose_seeds", "fit_epochs", "fitted"]
+__all__ = ["FIRST_SEED", "Plan", "choose_methods", "fit_epochs", "fitted"]
 
-PADIM_SEEDS = (0, 1, 2)
-"""PaDiM draws its channels at random, and is cheap."""
-_FOR_PATCHCORE = 0.4
-"""Largest part of the time that PatchCore's tests may take."""
+_SEEDS, FIRST_SEED = (0, 1, 2), (0,)
+_FOR_TESTS = 0.5
+"""Largest part of the time that tests may take; what is left is for training."""
 _MARGIN = 1.1  # machines slow down when they are warm
 _BETWEEN_CHECKPOINTS = 120.0
 """Seconds: what a killed trial loses at most."""
@@ -41,18 +40,26 @@ class Plan(NamedTuple):
         return runs * (self.once + self.epochs * self.epoch) + tests * self.test
 
 
-def choose_seeds(seconds: float, *, runs: int, minutes: float) -> tuple[int, ...]:
-    """PatchCore's seeds: as many as PaDiM's, else one, else none, as time allows.
+def choose_methods(padim: float, patchcore: float, *, runs: int, minutes: float) -> dict[str, Sequence[int]]:
+    """Detectors and seeds: both with three seeds, with one, or only PaDiM, as time allows.
+
+    Both have the same number of seeds, so that both count equally.
 
     Args:
-        seconds: To test one backbone with one seed.
+        padim: Seconds to test one backbone with one seed of PaDiM.
+        patchcore: The same of PatchCore.
         runs: Number of training runs; the start is tested, too.
         minutes: For all.
     """
-    for seeds in (PADIM_SEEDS, PADIM_SEEDS[:1]):
-        if seconds * len(seeds) * (runs + 1) <= _FOR_PATCHCORE * 60 * minutes:
-            return seeds
-    return ()
+    choices: list[dict[str, Sequence[int]]] = [
+        *({"padim": seeds, "patchcore": seeds} for seeds in (_SEEDS, FIRST_SEED)),
+        {"padim": _SEEDS},
+    ]
+    seconds = {"padim": padim, "patchcore": patchcore}
+    for methods in choices:
+        if (runs + 1) * sum(seconds[name] * len(seeds) for name, seeds in methods.items()) <= _FOR_TESTS * 60 * minutes:
+            return methods
+    return {"padim": FIRST_SEED}
 
 
 def fit_epochs(speed: Speed, *, test: float, spent: float, runs: int, minutes: float, most: int) -> int:

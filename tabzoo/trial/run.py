@@ -19,7 +19,7 @@ from tabzoo.trial.folder import BENCHMARK, RUNS, TrialFolder, open_folder
 from tabzoo.trial.images import IMAGES, write_images
 from tabzoo.trial.measure import Tests
 from tabzoo.trial.options import DEFAULT_RECIPE, Options
-from tabzoo.trial.plan import PADIM_SEEDS, Plan, choose_seeds, fit_epochs, fitted
+from tabzoo.trial.plan import FIRST_SEED, Plan, choose_methods, fit_epochs, fitted
 from tabzoo.trial.settings import Settings, recipe_fields_named, recipe_of, settle
 from tabzoo.trial.split import Split, hash_files, split_samples
 from tabzoo.trial.train import measure_speed, train_run
@@ -87,6 +87,12 @@ class _Trial:
         self.images = folder.path / IMAGES
         self.runs = [folder.path / RUNS / f"seed_{seed}" for seed in options.seeds]
         self.recipe = settings.recipe.replace(data=str(self.images), batch_size=self._batch_size())
+        fewer = f"Batches of {self.recipe.batch_size} photos, not {settings.recipe.batch_size} as in the recipe."
+        self.notes = (
+            *settings.notes,
+            *split.notes,
+            *([fewer] if self.recipe.batch_size < settings.recipe.batch_size else []),
+        )
         self.tests = Tests(
             images=self.images,
             classes=split.tested,
@@ -145,9 +151,7 @@ class _Trial:
         against = f"synthetic anomalies ({self.kind})" if self.kind else count(len(split.defective), "defective photo")
         of = count(len(split.tested), "class", "classes")
         self.say(f"To test on: {count(len(split.good), 'good photo')}{held} and {against}, of {of}.")
-        if (size := self.recipe.batch_size) < self.settings.recipe.batch_size:
-            self.say(f"Batches of {size} photos, not {self.settings.recipe.batch_size} as in the recipe.")
-        for note in (*self.settings.notes, *split.notes):
+        for note in self.notes:
             self.say(note)
 
     def _plan(self) -> Plan:
@@ -156,18 +160,16 @@ class _Trial:
             return Plan(**self.folder.state["plan"])
         start, runs, minutes = self.settings.start, len(self.runs), self.options.minutes
         self.say(f"Testing the start, {start} ...")
-        methods: dict[str, Sequence[int]] = {"padim": PADIM_SEEDS}
-        test = self.tests.run([start], "padim", PADIM_SEEDS)
+        padim = self.tests.run([start], "padim", FIRST_SEED)
         # The class with the most photos, so that the estimate is rather too long.
         largest = max(self.split.tested, key=self._photos)
-        one = self.tests.run([start], "patchcore", PADIM_SEEDS[:1], classes=[largest])
-        if seeds := choose_seeds(one * len(self.split.tested), runs=runs, minutes=minutes):
-            methods["patchcore"] = seeds
-            test += self.tests.run([start], "patchcore", seeds)
-        else:
+        patchcore = self.tests.run([start], "patchcore", FIRST_SEED, classes=[largest]) * len(self.split.tested)
+        methods = choose_methods(padim, patchcore, runs=runs, minutes=minutes)
+        if "patchcore" not in methods:
             self.say("Only PaDiM tests: there is no time for PatchCore.")
+        test = sum(self.tests.run([start], method, seeds) for method, seeds in methods.items())
         self.say("Timing some training steps ...")
-        speed = measure_speed(self.recipe, self.folder.path, self.settings.device)
+        speed = measure_speed(self.recipe, self.settings.device)
         most = self.recipe.epochs
         epochs = fit_epochs(speed, test=test, spent=self.folder.seconds, runs=runs, minutes=minutes, most=most)
         plan = Plan(epochs=epochs, methods=methods, test=test, epoch=speed.epoch, once=speed.once)
@@ -189,6 +191,7 @@ class _Trial:
             split=self.split,
             kind=self.kind,
             methods=plan.methods,
+            notes=self.notes,
             start=self.tests.rows(self.settings.start, plan.methods),
             runs={folder: self.tests.rows(str(folder), plan.methods) for folder in self.runs},
             minutes=self.folder.seconds / 60,

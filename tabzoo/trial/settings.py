@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tabzoo.backbones import build_backbone, check_name, embedding_width
+from tabzoo.backbones import build_backbone, embedding_width
 from tabzoo.benchmark.options import choose_device
 from tabzoo.compute import deterministic
 from tabzoo.data.class_words import class_words
@@ -29,7 +29,7 @@ from tabzoo.training.output import TEXT
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.recipe import NORMALISATION, Recipe, list_recipes, load_recipe
 from tabzoo.training.setup import check_settings
-from tabzoo.training.text import TextFeatures, load_text_features, obtain_text_features, text_width
+from tabzoo.training.text import TextFeatures, load_text_features, obtain_text_features
 from tabzoo.trial.options import DEFAULT_RECIPE, Options
 
 __all__ = ["START", "Settings", "recipe_of", "recipe_fields_named", "settle"]
@@ -120,36 +120,28 @@ def settle(options: Options, recipe: Recipe, notes: list[str], folder: Path) -> 
     deterministic()
     begun = (folder / TEXT).is_file()
     check_settings(recipe, device, begun=begun)
-    check_name(recipe.backbone)
-    kept = str(folder / TEXT) if begun else recipe.text_pretrained
     # Texts first: they are what is most often not at hand.
-    text = obtain_text_features(
-        recipe.class_names,
-        text_model=recipe.text_model,
-        text_pretrained=kept,
-        prompts=load_prompts(recipe.prompts),
-        device=device,
-        seed=recipe.seed,
-    )
+    text = _texts(recipe, folder / TEXT, device)
     backbone = build_backbone(recipe.backbone, init=recipe.init, seed=recipe.seed)
-    width, width_of_texts = embedding_width(backbone, recipe.crop), text_width(recipe.text_model, kept)
+    width, width_of_texts = embedding_width(backbone, recipe.crop), text.normal.shape[1]
     changes: dict[str, Any] = {}
-    notes = list(notes)
     if recipe.projection == "none" and width != width_of_texts:
         changes["projection"] = "linear"
-        notes.append(
+        said = (
             f"The embedding of the backbone is {width} wide and the texts' {width_of_texts}: a linear projection is trained "
             f"between them, and discarded at the end."
         )
+        notes = [*notes, said]
     if device.type == "cpu" and recipe.batch_norm == "frozen" and not recipe.micro_batch:
         changes["micro_batch"] = _ON_CPU
     if not begun:
         text.save(folder / TEXT)
-    start = (options.backbone or recipe.backbone) if recipe.init == "pretrained" else str(folder / START)
-    if recipe.init != "pretrained":
-        _write_start(folder / START, backbone, recipe.replace(**changes))
-        changes["init"] = str(folder / START / WEIGHTS)
     changes["text_pretrained"] = str(folder / TEXT)
+    start = options.backbone or recipe.backbone
+    if recipe.init != "pretrained":
+        start = str(folder / START)
+        _write_start(folder / START, backbone, recipe)
+        changes["init"] = str(folder / START / WEIGHTS)
     return Settings(
         recipe=recipe.replace(**changes),
         device=device,
@@ -157,6 +149,18 @@ def settle(options: Options, recipe: Recipe, notes: list[str], folder: Path) -> 
         start=start,
         weights={name: value.detach().clone() for name, value in backbone.named_parameters()},
         notes=tuple(notes),
+    )
+
+
+def _texts(recipe: Recipe, kept: Path, device: torch.device) -> TextFeatures:
+    """The trial's text features: those that it kept, or else the recipe's."""
+    return obtain_text_features(
+        recipe.class_names,
+        text_model=recipe.text_model,
+        text_pretrained=str(kept) if kept.is_file() else recipe.text_pretrained,
+        prompts=load_prompts(recipe.prompts),
+        device=device,
+        seed=recipe.seed,
     )
 
 

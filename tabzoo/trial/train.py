@@ -37,12 +37,12 @@ class Speed(NamedTuple):
     once: float
 
 
-def measure_speed(recipe: Recipe, folder: Path, device: torch.device) -> Speed:
-    """Does a few real steps, after one to warm up, in a folder that is deleted afterwards."""
+def measure_speed(recipe: Recipe, device: torch.device) -> Speed:
+    """Does a few real steps, after one to warm up, and keeps nothing of them."""
     # On a CPU, whose time is in proportion to the images, a part of a large batch is enough.
     small = recipe.replace(batch_size=min(recipe.batch_size, max(2, recipe.micro_batch or recipe.batch_size)))
     begin = time.monotonic()
-    with TemporaryDirectory(dir=folder, prefix=".speed.") as name, redirect_stdout(io.StringIO()):
+    with TemporaryDirectory() as name, redirect_stdout(io.StringIO()):
         run, state = build_run(small, Path(name), device, _command(small, Path(name)), Ranks(), one_class="")
         once = time.monotonic() - begin
         ids = run.order(0)[: run.batch_size]

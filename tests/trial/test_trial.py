@@ -135,7 +135,9 @@ def test_the_default_recipe(
     assert (trained.batch_norm, trained.batch_size) == ("frozen", 16)
     after = load_file(out / "runs/seed_0/model.safetensors")
     assert (after["bn1.running_mean"] == model.state_dict()["bn1.running_mean"]).all()
-    found = verdict(out)
+    found, page = verdict(out), (out / "index.html").read_text()
+    assert "Batches of 16 photos, not 512 as in the recipe." in page
+    assert "a linear projection is trained" in page
     assert found["use"] == str(start)
     assert found["sentence"].endswith("or a --recipe with a higher lr.")
     assert 0 < found["numbers"]["runs"][0]["change"] < 0.001

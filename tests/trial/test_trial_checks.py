@@ -13,7 +13,7 @@ from tabzoo.training import clip
 from tabzoo.training.recipe import Recipe
 from tabzoo.trial import images, measure
 from tabzoo.trial.__main__ import main
-from tabzoo.trial.plan import Plan, choose_seeds, fit_epochs, fitted
+from tabzoo.trial.plan import Plan, choose_methods, fit_epochs, fitted
 from tabzoo.trial.train import Speed
 
 Trial = Callable[..., list[str]]
@@ -132,11 +132,18 @@ def test_epochs_fit_into_the_time() -> None:
     assert fit_epochs(speed, minutes=5, most=200, **given) >= 1  # type: ignore[arg-type]
 
 
-def test_patchcore_has_as_many_seeds_as_time_allows() -> None:
-    # 3 backbones, 40 % of 10 minutes: 240 s, 80 s a backbone
-    assert choose_seeds(26, runs=2, minutes=10) == (0, 1, 2)
-    assert choose_seeds(79, runs=2, minutes=10) == (0,)
-    assert choose_seeds(81, runs=2, minutes=10) == ()
+@pytest.mark.parametrize(
+    ("padim", "patchcore", "methods"),
+    [
+        (10, 23, {"padim": (0, 1, 2), "patchcore": (0, 1, 2)}),
+        (10, 24, {"padim": (0,), "patchcore": (0,)}),
+        (10, 91, {"padim": (0, 1, 2)}),
+        (34, 91, {"padim": (0,)}),
+    ],
+)
+def test_tests_take_half_of_the_time(padim: float, patchcore: float, methods: dict[str, object]) -> None:
+    # half of 10 minutes for 3 backbones: 100 s each
+    assert choose_methods(padim, patchcore, runs=2, minutes=10) == methods
 
 
 def test_the_fitted_recipe() -> None:
