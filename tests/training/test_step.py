@@ -111,7 +111,9 @@ class Plain:
 
 
 def rate(case: Case, step: int) -> float:
-    return LR if case.schedule == "constant" else LR * (1 + math.cos(math.pi * step / (case.epochs * STEPS_AN_EPOCH))) / 2
+    return (
+        LR if case.schedule == "constant" else LR * (1 + math.cos(math.pi * step / (case.epochs * STEPS_AN_EPOCH))) / 2
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(str(value) for value in case))
