@@ -51,10 +51,11 @@ def choose_methods(padim: float, patchcore: float, *, runs: int, minutes: float)
         runs: Number of training runs; the start is tested, too.
         minutes: For all.
     """
-    choices: list[dict[str, Sequence[int]]] = [
-        *({"padim": seeds, "patchcore": seeds} for seeds in (_SEEDS, FIRST_SEED)),
+    choices: tuple[dict[str, Sequence[int]], ...] = (
+        {"padim": _SEEDS, "patchcore": _SEEDS},
+        {"padim": FIRST_SEED, "patchcore": FIRST_SEED},
         {"padim": _SEEDS},
-    ]
+    )
     seconds = {"padim": padim, "patchcore": patchcore}
     for methods in choices:
         if (runs + 1) * sum(seconds[name] * len(seeds) for name, seeds in methods.items()) <= _FOR_TESTS * 60 * minutes:
