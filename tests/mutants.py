@@ -42,6 +42,27 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="embed_probe_trains_on_what_it_tests",
+        file="tabzoo/benchmark/separation.py",
+        old="scores = linear.fit(values[train], labels[train])",
+        new="scores = linear.fit(values, labels)",
+        tests="tests/benchmark/test_embed.py",
+    ),
+    Mutant(
+        name="embed_interval_takes_folds_as_independent",
+        file="tabzoo/benchmark/separation.py",
+        old="(1 / number + 1 / (folds - 1))",
+        new="(1 / number)",
+        tests="tests/benchmark/test_embed.py",
+    ),
+    Mutant(
+        name="embed_anomalies_of_normal_images",
+        file="tabzoo/benchmark/groups.py",
+        old="normal, pool = pool[held.numpy()], pool[kept.numpy()]",
+        new="normal = pool[held.numpy()]",
+        tests="tests/benchmark/test_embed.py",
+    ),
+    Mutant(
         name="abnormal_branch_trains_on_normal_images",
         file="tabzoo/training/loop.py",
         old="state.model(part.abnormal, part.mask",

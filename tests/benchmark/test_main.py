@@ -23,6 +23,7 @@ FLAGS = {
         simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test white-level workers""",
     "table": "across against",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis white-level",
+    "embed": "backbone batch-size classes crop data device layout output resize seed synthesis white-level",
 }
 
 
