@@ -42,6 +42,13 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="panels_scaled_by_all_images",
+        file="tabzoo/benchmark/kept_maps.py",
+        old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",
+        new="good = maps.numpy()",
+        tests="tests/benchmark/test_panels.py",
+    ),
+    Mutant(
         name="embed_probe_trains_on_what_it_tests",
         file="tabzoo/benchmark/separation.py",
         old="scores = linear.fit(values[train], labels[train])",

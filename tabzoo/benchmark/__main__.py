@@ -1,4 +1,4 @@
-"""`python -m tabzoo.benchmark run|table|fid|embed ...`: the benchmark's command line."""
+"""`python -m tabzoo.benchmark run|table|fid|embed|panels ...`: the benchmark's command line."""
 
 import dataclasses
 import importlib.util
@@ -27,6 +27,7 @@ from tabzoo.benchmark.options import (
     choose_device,
     optional,
 )
+from tabzoo.benchmark.panels import Panels
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import latest_rows
 from tabzoo.benchmark.table import to_markdown
@@ -234,7 +235,13 @@ def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str], paper: 
             show(f"{row.class_name}: undefined, {row.undefined_because}.")
 
 
-COMMANDS: dict[str, type[Command]] = {"run": _with_settings(), "table": Table, "fid": Fid, "embed": Embed}
+COMMANDS: dict[str, type[Command]] = {
+    "run": _with_settings(),
+    "table": Table,
+    "fid": Fid,
+    "embed": Embed,
+    "panels": Panels,
+}
 
 
 def _empty(arguments: Sequence[str]) -> str | None:

@@ -15,7 +15,6 @@ from tabzoo.benchmark.embed_tables import describe, print_numbers, write_numbers
 from tabzoo.benchmark.fid import Preparation, embedding_network
 from tabzoo.benchmark.groups import GROUPS, SOURCE, Groups, group_images
 from tabzoo.benchmark.options import check_number, check_white_level, choose_classes, choose_device, optional
-from tabzoo.benchmark.output_folder import CAPTION, check_output_folder
 from tabzoo.benchmark.provenance import Backbone, find_backbones
 from tabzoo.benchmark.scatter import LEAST, Plane, draw_planes, pca, t_sne
 from tabzoo.benchmark.separation import Separation, average, separation
@@ -25,6 +24,7 @@ from tabzoo.compute import deterministic
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.detectors.extractor import weights_sha256
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.output_folder import CAPTION, check_output_folder
 from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["MEAN", "Embed"]

@@ -11,12 +11,13 @@ CAPTION = "caption.txt"
 """The file that marks a folder as one of figures."""
 
 
-def check_output_folder(output: Path, *, data: str | None = None) -> None:
+def check_output_folder(output: Path, *, data: str | None = None, mark: str = CAPTION) -> None:
     """Checks a folder for figures before anything is computed.
 
     Args:
         output: The value of --output.
         data: Folder of the images, if there is one.
+        mark: A file that every such folder holds.
 
     Raises:
         InputError: It is a file, can't be written into, is inside the images, or holds other files.
@@ -30,9 +31,9 @@ def check_output_folder(output: Path, *, data: str | None = None) -> None:
     if not os.access(nearest, os.W_OK):
         raise InputError(f"--output {output}: can't be written into")
     held = sorted(entry.name for entry in output.iterdir() if entry.name[0] != ".") if output.is_dir() else []
-    if held and CAPTION not in held:
+    if held and mark not in held:
         shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
         raise InputError(
-            f"--output {output}: holds no figures of tabzoo: it has no {CAPTION}, but {shown}. Name another folder, or move "
+            f"--output {output}: holds no figures of tabzoo: it has no {mark}, but {shown}. Name another folder, or move "
             f"these files away."
         )
