@@ -49,6 +49,13 @@ MUTANTS = [
         tests="tests/benchmark/test_panels.py",
     ),
     Mutant(
+        name="figure_matrix_of_the_other_branch",
+        file="tabzoo/training/figures/__main__.py",
+        old='panels["averaged texts"] = images @ run.text.abnormal.cpu().T',
+        new='panels["averaged texts"] = images @ run.text.normal.cpu().T',
+        tests="tests/training/test_figures_command.py",
+    ),
+    Mutant(
         name="embed_probe_trains_on_what_it_tests",
         file="tabzoo/benchmark/separation.py",
         old="scores = linear.fit(values[train], labels[train])",
@@ -386,7 +393,7 @@ MUTANTS = [
     ),
     Mutant(
         name="figures_curves_of_the_other_branch",
-        file="tabzoo/training/figures.py",
+        file="tabzoo/training/figures/drawing.py",
         old='[row[f"accuracy_{branch}"] for row in series]',
         new='[row["accuracy_normal"] for row in series]',
         tests="tests/training/test_figures.py",
