@@ -138,6 +138,8 @@ class Embed:
                 for own in each
                 for name, one in zip(names, values, strict=True)
             ]
+        for kind in () if "tsne_classes" in planes else ("png", "svg"):  # of an earlier call with more classes
+            (self.output / f"tsne_classes.{kind}").unlink(missing_ok=True)
         for method, of_method in planes.items():
             draw_planes(self.output / method, of_method, classes, together=len(names))
         write_points(self.output / POINTS, groups, planes["tsne"], planes["pca"])

@@ -29,7 +29,7 @@ __all__ = ["DEFECT", "GROUPS", "NORMAL", "SOURCE", "SYNTHETIC", "Groups", "group
 NORMAL, SOURCE, SYNTHETIC, DEFECT = GROUPS = ("normal", "source", "synthetic", "defect")
 """Normal images; good training images; the same with a synthetic anomaly; real defects."""
 _SOURCES = 202  # key of the draw, different from those of training and of the benchmark's shots
-_LEAST = 6  # at least four of them are drawn
+_LEAST = 4  # t-SNE needs so many
 Rows = NDArray[np.int64]
 
 
@@ -95,7 +95,7 @@ def group_images(samples: Samples, synthesis: str, how: Preparation, device: tor
         device: Where images go and anomalies are made.
 
     Raises:
-        InputError: Fewer than six images.
+        InputError: Fewer than four images.
     """
     used = samples.select((samples.split == TEST) | (samples.defect_ids == 0))
     images = open_prepared(used, how, device)
@@ -113,7 +113,7 @@ def group_images(samples: Samples, synthesis: str, how: Preparation, device: tor
         of_groups = zip(GROUPS, (normal, pool[chosen], positions, defects), strict=True)
         parts += [_Part(class_id, group, rows) for group, rows in of_groups if len(rows)]
         members += pool.tolist()
-    total = sum(len(part.rows) for part in parts)
+    total = sum(len(part.rows) for part in parts if part.group != SOURCE)
     if total < _LEAST:
         raise InputError(
             f"{samples.root}: {count(total, 'image')} to compare; expected at least {_LEAST}. Look at the folder with "

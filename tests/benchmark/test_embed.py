@@ -235,7 +235,7 @@ def test_the_command_leaves_the_same_files_twice(
     weights = make_folder("test_resnet.mine", seed=2)
     (weights / "tabzoo.json").unlink()  # that of a run says what it was trained on
     command = ["embed", "--data", str(toy), "--backbone", "random:test_resnet", str(weights), "--seed", "5", *FLAGS]
-    for folder in ("one", "two", "one"):  # files of an earlier call are replaced
+    for folder in ("one", "two"):
         assert main([*command, "--output", str(tmp_path / folder)]) == 0
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / of).iterdir()} for of in ("one", "two"))
     figures = [f"{name}.{kind}" for name in ("pca", "tsne", "tsne_classes") for kind in ("png", "svg")]
@@ -261,6 +261,9 @@ def test_the_command_leaves_the_same_files_twice(
     assert {point["kind"] for point in points if point["group"] != DEFECT} == {"good"}
     assert all(Path(point["file"]).is_file() for point in points)
     assert "mean of classes" in capsys.readouterr().out
+    assert main([*command, "--output", str(tmp_path / "one"), "--classes", "capsule"]) == 0  # into the same folder
+    assert not (tmp_path / "one" / "tsne_classes.png").exists()  # of the earlier call
+    assert "mean of classes" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -309,3 +312,22 @@ def test_weights_that_give_no_numbers(
     arguments = ["embed", "--data", str(toy), "--backbone", str(folder), "--output", str(tmp_path / "out"), *FLAGS]
     assert main(arguments) == 2
     assert "its features are not finite numbers" in capsys.readouterr().err
+
+
+def test_too_few_images(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        target = tmp_path / "data" / "nut" / "train" / "good" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((toy / "hex_nut" / "train" / "good" / "000.png").read_bytes())
+    arguments = [
+        "--data",
+        str(tmp_path / "data"),
+        "--backbone",
+        "random:test_resnet",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    assert main(["embed", *arguments, *FLAGS]) == 2
+    assert "data: 2 images to compare; expected at least 4. Look at the folder with tabzoo data check." in (
+        capsys.readouterr().err
+    )

@@ -148,7 +148,7 @@ def test_figures_are_drawn_anew_from_the_folder(
     matrices: list[dict[str, torch.Tensor]] = []
     draw = draw_matrix
     monkeypatch.setattr(command, "draw_matrix", lambda *given: (matrices.append(given[1]), draw(*given)))
-    for folder in ("one", "two", "one"):
+    for folder in ("one", "two"):
         assert command.main([str(finished), "--output", str(tmp_path / folder), "--images", "12"]) == 0
     assert {path: path.read_bytes() for path in before} == before
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / of).iterdir()} for of in ("one", "two"))
