@@ -42,6 +42,41 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="panels_scaled_by_all_images",
+        file="tabzoo/benchmark/kept_maps.py",
+        old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",
+        new="good = maps.numpy()",
+        tests="tests/benchmark/test_panels.py",
+    ),
+    Mutant(
+        name="figure_matrix_of_the_other_branch",
+        file="tabzoo/training/figures/__main__.py",
+        old='panels["averaged texts"] = images @ run.text.abnormal.cpu().T',
+        new='panels["averaged texts"] = images @ run.text.normal.cpu().T',
+        tests="tests/training/test_figures_command.py",
+    ),
+    Mutant(
+        name="embed_probe_trains_on_what_it_tests",
+        file="tabzoo/benchmark/separation.py",
+        old="scores = linear.fit(values[train], labels[train])",
+        new="scores = linear.fit(values, labels)",
+        tests="tests/benchmark/test_embed.py",
+    ),
+    Mutant(
+        name="embed_interval_takes_folds_as_independent",
+        file="tabzoo/benchmark/separation.py",
+        old="(1 / number + 1 / (folds - 1))",
+        new="(1 / number)",
+        tests="tests/benchmark/test_embed.py",
+    ),
+    Mutant(
+        name="embed_anomalies_of_normal_images",
+        file="tabzoo/benchmark/groups.py",
+        old="normal, pool = pool[held.numpy()], pool[kept.numpy()]",
+        new="normal = pool[held.numpy()]",
+        tests="tests/benchmark/test_embed.py",
+    ),
+    Mutant(
         name="abnormal_branch_trains_on_normal_images",
         file="tabzoo/training/loop.py",
         old="state.model(part.abnormal, part.mask",
@@ -358,7 +393,7 @@ MUTANTS = [
     ),
     Mutant(
         name="figures_curves_of_the_other_branch",
-        file="tabzoo/training/figures.py",
+        file="tabzoo/training/figures/drawing.py",
         old='[row[f"accuracy_{branch}"] for row in series]',
         new='[row["accuracy_normal"] for row in series]',
         tests="tests/training/test_figures.py",

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tabzoo.benchmark.class_images import ClassImages, EvaluationSet
+from tabzoo.benchmark.kept_maps import keep_raw_maps
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.summary import Group, group_rows, latest_rows
 from tabzoo.benchmark.table import to_csv, to_markdown
@@ -21,12 +22,12 @@ from tabzoo.plain import for_path
 from tabzoo.scores.rows import REAL, Row, read_rows
 from tabzoo.system import whole_file
 
-__all__ = ["MAPS", "Panel", "draw_grid", "draw_roc", "keep_maps", "roc", "write_report"]
+__all__ = ["KEPT", "MAPS", "Panel", "draw_grid", "draw_roc", "keep_maps", "name_of_group", "roc", "write_report"]
 
 Pixels = NDArray[np.uint8]
 MAPS = "maps"
-_KEPT = "kept"
-"""Folder in `MAPS` of the maps that grids are made from."""
+KEPT = "kept"
+"""Folder in `MAPS` of what pictures are made from."""
 _DEFECTS, _GOOD = 4, 2  # images in a grid
 _BRIGHTEST = 0.995
 _GAP = 6  # pixels between the images of a grid
@@ -40,11 +41,12 @@ class Panel(NamedTuple):
 
 
 def keep_maps(folder: Path, key: str, evaluation: EvaluationSet, maps: Tensor) -> None:
-    """Keeps the maps of the images that a grid shows, next to each other in one picture, black to white over their range."""
+    """Keeps the maps of the images that a grid shows: raw, and side by side in one picture, black to white over their range."""
+    keep_raw_maps(folder / MAPS / KEPT, key, evaluation, maps, _shown(evaluation))
     shown = maps[_shown(evaluation)]
     low, high = shown.amin(), shown.flatten().quantile(_BRIGHTEST)  # one bright pixel should not darken all others
     levels = (255 * (shown - low) / (high - low).clamp(min=1e-12)).clamp(max=255).round().byte()
-    with whole_file(folder / MAPS / _KEPT / f"{key}.png") as file:
+    with whole_file(folder / MAPS / KEPT / f"{key}.png") as file:
         Image.fromarray(np.concatenate(list(levels.numpy()), axis=1)).save(file)
 
 
@@ -66,14 +68,15 @@ def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
     for group in group_rows(rows, order=order):
         if keys.isdisjoint(row.key for row in group.all_rows()):
             continue
-        draw_roc(folder / "roc" / f"{_name(group.first)}.png", group)
+        draw_roc(folder / "roc" / f"{name_of_group(group.first)}.png", group)
         for class_name in group.classes:
             if of_class := images.get((group.first.method, class_name)):
                 _draw_grid(plan, group, of_class)
     return table
 
 
-def _name(row: Row) -> str:
+def name_of_group(row: Row) -> str:
+    """Names the pictures of rows like this one: method, shots and test."""
     parts = [row.method, *([f"{row.shots}shots"] if row.shots else []), *([] if row.test == REAL else ["synthetic"])]
     return for_path("-".join(parts))
 
@@ -84,15 +87,16 @@ def _draw_grid(plan: Plan, group: Group, images: ClassImages) -> None:
     panels = []
     for backbone in group.backbones:
         row = group.of(backbone, images.name).get(seed)
-        if row and (kept := folder / _KEPT / f"{row.key}.png").is_file():
+        if row and (kept := folder / KEPT / f"{row.key}.png").is_file():
             auroc = "" if row.image_auroc is None else f"\nimage AUROC {100 * row.image_auroc:.1f}"
             panels.append(Panel(f"{backbone}{auroc}", _split(kept)))
     evaluation = images.evaluation_set(test=plan.test, seed=seed)
     shown = _shown(evaluation)
     if panels:
         draw_grid(
-            folder / _name(group.first) / f"{for_path(images.name)}.png",
-            f"{_name(group.first)} on {plan.dataset}, {images.name}, seed {seed}; each backbone's maps have their own scale",
+            folder / name_of_group(group.first) / f"{for_path(images.name)}.png",
+            f"{name_of_group(group.first)} on {plan.dataset}, {images.name}, seed {seed}; "
+            f"each backbone's maps have their own scale",
             evaluation.pixels(evaluation.rows[shown]).cpu().numpy(),
             evaluation.masks[shown].byte().cpu().numpy() if evaluation.has_mask.any() else None,
             [evaluation.kinds[i] for i in shown],

@@ -16,7 +16,7 @@ from tabzoo.training.state import State
 from tabzoo.training.text import mixes_classes
 from tabzoo.training.validation import similarities
 
-__all__ = ["announce", "finish"]
+__all__ = ["announce", "finish", "of_each_class"]
 
 
 def announce(run: Run, recipe_name: str, recipe_digest: str) -> None:
@@ -65,7 +65,7 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
 
 def _draw(run: Run, state: State, rows: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]) -> None:
     words = list(run.text.words.values())
-    seed, ids = run.recipe.seed, _of_each_class(run.pairs.class_ids, 64)
+    seed, ids = run.recipe.seed, of_each_class(run.pairs.class_ids, 64)
     shown = ids[torch.linspace(0, len(ids) - 1, min(12, len(ids))).long()]
     folder = run.folder / "figures"
     figures.draw_samples(folder / "samples.png", run.pairs.raw(seed, 0, shown), words)
@@ -74,7 +74,7 @@ def _draw(run: Run, state: State, rows: Sequence[dict[str, float]], validation: 
     figures.draw_similarity(folder / "similarity.png", similarities(run, state, pairs), pairs.classes.cpu(), words)
 
 
-def _of_each_class(class_ids: torch.Tensor, total: int) -> torch.Tensor:
+def of_each_class(class_ids: torch.Tensor, total: int) -> torch.Tensor:
     """About `total` images, evenly of all classes, in the order of the classes."""
     each = max(1, total // len(class_ids.unique()))
     return torch.cat([(class_ids == index).nonzero().flatten()[:each] for index in class_ids.unique()])

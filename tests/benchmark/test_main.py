@@ -23,6 +23,8 @@ FLAGS = {
         simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test white-level workers""",
     "table": "across against",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis white-level",
+    "panels": "backbone classes method output seed",
+    "embed": "backbone batch-size classes crop data device layout output resize seed synthesis white-level",
 }
 
 
@@ -33,7 +35,7 @@ def flags(kind: Any) -> Iterator[str]:
         if dataclasses.is_dataclass(types[entry.name]):
             prefix = f"{entry.name}-" if entry.name in DETECTORS else ""
             yield from (f"{prefix}{flag}" for flag in flags(types[entry.name]))
-        elif entry.name != "outputs":  # those of table have no flag
+        elif entry.name not in ("outputs", "results"):  # those of table and of panels have no flag
             yield entry.name.replace("_", "-")
 
 

@@ -1,0 +1,140 @@
+"""Features as points in a plane, by t-SNE and by PCA: panels for each backbone on shared settings (the paper's Figure 7)."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from tabzoo.benchmark.groups import DEFECT, NORMAL, SYNTHETIC
+from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper
+
+__all__ = ["LEAST", "PERPLEXITY", "SHOWN", "Plane", "draw_planes", "pca", "perplexity", "t_sne"]
+
+PERPLEXITY = 30
+LEAST = 4
+"""t-SNE needs at least so many points."""
+SHOWN = {NORMAL: "normal", SYNTHETIC: "synthetic anomaly", DEFECT: "real defect"}
+"""Groups in a figure, in the order they are drawn, and what the legend calls them."""
+# Okabe and Ito's colours, which people with any colour vision can tell apart. Shapes differ too, and are open: marks that lie
+# on each other stay visible.
+_MARKS: dict[str, dict[str, Any]] = {
+    NORMAL: {"marker": "o", "s": 7, "facecolors": "none", "edgecolors": "#0072B2"},
+    SYNTHETIC: {"marker": "^", "s": 7, "facecolors": "none", "edgecolors": "#E69F00"},
+    DEFECT: {"marker": "x", "s": 6, "c": "black"},
+}
+_COMPONENTS = 50  # that t-SNE works on
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One panel.
+
+    Attributes:
+        title: The backbone, and the class if there is one class in it.
+        points: [N, 2].
+        groups: Group of each point, [N].
+        class_ids: Class of each point, [N].
+        labels: Of both axes; empty where a position alone means nothing.
+    """
+
+    title: str
+    points: Array
+    groups: NDArray[np.str_]
+    class_ids: NDArray[np.int64]
+    labels: tuple[str, str] = ("", "")
+
+
+def perplexity(number: int) -> float:
+    """t-SNE's perplexity for so many points, at least 4: 30, or less for fewer than 91."""
+    return min(float(PERPLEXITY), (number - 1) / 3)
+
+
+def t_sne(features: Array, *, seed: int) -> Array:
+    """scikit-learn's t-SNE of the first 50 principal components, started from the first two, [N, D] -> [N, 2].
+
+    One thread computes it: with more, the order of additions differs from run to run.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        reduced = PCA(min(_COMPONENTS, *features.shape), svd_solver="full").fit_transform(features)
+        made = TSNE(perplexity=perplexity(len(features)), init="pca", learning_rate="auto", random_state=seed)
+        points: Array = made.fit_transform(reduced).astype(np.float64)
+    return points
+
+
+def pca(features: Array) -> tuple[Array, tuple[float, float]]:
+    """The first two principal components, [N, D] -> [N, 2], and their shares of the variance."""
+    from sklearn.decomposition import PCA
+
+    made = PCA(2, svd_solver="full")
+    points: Array = made.fit_transform(features)
+    first, second = made.explained_variance_ratio_.tolist()
+    return points, (first, second)
+
+
+def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, together: int = 1) -> None:
+    """The panels, with a mark for each image; where one holds several classes, their numbers where they lie, and a key.
+
+    Args:
+        path: Files to write, without their endings.
+        planes: The panels; one or two are as wide as a column, more as a page.
+        names: Of the classes.
+        together: So many panels that follow each other are in the same line, if they are not more than four.
+    """
+    columns = min(len(planes), 4 // together * together or 4)
+    lines, width = math.ceil(len(planes) / columns), COLUMN if columns <= 2 else PAGE
+    keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
+    key = (
+        [textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))]
+        if keyed
+        else []
+    )
+    side = width / max(columns, 2)  # a single panel is as large as one of two
+    height = (
+        lines * (side + (0.25 if planes[0].labels[0] else 0.1))
+        + 0.25
+        + 0.11 * sum(text.count("\n") + 1 for text in key)
+    )
+    with paper_style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False)
+        for axis in axes.flat[len(planes) :]:
+            axis.set_axis_off()
+        for axis, plane in zip(axes.flat, planes, strict=False):
+            _draw(axis, plane)
+        shown = [group for group in SHOWN if any((plane.groups == group).any() for plane in planes)]
+        handles = [axes[0, 0].scatter([], [], **_MARKS[group], linewidths=0.5, label=SHOWN[group]) for group in shown]
+        figure.legend(
+            handles=handles, loc="outside upper center", ncols=3, frameon=False, columnspacing=1, handletextpad=0
+        )
+        for text in key:
+            figure.supxlabel(text, fontsize=6)
+        save_for_paper(figure, path)
+
+
+def _draw(axis: Any, plane: Plane) -> None:
+    for group in (group for group in SHOWN if (plane.groups == group).any()):
+        axis.scatter(*plane.points[plane.groups == group].T, **_MARKS[group], linewidths=0.5)
+    for class_id in _several(plane):
+        middle = np.median(plane.points[plane.class_ids == class_id], axis=0)
+        text = axis.text(*middle, str(class_id + 1), ha="center", va="center", weight="bold", color="#D55E00")
+        text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+    axis.set(title=plane.title, xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[])
+    axis.set_box_aspect(1)
+
+
+def _several(plane: Plane) -> list[int]:
+    """The classes in a panel, none if there is only one."""
+    present: list[int] = np.unique(plane.class_ids).tolist()
+    return present if len(present) > 1 else []

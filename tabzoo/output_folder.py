@@ -1,0 +1,39 @@
+"""The folder that a command of figures writes into: outside the images, and not one that holds something else."""
+
+import os
+from pathlib import Path
+
+from tabzoo.errors import InputError
+
+__all__ = ["CAPTION", "check_output_folder"]
+
+CAPTION = "caption.txt"
+"""The file that marks a folder as one of figures."""
+
+
+def check_output_folder(output: Path, *, data: str | None = None, mark: str = CAPTION) -> None:
+    """Checks a folder for figures before anything is computed.
+
+    Args:
+        output: The value of --output.
+        data: Folder of the images, if there is one.
+        mark: A file that every such folder holds.
+
+    Raises:
+        InputError: It is a file, can't be written into, is inside the images, or holds other files.
+    """
+    if data is not None and Path(data).is_dir() and output.resolve().is_relative_to(Path(data).resolve()):
+        raise InputError(f"--output {output}: is inside --data {data}. Name a folder outside the images.")
+    nearest = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        problem = "is a file" if nearest == output.absolute() else f"{nearest} is a file"
+        raise InputError(f"--output {output}: {problem}; expected a folder")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"--output {output}: can't be written into")
+    held = sorted(entry.name for entry in output.iterdir() if entry.name[0] != ".") if output.is_dir() else []
+    if held and mark not in held:
+        shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
+        raise InputError(
+            f"--output {output}: holds no figures of tabzoo: it has no {mark}, but {shown}. Name another folder, or move "
+            f"these files away."
+        )
