@@ -3,13 +3,15 @@
 Control characters are printed in a visible form.
 """
 
+import dataclasses
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol, Union
+from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
@@ -17,7 +19,7 @@ from tabzoo.errors import TabzooError
 from tabzoo.flags import parse
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 
-__all__ = ["Command", "log_to_terminal", "print_anything", "run_commands", "say", "show"]
+__all__ = ["Command", "log_to_terminal", "print_anything", "run_commands", "say", "show", "typed"]
 
 
 class Command(Protocol):
@@ -82,6 +84,28 @@ def print_anything() -> None:
     """Has stdout print what its encoding lacks as an escape: a name, or the sign in 1 \u00b1 2, must not end a command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def typed(prog: str, command: Any, *, positional: Sequence[str] = ()) -> str:
+    """What to type to get a command again: its name or names, and all its values that differ from the defaults.
+
+    Args:
+        prog: What a user types first, with the subcommand if there is one.
+        command: A dataclass whose fields are flags.
+        positional: Fields without a flag.
+    """
+    first: list[str] = []
+    flags: list[str] = []
+    for entry in dataclasses.fields(command):
+        value = getattr(command, entry.name)
+        if value == entry.default:
+            continue
+        texts = [str(value)] if isinstance(value, str) or not isinstance(value, Sequence) else [*map(str, value)]
+        if entry.name in positional:
+            first += texts
+        else:
+            flags += [f"--{entry.name.replace('_', '-')}", *texts]
+    return f"{prog} {shlex.join([*first, *flags])}"
 
 
 def _close_output() -> None:

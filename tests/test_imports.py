@@ -80,7 +80,10 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
             "tabzoo.anomalib",
             ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),
         ),
-        *((f"tabzoo.{name}", ROOMS) for name in ("compute", "figures", "flags", "jsonl", "locks", "system")),
+        *(
+            (f"tabzoo.{name}", ROOMS)
+            for name in ("captions", "compute", "figures", "flags", "jsonl", "locks", "system")
+        ),
         ("tabzoo.command", ("tabzoo.cli", "tabzoo.hub", "tabzoo.data", "tabzoo.training", "tabzoo.benchmark")),
         ("tabzoo.errors", ("tabzoo",)),
         ("tabzoo.plain", ("tabzoo",)),

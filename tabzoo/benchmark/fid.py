@@ -26,7 +26,19 @@ from tabzoo.errors import InputError, WeightsError
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.pairs import PairMaker
 
-__all__ = ["INCEPTION", "PAPER", "POOLED", "Distance", "Preparation", "frechet_distance", "measure"]
+__all__ = [
+    "INCEPTION",
+    "PAPER",
+    "POOLED",
+    "Distance",
+    "Extractor",
+    "Preparation",
+    "embedding_network",
+    "embeddings",
+    "frechet_distance",
+    "measure",
+    "open_prepared",
+]
 
 INCEPTION = "inception"
 """The default extractor: Inception v3 as FID defines it, 2048 features."""
@@ -35,6 +47,7 @@ PAPER = {"mask": 120.10, "perlin": 98.36, "cutpaste": 76.49, "nsa": 64.00}
 """The paper's Table 1; it does not state which images were used nor how it averages."""
 
 Extractor = Callable[[Tensor], Tensor]
+"""uint8 [B, 3, H, W] -> features [B, D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +123,10 @@ def measure(
     defective = (samples.split == TEST) & (samples.defect_ids != 0)
     if not defective.any():
         raise InputError(f"{samples.root}: no defects in a test split (CLASS/test/DEFECT/*) to compare with")
-    extract = _inception(device) if features == INCEPTION else _embeddings(features, how, device)
+    extract = _inception(device) if features == INCEPTION else embeddings(embedding_network(features, how, device))
     normals = samples.train_normals()
-    images = _opened(normals, how, device)
-    defects = _opened(samples.select(defective, drop=True), how, device)
+    images = open_prepared(normals, how, device)
+    defects = open_prepared(samples.select(defective, drop=True), how, device)
     bar = tqdm(total=len(defects) + len(syntheses) * len(images), unit="img", disable=None if progress else True)
     with bar:
         real = _by_class(defects, _features_of_defects(defects, how, extract, batch_size, bar))
@@ -124,7 +137,8 @@ def measure(
     return rows
 
 
-def _opened(samples: Samples, how: Preparation, device: torch.device) -> Images:
+def open_prepared(samples: Samples, how: Preparation, device: torch.device) -> Images:
+    """The images, squashed as the preparation says."""
     return open_images(
         samples,
         size=how.resize,
@@ -193,19 +207,33 @@ def _features_of_anomalies(
     return torch.cat(parts).cpu()
 
 
-def _embeddings(name: str, how: Preparation, device: torch.device) -> Extractor:
-    """A backbone: uint8 [B, 3, H, W] -> features [B, D]."""
-    flag = "--features"
+def embedding_network(name: str, how: Preparation, device: torch.device, *, flag: str = "--features") -> nn.Module:
+    """A backbone that gives one embedding per image, frozen, on the device.
+
+    Args:
+        name: A source, as for `build_extractor`.
+        how: Crop, and the seed of random weights.
+        device: Where it computes.
+        flag: What the user gave its name to.
+
+    Raises:
+        InputError: No such model, or one that does not take such images.
+        WeightsError: The weights can't be fetched.
+    """
     source, pretrained = timm_name(name, flag=flag), not is_random(name)
     try:
         cached = cached_weights(source) if pretrained else {}
         with seeded(how.seed):
-            model = timm.create_model(source, pretrained=pretrained, num_classes=0, **cached)
+            model: nn.Module = timm.create_model(source, pretrained=pretrained, num_classes=0, **cached)
     except Exception as error:  # timm passes on the Hub's, safetensors' and torch's own errors
         raise unavailable(name, error, flag=flag) from error
     embedding_width(model, how.crop, flag=flag)
-    model = model.to(device).eval()
-    config = timm.data.resolve_model_data_config(model)
+    return model.to(device).eval()
+
+
+def embeddings(model: nn.Module) -> Extractor:
+    """Features by a network that `embedding_network` returned, normalised by its own statistics."""
+    config, device = timm.data.resolve_model_data_config(model), next(model.parameters()).device
     mean, std = (255 * torch.tensor(config[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
 
     @torch.no_grad()

@@ -15,7 +15,15 @@ from tabzoo.backbones import cached_repository, cached_weights, check_name
 from tabzoo.compute import seeded
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 
-__all__ = ["FeatureExtractor", "build_extractor", "check_input_size", "is_random", "timm_name", "unavailable"]
+__all__ = [
+    "FeatureExtractor",
+    "build_extractor",
+    "check_input_size",
+    "is_random",
+    "timm_name",
+    "unavailable",
+    "weights_sha256",
+]
 
 _RANDOM = "random"
 _RANDOM_ARCHITECTURE = "resnet18"
@@ -90,11 +98,16 @@ class FeatureExtractor(nn.Module):
 
     def sha256(self) -> str:
         """Hash of the weights that the layers need, by name, whatever file they came from."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.body.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return weights_sha256(self.body)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Hash of a model's weights, by name, in hex."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_extractor(
