@@ -1,4 +1,4 @@
-"""`python -m tabzoo.benchmark run|table|fid ...`: the benchmark's command line."""
+"""`python -m tabzoo.benchmark run|table|fid|classify ...`: the benchmark's command line."""
 
 import dataclasses
 import importlib.util
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
+from tabzoo.benchmark.classify.command import Classify
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, Preparation, measure
 from tabzoo.benchmark.options import (
     ComputeOptions,
@@ -233,7 +234,7 @@ def _print_distances(rows: Sequence[Distance], syntheses: Sequence[str], paper: 
             show(f"{row.class_name}: undefined, {row.undefined_because}.")
 
 
-COMMANDS: dict[str, type[Command]] = {"run": _with_settings(), "table": Table, "fid": Fid}
+COMMANDS: dict[str, type[Command]] = {"run": _with_settings(), "table": Table, "fid": Fid, "classify": Classify}
 
 
 def _empty(arguments: Sequence[str]) -> str | None:

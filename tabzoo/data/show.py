@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from tabzoo.captions import write_caption
@@ -120,8 +121,8 @@ def draw_samples(stem: Path, shown: Mapping[str, Sequence[Pixels]], *, columns: 
     titles = ["\n".join(textwrap.wrap(name, letters)) or name for name in shown]
     height = PAGE / columns / widest + 0.12 * max(title.count("\n") + 1 for title in titles) + 0.04
     with paper_style():
-        figure = Figure(figsize=(PAGE, lines * height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.04, hspace=0)
+        gaps = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.04, hspace=0)
+        figure = Figure(figsize=(PAGE, lines * height), layout=gaps)
         axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat:
             axis.set_axis_off()
@@ -142,7 +143,7 @@ def _tile(images: Sequence[Pixels], widest: int) -> Pixels:
 
 def _coloured(wafers: Wafers, row: int) -> Pixels:
     """A map in colours, a few pixels for each die so that no viewer blurs it."""
-    colours = (255 * _DIES).round().astype(np.uint8)[wafers.maps[row]]
+    colours: Pixels = (255 * _DIES).round().astype(np.uint8)[wafers.maps[row]]
     return colours.repeat(3, axis=0).repeat(3, axis=1)
 
 

@@ -18,6 +18,7 @@ from tabzoo.system import whole_file
 __all__ = ["draw_wafer", "make_toy_wafers"]
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _ANYWHERE = (0.02, 0.08)  # probability that a die fails without a pattern
 _INSIDE = (0.7, 0.95)  # and within one
@@ -26,34 +27,38 @@ _X, _Y = np.meshgrid(_AXIS, _AXIS)
 _RADIUS, _ANGLE = np.hypot(_X, _Y), np.arctan2(_Y, _X)
 
 
-def _blob(rng: Generator, radius: float, angle: float) -> NDArray[np.bool_]:
+def _blob(rng: Generator, radius: float, angle: float) -> Mask:
     """A spot whose middle is at this place."""
     x, y = _X - radius * np.cos(angle), _Y - radius * np.sin(angle)
     turn, width, height = rng.uniform(0, np.pi), *rng.uniform(0.12, 0.26, 2)
-    return ((x * np.cos(turn) + y * np.sin(turn)) / width) ** 2 + (
+    inside: Mask = ((x * np.cos(turn) + y * np.sin(turn)) / width) ** 2 + (
         (y * np.cos(turn) - x * np.sin(turn)) / height
     ) ** 2 < 1
+    return inside
 
 
-def _centre(rng: Generator) -> NDArray[np.bool_]:
+def _centre(rng: Generator) -> Mask:
     x, y = rng.uniform(-0.08, 0.08, 2)
-    return np.hypot(_X - x, _Y - y) < rng.uniform(0.2, 0.38)
+    inside: Mask = np.hypot(_X - x, _Y - y) < rng.uniform(0.2, 0.38)
+    return inside
 
 
-def _donut(rng: Generator) -> NDArray[np.bool_]:
+def _donut(rng: Generator) -> Mask:
     x, y = rng.uniform(-0.12, 0.12, 2)
     inner = rng.uniform(0.2, 0.32)
     radius = np.hypot(_X - x, _Y - y)
-    return (radius > inner) & (radius < inner + rng.uniform(0.2, 0.32))
+    inside: Mask = (radius > inner) & (radius < inner + rng.uniform(0.2, 0.32))
+    return inside
 
 
-def _edge(rng: Generator, least: float, most: float) -> NDArray[np.bool_]:
+def _edge(rng: Generator, least: float, most: float) -> Mask:
     """A part of the rim, from `least` to `most` of a half turn to each side."""
     away = np.abs((_ANGLE - rng.uniform(-np.pi, np.pi) + np.pi) % (2 * np.pi) - np.pi)
-    return (_RADIUS > rng.uniform(0.78, 0.88)) & (away < np.pi * rng.uniform(least, most))
+    inside: Mask = (_RADIUS > rng.uniform(0.78, 0.88)) & (away < np.pi * rng.uniform(least, most))
+    return inside
 
 
-def _scratch(rng: Generator) -> NDArray[np.bool_]:
+def _scratch(rng: Generator) -> Mask:
     """A thin line that bends."""
     x, y, heading = *rng.uniform(-0.5, 0.5, 2), rng.uniform(0, 2 * np.pi)
     bend, steps = rng.uniform(-1.2, 1.2), int(rng.integers(30, 60))
@@ -66,7 +71,7 @@ def _scratch(rng: Generator) -> NDArray[np.bool_]:
     return inside
 
 
-_DRAWN: Mapping[str, Callable[[Generator], NDArray[np.bool_]]] = {
+_DRAWN: Mapping[str, Callable[[Generator], Mask]] = {
     "Center": _centre,
     "Donut": _donut,
     "Edge-Loc": lambda rng: _edge(rng, 0.1, 0.3),

@@ -97,7 +97,8 @@ class Wafers(NamedTuple):
 
     def grey(self, rows: Any) -> NDArray[np.uint8]:
         """Maps as grey images, uint8 [B, 52, 52]; see `LEVELS`."""
-        return np.array(LEVELS, dtype=np.uint8)[self.maps[rows]]
+        images: NDArray[np.uint8] = np.array(LEVELS, dtype=np.uint8)[self.maps[rows]]
+        return images
 
 
 def is_wafer_file(path: str | Path) -> bool:
