@@ -19,7 +19,7 @@ from tabzoo.errors import TabzooError
 from tabzoo.flags import parse
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 
-__all__ = ["Command", "log_to_terminal", "print_anything", "run_commands", "say", "show", "typed"]
+__all__ = ["Command", "log_to_terminal", "print_anything", "run_command", "run_commands", "say", "show", "typed"]
 
 
 class Command(Protocol):
@@ -42,6 +42,16 @@ def run_commands(
     """
     named = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in commands.items()]
     command: Command = parse(Union[tuple(named)], argv, prog=prog, commands=commands, description=description)  # noqa: UP007
+    return _exit_code(command)
+
+
+def run_command(kind: type[Command], argv: Sequence[str] | None, *, prog: str) -> int:
+    """Runs a command line without subcommands, as `run_commands` runs one with them."""
+    command: Command = parse(kind, argv, prog=prog)
+    return _exit_code(command)
+
+
+def _exit_code(command: Command) -> int:
     print_anything()
     log_to_terminal(logging.WARNING)
     try:
