@@ -1288,6 +1288,34 @@ MUTANTS = [
         new='use = result if verdict != "worse" else start',
         tests="tests/trial/test_verdict.py",
     ),
+    Mutant(
+        name="test_images_are_trained_on",
+        file="tabzoo/benchmark/classify/split.py",
+        old="train.append(rows[tested:])",
+        new="train.append(rows)",
+        tests="tests/benchmark/test_classify.py::test_the_split_is_8_to_2_in_each_class_and_differs_by_seed",
+    ),
+    Mutant(
+        name="classes_are_not_resampled_apart",
+        file="tabzoo/benchmark/classify/metrics.py",
+        old="for class_id in np.unique(truth):",
+        new="for class_id in np.unique(truth)[:1]:",
+        tests="tests/benchmark/test_classify.py::test_bootstrap_is_that_of_a_loop",
+    ),
+    Mutant(
+        name="a_row_does_not_know_its_share_of_labels",
+        file="tabzoo/benchmark/classify/run.py",
+        old="                        seed,\n                        percent,\n",
+        new="                        seed,\n",
+        tests="tests/benchmark/test_classify.py::test_what_decides_numbers_makes_another_row",
+    ),
+    Mutant(
+        name="threes_stay_in_wafer_maps",
+        file="tabzoo/data/wafers.py",
+        old="return np.minimum(values, 2), counts",
+        new="return values, counts",
+        tests="tests/data/test_wafers.py::test_threes_count_as_failed_dies",
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`python -m tabzoo.benchmark run|table|fid|embed|panels ...`: the benchmark's command line."""
+"""`python -m tabzoo.benchmark run|table|fid|embed|panels|classify ...`: the benchmark's command line."""
 
 import dataclasses
 import importlib.util
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
+from tabzoo.benchmark.classify.command import Classify
 from tabzoo.benchmark.embed import Embed
 from tabzoo.benchmark.fid import INCEPTION, PAPER, POOLED, Distance, Preparation, measure
 from tabzoo.benchmark.options import (
@@ -241,6 +242,7 @@ COMMANDS: dict[str, type[Command]] = {
     "fid": Fid,
     "embed": Embed,
     "panels": Panels,
+    "classify": Classify,
 }
 
 

@@ -20,7 +20,7 @@ from tabzoo.benchmark.summary import (
 from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores.rows import METRICS, ORACLE, REAL, Row
 
-__all__ = ["to_csv", "to_markdown"]
+__all__ = ["grid", "plain_cell", "to_csv", "to_markdown"]
 
 _SQUASHED = "Images are squashed to a square."
 _AVERAGED = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS, OVERALL: (*TEXTURES, *OBJECTS)}
@@ -55,7 +55,7 @@ def to_markdown(
     return "\n\n".join([*parts, write_notes(groups, against_paper=against_paper, left_out=left_out)]) + "\n"
 
 
-def _plain(text: str) -> str:
+def plain_cell(text: str) -> str:
     """Text for a cell, which a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
@@ -70,9 +70,9 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
     for group in group_rows(rows, order=order):
         row, seeds = group.first, " ".join(map(str, group.seeds))
         common = (
-            *map(_plain, (row.dataset, row.test)),
+            *map(plain_cell, (row.dataset, row.test)),
             row.shots or "all",
-            *map(_plain, (row.method, seeds, _settings(row))),
+            *map(plain_cell, (row.method, seeds, _settings(row))),
         )
         for metric in (*METRICS, ORACLE) if group.with_oracle else METRICS:
             for line in summarise(group, metric):
@@ -81,7 +81,7 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
                 ):
                     if cell:
                         numbers = (cell.mean, cell.sd, *(difference or (None, None, None)))
-                        names = map(_plain, (line.name, backbone))
+                        names = map(plain_cell, (line.name, backbone))
                         writer.writerow((*common, metric, *names, *numbers, cell.transductive))
     return file.getvalue()
 
@@ -159,7 +159,7 @@ def _table(
         ]
         for line in lines
     ]
-    return f"{METRICS[metric]}, %:\n\n{_grid([header, *body])}"
+    return f"{METRICS[metric]}, %:\n\n{grid([header, *body])}"
 
 
 def _cell(cell: Cell | None) -> str:
@@ -205,7 +205,8 @@ def _paper_columns(group: Group) -> dict[str, Column]:
     return {name: partial(column, field) for field, name in names.items()}
 
 
-def _grid(cells: Sequence[Sequence[str]]) -> str:
+def grid(cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of lines of cells; the first line is the header, the first column has names."""
     cells = [list(map(for_table, line)) for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     # The first column has names, aligned left; the others have numbers, aligned right.

@@ -1,18 +1,23 @@
-"""`python -m tabzoo.data check DIR` and `python -m tabzoo.data industrial --root DIR`."""
+"""`python -m tabzoo.data check|show|industrial|toy-wafers ...`: the command line about data."""
 
 import json
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from tabzoo.command import run_commands, show
-from tabzoo.data.check import Report, check_samples, compare
+from tabzoo.data.check import Problem, Report, check_samples, compare
+from tabzoo.data.check_wafers import LAYOUT, WaferReport, check_wafers
 from tabzoo.data.industrial import INDUSTRIAL, industrial_csv
 from tabzoo.data.layouts import LAYOUTS, find_samples, read_samples
+from tabzoo.data.show import Show
+from tabzoo.data.toy_wafers import make_toy_wafers
+from tabzoo.data.wafers import is_wafer_file, read_wafers
 from tabzoo.errors import InputError, count
 from tabzoo.plain import plain_json
 
@@ -28,7 +33,7 @@ class Check:
     """Check a folder: what is in it, what is wrong with it, and what to type next."""
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
-    """Folder of images, or a manifest (.csv, .jsonl)."""
+    """Folder of images, or a manifest (.csv, .jsonl), or wafer maps (.npz, in the form of MixedWM38's file)."""
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of auto, {', '.join(LAYOUTS)}.")] = "auto"
     white_level: Annotated[float | None, tyro.conf.arg(metavar="VALUE")] = None
     """Images with more than 8 bits: the value that becomes white; by default it depends on the kind of file."""
@@ -39,6 +44,8 @@ class Check:
 
     def run(self) -> int:
         """Checks the folder; returns 1 if there are problems."""
+        if is_wafer_file(self.data):
+            return self._check_wafers()
         # The report shows the notes; JSON has none, so there they are warnings.
         read = find_samples if self.json else read_samples
         try:
@@ -50,6 +57,16 @@ class Check:
             print(plain_json(report.to_json()))
         else:
             _print_report(report, self._next_command(report))
+        return 1 if report.problems else 0
+
+    def _check_wafers(self) -> int:
+        if self.layout not in ("auto", LAYOUT):
+            raise InputError(f"--layout {self.layout}: {self.data} is a file of wafer maps; expected {LAYOUT} or auto")
+        report = check_wafers(read_wafers(self.data))
+        if self.json:
+            print(plain_json(report.to_json()))
+        else:
+            _print_wafers(report)
         return 1 if report.problems else 0
 
     def _next_command(self, report: Report) -> str:
@@ -76,13 +93,62 @@ def _print_report(report: Report, next_command: str) -> None:
         forms = ", ".join(form for form, _ in report.forms[name].most_common(3))
         more = " and other sizes" if len(report.forms[name]) > 3 else ""
         show(f"  {name:{width}}  train: {train}  test: {tests}  masks: {counts['masks']}  ({forms}{more})")
-    for problem in report.problems[:_SHOWN]:
-        show(f"  {problem.kind}: {problem.path}: {problem.message}")
-    if len(report.problems) > _SHOWN:
-        show(f"  and {count(len(report.problems) - _SHOWN, 'more problem')}; --json lists all of them")
-    show(f"{count(len(report.problems), 'problem')}. Next:" if report.problems else "No problems. Next:")
+    _print_problems(report.problems)
     show(f"  {next_command}")
     show("  The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs.")
+
+
+def _print_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems[:_SHOWN]:
+        show(f"  {problem.kind}: {problem.path}: {problem.message}")
+    if len(problems) > _SHOWN:
+        show(f"  and {count(len(problems) - _SHOWN, 'more problem')}; --json lists all of them")
+    show(f"{count(len(problems), 'problem')}. Next:" if problems else "No problems. Next:")
+
+
+def _print_wafers(report: WaferReport) -> None:
+    counts = report.wafers.counts()
+    total = count(len(report.wafers.maps), "map")
+    show(f"{report.wafers.path}: layout {LAYOUT}, {total}, {count(len(counts), 'class', 'classes')}")
+    for note in report.notes:
+        show(f"  note: {note}")
+    width = max(map(len, counts))
+    for name, number in counts.items():
+        show(f"  {name:{width}}  {number:6,}")
+    _print_problems(report.problems)
+    command = [
+        "python",
+        "-m",
+        "tabzoo.benchmark",
+        "classify",
+        "--data",
+        str(report.wafers.path),
+        "--backbone",
+        "random",
+    ]
+    show(f"  {shlex.join([*command, 'resnet18.tv_in1k', '--mode', 'linear', '--output', 'runs/wafers'])}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyWafers:
+    """Draw generated wafer maps in the form of MixedWM38's file, to try commands with. They are not that data set."""
+
+    output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.npz")]
+    """File to write; it must not exist yet."""
+    per_class: Annotated[int, tyro.conf.arg(metavar="N")] = 20
+    """Maps of each class."""
+    classes: Annotated[Sequence[str] | None, tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="")] = None
+    """Only these classes, such as normal Loc Center+Scratch; all 38 if not given."""
+    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0
+    """Seed of all draws."""
+
+    def run(self) -> int:
+        """Writes the file."""
+        classes = None if self.classes is None else tuple(self.classes)
+        path = make_toy_wafers(self.output, seed=self.seed, per_class=self.per_class, classes=classes)
+        show(f"{path}: generated wafer maps, not MixedWM38. Next:")
+        show(f"  {shlex.join(['python', '-m', 'tabzoo.data', 'check', str(path)])}")
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +188,10 @@ class Industrial:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0 if all is well, 1 for problems in the data, 2 for a mistake of the user."""
     return run_commands(
-        {"check": Check, "industrial": Industrial},
+        {"check": Check, "show": Show, "industrial": Industrial, "toy-wafers": ToyWafers},
         argv,
         prog="python -m tabzoo.data",
-        description="Check folders of images.",
+        description="Check folders of images, and draw samples of them.",
     )
 
 

@@ -44,6 +44,7 @@ from tabzoo.data.industrial import INDUSTRIAL
 from tabzoo.data.labels import is_good, is_unlabelled, near_good
 from tabzoo.data.manifest import read_manifest
 from tabzoo.data.samples import Samples
+from tabzoo.data.wafers import is_wafer_file
 from tabzoo.errors import InputError, count, counted, did_you_mean
 
 __all__ = ["LAYOUTS", "find_samples", "read_samples"]
@@ -121,6 +122,11 @@ def read_samples(data: str | os.PathLike[str], *, layout: str = "auto") -> Sampl
     if not os.fspath(data):
         raise InputError("no folder given (an empty name); expected a folder of images or a .csv or .jsonl manifest")
     root = Path(os.path.abspath(data))
+    if is_wafer_file(root):
+        raise InputError(
+            f"{data}: a file of wafer maps; expected a folder of images or a .csv or .jsonl manifest. Wafer maps are for "
+            f"`python -m tabzoo.benchmark classify`"
+        )
     if os.path.isfile(root):
         samples = read_manifest(root, layout)
     elif os.path.isdir(root):

@@ -22,6 +22,8 @@ FLAGS = {
         simplenet-batch-size simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden
         simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test white-level workers""",
     "table": "across against",
+    "classify": """amp backbone batch-size budget cache-dir data device epochs labels lr mode optimizer output seeds size
+        weight-decay workers""",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis white-level",
     "panels": "backbone classes method output seed",
     "embed": "backbone batch-size classes crop data device layout output resize seed synthesis white-level",

@@ -1,0 +1,27 @@
+"""`python -m tabzoo.benchmark classify`."""
+
+from dataclasses import dataclass
+
+from tabzoo.benchmark.classify.options import Options
+from tabzoo.benchmark.classify.rows import RESULTS
+from tabzoo.benchmark.classify.run import classify
+from tabzoo.command import say, show, typed
+
+__all__ = ["Classify"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify(Options):
+    """Classify defects: backbones fine-tuned or probed with few and with all labels (the paper's section 3.2)."""
+
+    def run(self) -> int:
+        """Measures, prints the tables and says what was made."""
+        try:
+            print(classify(self, command=typed("python -m tabzoo.benchmark classify", self)))
+        except KeyboardInterrupt:
+            say(f"Stopped. Finished rows are in {self.output}; the same command continues.")
+            return 130
+        names = (RESULTS, "table.md", "table.csv", "splits/", "confusion/", f"label_efficiency-{self.mode}.png")
+        made = [name for name in (*names, f"caption-{self.mode}.txt") if (self.output / name).exists()]
+        show(f"Made in {self.output}: {', '.join(made)}")
+        return 0
