@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Protocol, Union
 
 import tyro
@@ -30,7 +31,12 @@ class Command(Protocol):
 
 
 def run_commands(
-    commands: Mapping[str, type[Command]], argv: Sequence[str] | None, *, prog: str, description: str
+    commands: Mapping[str, type[Command]],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Runs the subcommand that the arguments name; a user's mistake becomes one line and exit code 2.
 
@@ -39,9 +45,11 @@ def run_commands(
         argv: The arguments; those of the process if not given.
         prog: What a user types before them.
         description: The first lines of `--help`.
+        elsewhere: Flags that a user may expect to the sentence that says what to do instead.
     """
     named = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in commands.items()]
-    command: Command = parse(Union[tuple(named)], argv, prog=prog, commands=commands, description=description)  # noqa: UP007
+    union: Any = Union[tuple(named)]  # noqa: UP007
+    command: Command = parse(union, argv, prog=prog, commands=commands, elsewhere=elsewhere, description=description)
     return _exit_code(command)
 
 

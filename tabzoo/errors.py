@@ -97,5 +97,7 @@ def brief(error: BaseException) -> str:
         return str(error)
     lines = str(error).strip().splitlines()
     text = lines[0].strip() if lines else type(error).__name__
+    if isinstance(error, KeyError):  # its text is only the key
+        text = f"{type(error).__name__}: {text}"
     text = _ADVICE.split(text)[0]
     return text if len(text) <= 240 else f"{text[:240]} ..."

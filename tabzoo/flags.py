@@ -4,8 +4,9 @@ import io
 import re
 import sys
 import types
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import redirect_stderr
+from types import MappingProxyType
 from typing import Any, Union, get_args
 
 import tyro
@@ -19,7 +20,15 @@ __all__ = ["parse"]
 _REGISTRY = ConstructorRegistry()
 
 
-def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, commands: Collection[str] = (), **options: Any) -> Any:
+def parse(
+    kind: Any,
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    commands: Collection[str] = (),
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    **options: Any,
+) -> Any:
     """The arguments as an object of this type.
 
     Args:
@@ -27,6 +36,7 @@ def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, commands: Collect
         argv: The arguments; those of the process if not given.
         prog: What a user types before them.
         commands: Names of the subcommands.
+        elsewhere: Flags that a user may expect to the sentence that says what to do instead.
         options: More of `tyro.cli`.
 
     Raises:
@@ -39,7 +49,10 @@ def parse(kind: Any, argv: Sequence[str] | None, *, prog: str, commands: Collect
     except SystemExit as error:
         if error.code:
             command = [prog, *arguments[:1]] if arguments[:1] and arguments[0] in commands else [prog]
-            print(for_lines(f"error: {_reworded(box.getvalue())}\nSee {' '.join(command)} --help"), file=sys.stderr)
+            said = _reworded(box.getvalue())
+            instead = elsewhere.get(said.partition(":")[0]) if ": no such flag." in said else None
+            said = f"{said.partition('.')[0]}. {instead}" if instead else said
+            print(for_lines(f"error: {said}\nSee {' '.join(command)} --help"), file=sys.stderr)
         raise
 
 

@@ -28,3 +28,7 @@ def test_advice_to_execute_code_is_cut_off() -> None:
     changed = "In PyTorch 2.6, we changed the default value of the `weights_only` argument in `torch.load`."
     assert brief(ValueError(f"{failed} {changed} {advice}, ...")) == failed
     assert brief(ValueError(f"{failed} {advice}, ...")) == failed
+
+
+def test_a_key_alone_says_what_kind_of_error_it_is() -> None:
+    assert brief(KeyError(101)) == "KeyError: 101"  # of torch.load, for a file that is no pickle

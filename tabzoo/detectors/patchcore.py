@@ -27,7 +27,7 @@ from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.detectors.neighbours import k_center_greedy, squared_distances
-from tabzoo.detectors.patches import embed
+from tabzoo.detectors.patches import WIDEST, embed
 from tabzoo.errors import InputError
 
 __all__ = ["Patchcore", "PatchcoreSettings"]
@@ -43,7 +43,10 @@ class PatchcoreSettings:
     share: float = setting(0.1, "Fraction of the patches of the good images to keep: the coreset.", most=1, above=True)
     neighbours: int = setting(9, "Number of neighbours that weight an image's score (b in Equation 7).", least=1)
     width: int | None = setting(
-        None, "Pool patches to N numbers; the public code: 1024. If not given: means of each channel.", least=1
+        None,
+        "Pool patches to N numbers; the public code: 1024. If not given: means of each channel.",
+        least=1,
+        most=WIDEST,
     )
 
 

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["embed"]
+__all__ = ["WIDEST", "embed"]
 
 _PATCH = 3
+WIDEST = 16_384
+"""Largest width: above the 16,128 numbers of a patch of wide ResNet-50-2, pooling only repeats them until memory is full."""
 _AT_A_TIME = 2**25
 """Numbers unfolded at a time: 128 MiB, where the neighbourhoods of a batch of a wide ResNet need gigabytes."""
 

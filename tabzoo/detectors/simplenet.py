@@ -29,7 +29,7 @@ from tabzoo.detectors.batches import FrozenFeatures, check_finite, shuffled_batc
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
-from tabzoo.detectors.patches import embed
+from tabzoo.detectors.patches import WIDEST, embed
 from tabzoo.errors import InputError
 
 __all__ = ["Simplenet", "SimplenetSettings", "margin_loss", "with_noise"]
@@ -52,7 +52,7 @@ class SimplenetSettings:
     adaptor_lr: float = setting(1e-4, "Learning rate of the adaptor (AdamW).")
     discriminator_lr: float = setting(2e-4, "Learning rate of the discriminator (Adam).")
     width: int | None = setting(
-        None, "Length of a patch's embedding. If not given: the layers' channels together.", least=1
+        None, "Length of a patch's embedding. If not given: the layers' channels together.", least=1, most=WIDEST
     )
     hidden: int = setting(1024, "Width of the discriminator's hidden layer.", least=1)
 

@@ -14,6 +14,7 @@ from tabzoo.errors import InputError
 from tabzoo.trial.folder import PAGE, VERDICT
 from tabzoo.trial.options import Options
 from tabzoo.trial.run import run
+from tabzoo.trial.settings import flags_of_recipes
 from tabzoo.trial.stopping import StoppedError, stoppable
 
 __all__ = ["main"]
@@ -22,7 +23,7 @@ _PROG = "tabzoo trial"
 
 
 class _Once(logging.Filter):
-    """Drops what was said before: every training run would warn of the same texts."""
+    """Drops what was said before: every training run would warn of the same texts, and every test of the same photos."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,18 +39,19 @@ class _Once(logging.Filter):
 
 @contextmanager
 def _less_said() -> Iterator[None]:
-    """Within it, warnings about texts come once, and timm's about unused layers not at all: the benchmark checks the others."""
-    texts = [logging.getLogger(name) for name in ("tabzoo.training.text", "tabzoo.data.class_words")]
+    """Within it, equal warnings come once, and timm's about unused layers not at all: the benchmark checks the others."""
+    names = ("tabzoo.training.text", "tabzoo.data.class_words", "tabzoo.data.cache")
+    repeated = [logging.getLogger(name) for name in names]
     once, of_timm = _Once(), logging.getLogger("timm")
     level = of_timm.level
-    for logger in texts:
+    for logger in repeated:
         logger.addFilter(once)
     of_timm.setLevel(logging.ERROR)
     try:
         yield
     finally:
         of_timm.setLevel(level)
-        for logger in texts:
+        for logger in repeated:
             logger.removeFilter(once)
 
 
@@ -77,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     description = inspect.cleandoc(Trial.__doc__ or "")
     try:
         with stoppable(), _less_said():
-            return run_commands({"trial": Trial}, arguments, prog=_PROG, description=description)
+            return run_commands(
+                {"trial": Trial}, arguments, prog=_PROG, description=description, elsewhere=flags_of_recipes()
+            )
     except StoppedError as stopped:
         again = shlex.join([*_PROG.split(), *(word for word in arguments if word != "--overwrite")])
         say(f"\nStopped; finished steps and tests are kept. To continue:\n  {again}")

@@ -9,9 +9,9 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tabzoo.errors import count
-from tabzoo.hub.files import Digest
-from tabzoo.hub.folder import WEIGHTS
+from tabzoo.errors import InputError, count, counted
+from tabzoo.hub.files import Digest, read_json
+from tabzoo.hub.folder import RECORD, WEIGHTS
 from tabzoo.scores.compare import Comparison, compare
 from tabzoo.scores.rows import Row
 from tabzoo.training.metrics import read_rows as read_steps
@@ -69,7 +69,16 @@ class Finished:
 
 
 def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) -> Verdict:
-    """Compares, writes page and verdict, and says what else a user should know."""
+    """Compares, writes page and verdict, and says what else a user should know.
+
+    Raises:
+        InputError: No class could be tested.
+    """
+    if not finished.measured:
+        raise InputError(
+            f"--data {finished.options.data}: no class has good and defective test photos that can be read. "
+            f"Repair or replace the photos that are named above, and type --overwrite."
+        )
     by_class = {name: finished.compared(name) for name in finished.measured}
     steps = sum(row["step"] for row in read_steps(next(iter(finished.runs)) / METRICS)[-1:])
     changes = [change_of_weights(finished.settings.weights, run / WEIGHTS) for run in finished.runs]
@@ -81,6 +90,7 @@ def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) ->
         "test": f"synthetic:{finished.kind}" if finished.kind else "real",
         "methods": {name: list(seeds) for name, seeds in finished.methods.items()},
         "by_class": {name: _numbers(one) for name, one in by_class.items()},
+        "train": read_json(next(iter(finished.runs)) / RECORD)["training"]["images"],
         "epochs": finished.recipe.epochs,
         "steps": steps,
         "runs": runs,
@@ -103,7 +113,7 @@ def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) ->
         verdict=verdict,
         by_class=by_class,
         scores=_scores(finished),
-        notes=(*finished.notes, remark),
+        notes=(*finished.notes, *_unreadable(finished, numbers["train"]), remark),
         data=finished.options.data,
         split=finished.split,
         recipe=finished.recipe,
@@ -115,6 +125,20 @@ def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) ->
     write_page(page, folder)
     verdict.write(folder)
     return verdict
+
+
+def _unreadable(finished: Finished, trained: int) -> list[str]:
+    """What is missing since files can't be read, which shows only when they are decoded."""
+    lost = [name for name in finished.split.tested if name not in finished.measured]
+    photos = len(finished.split.train) - trained
+    return [
+        *([f"Left out of training: {count(photos, 'photo')} that can't be read."] if photos else []),
+        *(
+            [f"Not tested, too few of its test photos can be read: {counted(lost, 'class', 'classes')}."]
+            if lost
+            else []
+        ),
+    ]
 
 
 def change_of_weights(before: Mapping[str, Tensor], path: Path) -> float:

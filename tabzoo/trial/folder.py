@@ -13,9 +13,10 @@ from tabzoo.hub.files import read_json, write_json
 from tabzoo.locks import hold
 from tabzoo.training.output import TEXT
 from tabzoo.trial.images import HELD_OUT, IMAGES
+from tabzoo.trial.plan import Plan
 from tabzoo.trial.settings import START
 
-__all__ = ["BENCHMARK", "PAGE", "RUNS", "VERDICT", "TrialFolder", "open_folder"]
+__all__ = ["BENCHMARK", "PAGE", "RUNS", "VERDICT", "TrialFolder", "damaged", "open_folder", "read_part"]
 
 STATE, VERDICT, PAGE, RUNS, BENCHMARK = "trial.json", "verdict.json", "index.html", "runs", "benchmark"
 _LOCK = ".lock"
@@ -135,10 +136,30 @@ def _prepare(folder: TrialFolder, *, overwrite: bool, inputs: Mapping[str, str |
             entry = path / name
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         return
+    state = read_part(path / STATE)
+    kinds: dict[str, type | tuple[type, ...]] = {"settings": dict, "seconds": (int, float), "plan": dict}
+    if wrong := [name for name, kind in kinds.items() if name in state and not isinstance(state[name], kind)]:
+        raise damaged(path / STATE, f"{wrong[0]!r} is not of the right kind")
+    if "plan" in state and set(state["plan"]) != set(Plan._fields):
+        raise damaged(path / STATE, "'plan' lacks some parts or has others")
+    folder.state = state
+
+
+def read_part(path: Path) -> dict[str, Any]:
+    """A JSON file of a trial.
+
+    Raises:
+        InputError: It is damaged.
+    """
     try:
-        folder.state = read_json(path / STATE)
+        return read_json(path)
     except WeightsError as error:
         raise InputError(f"{error}. Type --overwrite to start the trial again.") from error
+
+
+def damaged(path: Path, why: str) -> InputError:
+    """The error for a file that no trial wrote like this."""
+    return InputError(f"{path}: damaged: {why}. Type --overwrite to start the trial again.")
 
 
 def _check_inputs(folder: Path, inputs: Mapping[str, str | None]) -> None:

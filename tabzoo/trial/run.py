@@ -1,6 +1,7 @@
 """A trial from photos to verdict."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,10 @@ class _Trial:
     def run(self) -> Verdict:
         """Does what is left to do."""
         self._announce()
-        if not self.images.is_file():
+        root = str(self.samples.root)  # of the paths in the list; the photos may have moved since it was written
+        if not self.images.is_file() or self.folder.state.get("root") != root:
             write_images(self.folder.path, self.samples, self.split, self.recipe, self.kind)
+            self.folder.save(root=root)
         plan = self._plan()
         recipe = fitted(self.recipe, plan, len(self.split.train))
         name = self.options.recipe or DEFAULT_RECIPE
@@ -171,7 +174,13 @@ class _Trial:
         self.say("Timing some training steps ...")
         speed = measure_speed(self.recipe, self.settings.device)
         most = self.recipe.epochs
-        epochs = fit_epochs(speed, test=test, spent=self.folder.seconds, runs=runs, minutes=minutes, most=most)
+        fit = partial(fit_epochs, speed, spent=self.folder.seconds, runs=runs, minutes=minutes, most=most)
+        try:
+            epochs = fit(test=test)
+        except InputError:  # the shortest test leaves more time, and decides which --minutes the error asks for
+            methods, test = {"padim": FIRST_SEED}, min(test, padim)  # the first one decoded, too
+            epochs = fit(test=test)
+            self.say("Only PaDiM tests, with one seed: there is no time for more.")
         plan = Plan(epochs=epochs, methods=methods, test=test, epoch=speed.epoch, once=speed.once)
         self.folder.save(plan=plan._asdict())
         return plan

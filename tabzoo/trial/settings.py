@@ -32,7 +32,7 @@ from tabzoo.training.setup import check_settings
 from tabzoo.training.text import TextFeatures, load_text_features, obtain_text_features
 from tabzoo.trial.options import DEFAULT_RECIPE, Options
 
-__all__ = ["START", "Settings", "recipe_of", "recipe_fields_named", "settle"]
+__all__ = ["START", "Settings", "flags_of_recipes", "recipe_fields_named", "recipe_of", "settle"]
 
 START = "start"
 _ON_CPU = 32
@@ -180,10 +180,8 @@ def recipe_fields_named() -> Iterator[None]:
     try:
         yield
     except TabzooError as error:
-        of_trial = {entry.name for entry in dataclasses.fields(Options)}
-        of_recipe = {entry.name for entry in dataclasses.fields(Recipe)} - of_trial
         flags = dict.fromkeys(re.findall(r"--([a-z][a-z-]*[a-z])", str(error)))
-        named = [flag for flag in flags if flag.replace("-", "_") in of_recipe]
+        named = [flag for flag in flags if flag.replace("-", "_") in _fields_of_recipes()]
         if not named:
             raise
         listed = " and ".join(f"--{flag}" for flag in named)
@@ -192,3 +190,15 @@ def recipe_fields_named() -> Iterator[None]:
             f"{error}\nHere, {listed} can be given only by a recipe: write {lines} into a copy of the recipe, FILE.yaml, and "
             f"type --recipe FILE.yaml."
         ) from error
+
+
+def flags_of_recipes() -> dict[str, str]:
+    """Flags of pre-training that a trial lacks, to the sentence that says how to give their values."""
+    said = "Write `{}: VALUE` into a copy of the recipe, FILE.yaml, and type --recipe FILE.yaml."
+    return {f"--{name.replace('_', '-')}": said.format(name) for name in _fields_of_recipes()}
+
+
+def _fields_of_recipes() -> list[str]:
+    """Fields that only a recipe gives to a trial."""
+    of_trial = {entry.name for entry in dataclasses.fields(Options)}
+    return [entry.name for entry in dataclasses.fields(Recipe) if entry.name not in of_trial]

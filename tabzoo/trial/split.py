@@ -103,7 +103,7 @@ def split_samples(samples: Samples, hashes: Sequence[str], *, seed: int) -> Spli
     if not names:
         raise InputError(
             f"{samples.root}: no class can be tested: expected at least 4 good photos of a class (CLASS/train/good/*), or 2 "
-            f"and test photos (CLASS/test/good/*); photos that are in training and test count once."
+            f"and test photos (CLASS/test/good/*). Copies of one photo count as one."
         )
     return Split(
         train=np.flatnonzero(train),

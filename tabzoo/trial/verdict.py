@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tabzoo.errors import count
-from tabzoo.hub.files import read_json, write_json
+from tabzoo.hub.files import write_json
 from tabzoo.plain import for_terminal
 from tabzoo.scores.compare import Comparison
-from tabzoo.trial.folder import VERDICT
+from tabzoo.trial.folder import VERDICT, damaged, read_part
 
 __all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict"]
 
@@ -45,11 +45,20 @@ class Verdict:
 
 
 def read_verdict(folder: Path) -> Verdict | None:
-    """The verdict in a folder; None if the trial is not finished."""
-    if not (folder / VERDICT).is_file():
+    """The verdict in a folder; None if the trial is not finished.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = folder / VERDICT
+    if not path.is_file():
         return None
-    content = read_json(folder / VERDICT)
-    return Verdict(**{name: content[name] for name in ("verdict", "sentence", "use", "numbers")})
+    content = read_part(path)
+    kinds = {"verdict": str, "sentence": str, "use": str, "numbers": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if wrong or content["verdict"] not in EXIT_CODES:
+        raise damaged(path, f"{[*wrong, 'verdict'][0]!r} is missing or wrong")
+    return Verdict(**{name: content[name] for name in kinds})
 
 
 def judge(

@@ -33,6 +33,9 @@ def test_values_that_make_no_sense() -> None:
     for value in (float("nan"), float("inf"), 1.5, 0.0):
         with pytest.raises(InputError, match=f"--patchcore-share {value}: expected more than 0, at most 1"):
             DETECTORS["patchcore"].configure("patchcore", budget="paper", given={"share": value})
+    for name in ("patchcore", "simplenet"):
+        with pytest.raises(InputError, match=f"--{name}-width 999999999: expected at least 1, at most 16384"):
+            DETECTORS[name].configure(name, budget="paper", given={"width": 999_999_999})
     with pytest.raises(InputError, match="--rd4ad-lr inf: expected at least 0, and finite"):
         DETECTORS["rd4ad"].configure("rd4ad", budget="paper", given={"lr": float("inf")})
 

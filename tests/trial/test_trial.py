@@ -77,6 +77,31 @@ def test_with_real_defects(toy: Path, trial: Trial, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.slow
+def test_photos_that_cannot_be_read(
+    toy: Path, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data, out = tmp_path / "photos", tmp_path / "out"
+    for name in CLASSES[:2]:
+        shutil.copytree(toy / name, data / name)
+    broken = data / "brushed_steel/train/good/001.png"
+    broken.write_bytes(b"no photo")
+    for path in (data / "capsule/test").rglob("*.png"):
+        path.write_bytes(b"")
+    assert main(trial(data, CLASSES[:2], "--seeds", "0")) in (0, 10, 11)
+    page, found = (out / "index.html").read_text(), verdict(out)
+    assert found["numbers"]["train"] == 31
+    assert list(found["numbers"]["by_class"]) == ["brushed_steel"]
+    assert "Trained on 31 good photos" in page
+    assert "Left out of training: 1 photo that can&#39;t be read." in page
+    assert "Not tested, too few of its test photos can be read: 1 class (capsule)." in page
+    assert caplog.text.count(f"left out: {broken}") == 1
+    for path in (data / "brushed_steel/test").rglob("*.png"):
+        path.write_bytes(b"")
+    assert main(trial(data, CLASSES[:2], "--seeds", "0", "--overwrite")) == 2
+    assert "no class has good and defective test photos that can be read" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_without_defects(toy: Path, trial: Trial, tmp_path: Path) -> None:
     data, out = tmp_path / "photos", tmp_path / "out"
     for name in CLASSES[:2]:

@@ -1,5 +1,6 @@
 """What is refused, and when: before any photo is decoded."""
 
+import csv
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from tabzoo.errors import InputError, WeightsError
 from tabzoo.training import clip
 from tabzoo.training.recipe import Recipe
 from tabzoo.trial import images, measure
+from tabzoo.trial import run as module
 from tabzoo.trial.__main__ import main
 from tabzoo.trial.plan import Plan, choose_methods, fit_epochs, fitted
 from tabzoo.trial.train import Speed
@@ -22,8 +24,8 @@ CLASSES = ("brushed_steel", "capsule", "hex_nut")
 
 @pytest.fixture
 def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((images, "open_images"), (measure, "run"), (images, "read_samples")):
-        monkeypatch.setattr(module, name, None)
+    for of, name in ((images, "open_images"), (measure, "run"), (images, "read_samples")):
+        monkeypatch.setattr(of, name, None)
 
 
 @pytest.mark.usefixtures("undecoded")
@@ -42,6 +44,10 @@ class TestRefused:
             (["--data", "nowhere"], "no such folder: nowhere"),
             (["--class-names", "nut", "nut"], "--class-names: no class 'nut'"),
             (["--minuts", "3"], "--minuts: no such flag. Did you mean --minutes?"),
+            (
+                ["--batch-norm", "frozen"],
+                "--batch-norm: no such flag. Write `batch_norm: VALUE` into a copy of the recipe",
+            ),
         ],
     )
     def test_in_one_line(
@@ -104,7 +110,7 @@ class TestRefused:
         capsys.readouterr()
         with pytest.raises(TypeError):  # nothing was fitted to the minutes yet
             main(trial(data, CLASSES, "--minutes", "31"))
-        state["plan"] = {}
+        state["plan"] = dict.fromkeys(Plan._fields, 1)
         (out / "trial.json").write_text(json.dumps(state))
         recipe.write_text(recipe.read_text().replace("lr: 0.05", "lr: 0.5"))
         os.remove(data / "capsule/train/good/000.png")
@@ -119,6 +125,77 @@ class TestRefused:
         assert main(trial(data, CLASSES, "--overwrite", "--text-pretrained", str(text))) == 2
         assert "is part of the trial in" in capsys.readouterr().err
         assert text.exists()
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("trial.json", {"settings": []}, "'settings' is not of the right kind"),
+            ("trial.json", {"seconds": "long"}, "'seconds' is not of the right kind"),
+            ("trial.json", {"plan": [1]}, "'plan' is not of the right kind"),
+            ("trial.json", {"plan": {"epochs": 3}}, "'plan' lacks some parts or has others"),
+            ("verdict.json", {}, "'verdict' is missing or wrong"),
+            (
+                "verdict.json",
+                {"verdict": "good", "sentence": "", "use": "", "numbers": {}},
+                "'verdict' is missing or wrong",
+            ),
+            ("verdict.json", {"verdict": "better", "sentence": "", "numbers": {}}, "'use' is missing or wrong"),
+        ],
+    )
+    def test_damaged_files(
+        self,
+        toy: Path,
+        trial: Trial,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        content: object,
+        said: str,
+    ) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "trial.json").write_text("{}")
+        (out / name).write_text(json.dumps(content))
+        assert main(trial(toy, CLASSES)) == 2
+        assert f"{out / name}: damaged: {said}. Type --overwrite to start the trial again." in capsys.readouterr().err
+
+
+def test_photos_that_moved_since_the_trial_began(
+    toy: Path, trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise InputError("the end of this test")
+
+    monkeypatch.setattr(module._Trial, "_plan", end)
+    data, moved = tmp_path / "photos", tmp_path / "moved"
+    shutil.copytree(toy, data)
+    assert main(trial(data, CLASSES)) == 2
+    data.rename(moved)
+    assert main(trial(moved, CLASSES)) == 2
+    with (tmp_path / "out/images.csv").open(newline="") as file:
+        assert all(Path(row["path"]).is_relative_to(moved) for row in csv.DictReader(file))
+
+
+def test_fewer_tests_where_time_is_short(
+    toy: Path, trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried: list[float] = []
+
+    def fit(*_: object, test: float, **__: object) -> int:
+        tried.append(test)
+        if len(tried) == 1:
+            raise InputError("too short")
+        return 1
+
+    def end(*_: object, **__: object) -> None:
+        raise InputError("the end of this test")
+
+    monkeypatch.setattr(module, "fit_epochs", fit)
+    monkeypatch.setattr(module, "train_run", end)
+    assert main(trial(toy, CLASSES)) == 2
+    assert tried[1] <= tried[0]
+    assert json.loads((tmp_path / "out/trial.json").read_text())["plan"]["methods"] == {"padim": [0]}
+    assert "Only PaDiM tests, with one seed" in capsys.readouterr().err
 
 
 def test_epochs_fit_into_the_time() -> None:

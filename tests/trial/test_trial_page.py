@@ -25,7 +25,7 @@ def page(tmp_path: Path) -> str:
         difference=0.02, low=0.01, high=0.03, p_value=0.01, good=9, defective=8, classes=2, training_runs=1
     )
     numbers: dict[str, Any] = {
-        **{"test": "synthetic:perlin", "methods": {"padim": [0, 1, 2]}, "epochs": 3, "steps": 6},
+        **{"test": "synthetic:perlin", "methods": {"padim": [0, 1, 2]}, "train": 40, "epochs": 3, "steps": 6},
         "runs": [{"folder": "runs/seed_0", "weights_sha256": "ab" * 32, "change": 0.1}],
     }
     verdict = judge(
