@@ -19,7 +19,7 @@ from tabzoo.system import whole_file
 from tabzoo.training.recipe import Recipe
 from tabzoo.trial.folder import BENCHMARK, PAGE
 from tabzoo.trial.split import Split
-from tabzoo.trial.verdict import Verdict
+from tabzoo.trial.verdict import Verdict, signed
 
 __all__ = ["Page", "Score", "write_page"]
 
@@ -95,7 +95,7 @@ def write_page(page: Page, folder: Path) -> None:
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = _percent
-    environment.filters["signed"] = lambda value: "-" if value is None else f"{100 * value:+.1f}"
+    environment.filters["signed"] = lambda value: "-" if value is None else signed(value)
     environment.filters["plain"] = for_terminal
     template = resources.files("tabzoo.trial").joinpath("page.html").read_text(encoding="utf-8")
     lines = _plot(page)
@@ -138,7 +138,7 @@ def _plot(page: Page) -> list[_Line]:
             low=place(one["low"]),
             middle=place(one["difference"]),
             high=place(one["high"]),
-            label=f"{100 * one['difference']:+.1f} ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})",
+            label=f"{signed(one['difference'])} ({signed(one['low'])} to {signed(one['high'])})",
         )
         for index, (name, one) in enumerate(named)
     ]

@@ -11,7 +11,7 @@ from tabzoo.plain import for_terminal
 from tabzoo.scores.compare import Comparison
 from tabzoo.trial.folder import VERDICT, damaged, read_part
 
-__all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict"]
+__all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict", "signed"]
 
 EXIT_CODES = {"better": 0, "no difference": 10, "worse": 11}
 _HARDLY = 0.001
@@ -87,8 +87,8 @@ def judge(
     says = {
         "better": f"Better: pre-training raised the image AUROC by {_points(c.difference)} points "
         f"({_interval(c.low, c.high)})",
-        "no difference": f"No difference beyond chance: pre-training changed the image AUROC by {_signed(c.difference)} points "
-        f"({_interval(c.low, c.high, signed=True)})",
+        "no difference": f"No difference beyond chance: pre-training changed the image AUROC by {signed(c.difference)} points "
+        f"({_interval(c.low, c.high, with_sign=True)})",
         "worse": f"Worse: pre-training lowered the image AUROC by {_points(-c.difference)} points "
         f"({_interval(-c.high, -c.low)})",
     }
@@ -121,11 +121,12 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction + 0.0:.1f}".replace("-0.0", "0.0")
 
 
-def _signed(fraction: float) -> str:
+def signed(fraction: float) -> str:
+    """A difference in points with its sign; none where it rounds to 0."""
     text = f"{100 * fraction:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-def _interval(low: float, high: float, *, signed: bool = False) -> str:
-    write = _signed if signed else _points
+def _interval(low: float, high: float, *, with_sign: bool = False) -> str:
+    write = signed if with_sign else _points
     return f"95 % interval {write(low)} to {write(high)}"
