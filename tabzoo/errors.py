@@ -37,7 +37,7 @@ class WeightsError(TabzooError, RuntimeError):
 
 
 class TrainingError(TabzooError, RuntimeError):
-    """A run that can't go on, such as one whose loss is no longer a number."""
+    """A run that can't go on, for example because its loss is NaN or infinite."""
 
 
 class WriteError(TabzooError, OSError):

@@ -107,7 +107,7 @@ class Panels:
             )
         if not can_scale(kept):
             raise _LeftOutError(
-                f"the maps of {row.backbone} can't be scaled, since there are no good test images, or they are constant"
+                f"the maps of {row.backbone} can't be scaled: there are no good test images, or all their values are equal"
             )
         return kept
 

@@ -112,7 +112,7 @@ def compare_metric(baseline: Sequence[Row], runs: Sequence[Sequence[Row]], metri
 
     Raises:
         InputError: As for `compare`, or there are fewer than two classes.
-        ValueError: There is no such metric.
+        ValueError: `metric` is not a key of `METRICS`.
     """
     if metric not in METRICS:
         raise ValueError(f"metric: {metric!r} given; expected one of {', '.join(METRICS)}")

@@ -190,19 +190,6 @@ def test_planes() -> None:
     assert t_sne(values, seed=0).shape == (12, 2)
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def saving(self: Figure, *arguments: object, **options: object) -> None:
-        figures.append(self)
-        save(self, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", saving)
-    return figures
-
-
 def test_every_image_is_a_mark_and_every_class_has_its_number(drawn: list[Figure], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     groups = np.array([NORMAL] * 5 + [SYNTHETIC] * 4 + [DEFECT] * 3)

@@ -92,19 +92,6 @@ def test_damaged_files_are_an_error(tmp_path: Path) -> None:
         read_kept(tmp_path, "a")
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def saving(self: Figure, *arguments: object, **options: object) -> None:
-        figures.append(self)
-        save(self, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", saving)
-    return figures
-
-
 def make_kept(seed: int, has_mask: list[bool]) -> Kept:
     rng = np.random.default_rng(seed)
     return Kept(

@@ -22,20 +22,6 @@ from tabzoo.data.samples import TEST
 from tabzoo.scores.rows import Row, read_rows
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def saving(self: Figure, *arguments: object, **options: object) -> None:
-        figures.append(self)
-        save(self, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Figure, "savefig", saving)
-    return figures
-
-
 def test_roc_curve_has_the_area_of_its_scores() -> None:
     rng = np.random.default_rng(0)
     good, anomalous = rng.integers(0, 9, 40), rng.integers(3, 12, 30)  # with ties

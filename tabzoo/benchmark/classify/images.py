@@ -35,7 +35,7 @@ class LabelledImages:
         name: Of the data set.
         classes: Names of the classes.
         class_ids: Index into `classes`, int64 [N].
-        patterns: Basic pattern to the classes that have it, bool [classes]; empty where classes are no mixtures.
+        patterns: Basic pattern to the classes that have it, bool [classes]; empty if the classes are not mixtures of patterns.
         names: What a list of images calls each: its path, or its row in the file.
         sha256: Of all images and labels, in hex.
         hashes: Of the files, [N]; None for wafer maps.
@@ -74,7 +74,7 @@ def open_labelled(
         workers: Processes that decode photos.
 
     Raises:
-        InputError: There is no such file or folder, it has another form, or fewer than two classes.
+        InputError: The file or folder does not exist, has an unknown form, or holds fewer than two classes.
     """
     if is_wafer_file(data):
         return _wafers(data, device)

@@ -140,7 +140,7 @@ def fine_tune(
         label: Of the progress bar; none if empty.
 
     Raises:
-        InputError: An unknown optimizer, or a loss that is no longer a number.
+        InputError: The optimizer is unknown, or the loss became NaN or infinite.
     """
     device = next(backbone.parameters()).device
     with seeded(seed):
@@ -186,7 +186,9 @@ def _train(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
             loss = F.cross_entropy(model(batch).float(), targets[chosen.to(device)])
         if not torch.isfinite(loss):
-            raise InputError(f"--lr {options.lr:g}: the loss is no longer a number in step {step}; lower it")
+            raise InputError(
+                f"--lr {options.lr:g}: the loss became NaN or infinite in step {step}. Type a smaller --lr"
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -85,7 +85,7 @@ def read_run(folder: Path, data: str | None, device: torch.device) -> FinishedRu
         device: Where pairs are made.
 
     Raises:
-        InputError: It is no run's folder, or the images are missing or of other classes.
+        InputError: The folder does not hold a run, or the images are missing or belong to other classes.
     """
     for name in (RUN, RECIPE, TEXT):
         if not (folder / name).is_file():
