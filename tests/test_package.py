@@ -23,7 +23,8 @@ def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
         "tabzoo",
     ]
     package = target / "tabzoo"
-    for folder, pattern in (("training/recipes", "*.yaml"), ("training/prompt_sets", "*.yaml"), (".", "py.typed")):
+    data = ("training/recipes", "*.yaml"), ("training/prompt_sets", "*.yaml"), ("trial", "*.html"), (".", "py.typed")
+    for folder, pattern in data:
         shipped = {entry.name for entry in (package / folder).glob(pattern)}
         assert shipped == {entry.name for entry in (REPOSITORY / "tabzoo" / folder).glob(pattern)}
         assert shipped

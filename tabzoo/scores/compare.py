@@ -90,7 +90,7 @@ def compare(baseline: Sequence[Row], runs: Sequence[Sequence[Row]], *, over_clas
     Args:
         baseline: Rows of one backbone.
         runs: For each training run of the candidate its rows.
-        over_classes: Whether the verdict shall hold for other classes of the same kind; needs two at least.
+        over_classes: Whether the verdict should hold for other classes of the same kind, too; needs two classes or more.
 
     Raises:
         InputError: No rows can be compared, two rows on one side are for the same case, or rows to compare were not tested on

@@ -56,7 +56,7 @@ class Finished:
 
     @property
     def measured(self) -> list[str]:
-        """Tested classes, without those whose good or defective photos can all not be read."""
+        """Tested classes of which at least one good and one defective photo can be read."""
         defined = {row.class_name for row in self.start if row.image_auroc is not None}
         return [name for name in self.split.tested if name in defined]
 
