@@ -31,7 +31,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     DEFECT: {"marker": "x", "s": 6, "c": "black"},
 }
 _PANELS = 20  # that are four in a line; of more, six are
-_CROWD = 300  # points of a panel, from which on their marks are smaller
+_CROWD = 60  # points a square inch; of more, marks are smaller
 _APART = 0.15  # inches between the numbers of two classes
 _COMPONENTS = 50  # that t-SNE works on
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ class Plane:
     """One panel.
 
     Attributes:
-        title: The backbone, and the class if there is one class in it.
+        title: The backbone; below the class, if there is one class in it.
         points: [N, 2].
         groups: Group of each point, [N].
         class_ids: Class of each point, [N].
@@ -106,7 +106,7 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
     keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
     key = textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))
     side = width / max(columns, 2)  # a single panel is as large as one of two
-    titles = [wrapped(plane.title, int(side * 16)) for plane in planes]
+    titles = ["\n".join(wrapped(line, int(side * 16)) for line in plane.title.splitlines()) for plane in planes]
     below = 0.25 if planes[0].labels[0] else 0.1
     height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.25
     height += 0.11 * (key.count("\n") + 1) if key else 0
@@ -116,7 +116,7 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         for axis in axes.flat[len(planes) :]:
             axis.set_axis_off()
         for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
-            _draw(axis, plane, _APART / side)
+            _draw(axis, plane, side)
             axis.set_title(title)
         shown = [group for group in SHOWN if any((plane.groups == group).any() for plane in planes)]
         handles = [axes[0, 0].scatter([], [], **_MARKS[group], linewidths=0.5, label=SHOWN[group]) for group in shown]
@@ -128,8 +128,8 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         save_for_paper(figure, path)
 
 
-def _draw(axis: Any, plane: Plane, least: float) -> None:
-    smaller = 0.5 if len(plane.points) > _CROWD else 1.0
+def _draw(axis: Any, plane: Plane, side: float) -> None:
+    smaller = 0.5 if len(plane.points) > _CROWD * side**2 else 1.0
     for group in (group for group in SHOWN if (plane.groups == group).any()):
         mark = _MARKS[group] | {"s": smaller * _MARKS[group]["s"]}
         axis.scatter(*plane.points[plane.groups == group].T, **mark, linewidths=0.5 * smaller)
@@ -137,7 +137,7 @@ def _draw(axis: Any, plane: Plane, least: float) -> None:
     if classes:
         middles = np.stack([np.median(plane.points[plane.class_ids == class_id], axis=0) for class_id in classes])
         low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
-        middles = low + _apart((middles - low) / (high - low), least) * (high - low)
+        middles = low + _apart((middles - low) / (high - low), _APART / side) * (high - low)
         for class_id, middle in zip(classes, middles, strict=True):
             text = axis.text(*middle, str(class_id + 1), ha="center", va="center", weight="bold", color="#D55E00")
             text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
