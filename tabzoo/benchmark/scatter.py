@@ -31,7 +31,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     DEFECT: {"marker": "x", "s": 6, "c": "black"},
 }
 _PANELS = 20  # that are four in a line; of more, six are
-_CROWD = 60  # points a square inch; of more, marks are smaller
+_CROWD = 60  # points a square inch of a panel; with more, the marks of all panels are smaller
 _APART = 0.15  # inches between the numbers of two classes
 _COMPONENTS = 50  # that t-SNE works on
 Array = NDArray[np.float64]
@@ -106,6 +106,7 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
     keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
     key = textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))
     side = width / max(columns, 2)  # a single panel is as large as one of two
+    crowded = max(len(plane.points) for plane in planes) > _CROWD * side**2
     titles = ["\n".join(wrapped(line, int(side * 16)) for line in plane.title.splitlines()) for plane in planes]
     below = 0.25 if planes[0].labels[0] else 0.1
     height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.25
@@ -116,7 +117,7 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         for axis in axes.flat[len(planes) :]:
             axis.set_axis_off()
         for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
-            _draw(axis, plane, side)
+            _draw(axis, plane, side, 0.5 if crowded else 1.0)
             axis.set_title(title)
         shown = [group for group in SHOWN if any((plane.groups == group).any() for plane in planes)]
         handles = [axes[0, 0].scatter([], [], **_MARKS[group], linewidths=0.5, label=SHOWN[group]) for group in shown]
@@ -128,11 +129,10 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         save_for_paper(figure, path)
 
 
-def _draw(axis: Any, plane: Plane, side: float) -> None:
-    smaller = 0.5 if len(plane.points) > _CROWD * side**2 else 1.0
+def _draw(axis: Any, plane: Plane, side: float, size: float) -> None:
     for group in (group for group in SHOWN if (plane.groups == group).any()):
-        mark = _MARKS[group] | {"s": smaller * _MARKS[group]["s"]}
-        axis.scatter(*plane.points[plane.groups == group].T, **mark, linewidths=0.5 * smaller)
+        mark = _MARKS[group] | {"s": size * _MARKS[group]["s"]}
+        axis.scatter(*plane.points[plane.groups == group].T, **mark, linewidths=0.5 * size)
     classes = _several(plane)
     if classes:
         middles = np.stack([np.median(plane.points[plane.class_ids == class_id], axis=0) for class_id in classes])

@@ -243,8 +243,14 @@ def test_numbers_of_classes_lie_beside_each_other(spread: float, drawn: list[Fig
         for text, middle in list(zip(axis.texts, middles, strict=True))[4:]:
             if min(np.hypot(*(middle - other)) for other in middles if (other != middle).any()) > 1:
                 assert text.get_position() == pytest.approx(tuple(middle), abs=0.01)  # not moved without need
-        (crowd,) = axis.collections[:1]
-        assert crowd.get_sizes()[0] < 7
+
+
+def test_marks_of_all_panels_have_one_size(drawn: list[Figure], tmp_path: Path) -> None:
+    for number, size in ((10, 7), (600, 3.5)):
+        planes = [Plane("a", np.zeros((i, 2)), np.full(i, NORMAL), np.zeros(i, dtype=np.int64)) for i in (number, 4, 4)]
+        draw_planes(tmp_path / "plane", planes, ["nut"])
+        sizes = [axis.collections[0].get_sizes()[0] for axis in drawn[-1].axes]  # type: ignore[attr-defined]
+        assert sizes == [size] * 3
 
 
 def test_many_panels_fit_a_page_and_long_names_their_panels(drawn: list[Figure], tmp_path: Path) -> None:
