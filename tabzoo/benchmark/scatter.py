@@ -1,8 +1,8 @@
-"""Features as points in a plane, by t-SNE and by PCA: panels for each backbone on shared settings (the paper's Figure 7)."""
+"""Features as points in a plane, by t-SNE and by PCA: panels for each backbone on shared settings (Figures 2 and 7)."""
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tabzoo.benchmark.groups import DEFECT, NORMAL, SYNTHETIC
 from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper
 
-__all__ = ["LEAST", "PERPLEXITY", "SHOWN", "Plane", "draw_planes", "pca", "perplexity", "t_sne"]
+__all__ = ["LEAST", "PERPLEXITY", "SHOWN", "Marks", "Plane", "draw_planes", "pca", "perplexity", "t_sne"]
 
 PERPLEXITY = 30
 LEAST = 4
@@ -30,7 +30,11 @@ _MARKS: dict[str, dict[str, Any]] = {
     DEFECT: {"marker": "x", "s": 6, "c": "black"},
 }
 _COMPONENTS = 50  # that t-SNE works on
+_TITLE = 17  # letters of a title for each inch of a panel
+_LEGEND = 20  # letters of a legend for each inch
 Array = NDArray[np.float64]
+Marks = Mapping[str, Mapping[str, Any]]
+"""Group to the arguments of its marks for matplotlib's scatter, with a label for the legend."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ class Plane:
     """One panel.
 
     Attributes:
-        title: The backbone, and the class if there is one class in it.
+        title: The backbone, and what else tells the panel from others; may have several lines.
         points: [N, 2].
-        groups: Group of each point, [N].
+        groups: Group of each point, [N]; a key of `Marks`.
         class_ids: Class of each point, [N].
         labels: Of both axes; empty where a position alone means nothing.
     """
@@ -83,16 +87,28 @@ def pca(features: Array) -> tuple[Array, tuple[float, float]]:
     return points, (first, second)
 
 
-def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, together: int = 1) -> None:
+def draw_planes(
+    path: Path,
+    planes: Sequence[Plane],
+    names: Sequence[str],
+    *,
+    together: int = 1,
+    columns: int | None = None,
+    marks: Marks | None = None,
+) -> None:
     """The panels, with a mark for each image; where one holds several classes, their numbers where they lie, and a key.
 
     Args:
         path: Files to write, without their endings.
-        planes: The panels; one or two are as wide as a column, more as a page.
+        planes: The panels; one or two beside each other are as wide as a column, more as a page.
         names: Of the classes.
         together: So many panels that follow each other are in the same line, if they are not more than four.
+        columns: Panels in a line; chosen by `together` if not given.
+        marks: Of the groups, in the order of the legend; those of normal images, anomalies and defects if not given.
     """
-    columns = min(len(planes), 4 // together * together or 4)
+    marks = marks or {group: {**_MARKS[group], "label": label} for group, label in SHOWN.items()}
+    marks = {group: mark for group, mark in marks.items() if any((plane.groups == group).any() for plane in planes)}
+    columns = columns or min(len(planes), 4 // together * together or 4)
     lines, width = math.ceil(len(planes) / columns), COLUMN if columns <= 2 else PAGE
     keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
     key = (
@@ -101,9 +117,13 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         else []
     )
     side = width / max(columns, 2)  # a single panel is as large as one of two
+    titles = ["\n".join(_wrapped(plane.title, int(_TITLE * side))) for plane in planes]
+    longest = max(len(mark["label"]) for mark in marks.values())
+    in_line = min(len(marks), max(1, int(_LEGEND * width / (longest + 5))))
     height = (
-        lines * (side + (0.25 if planes[0].labels[0] else 0.1))
+        lines * (side + (0.25 if planes[0].labels[0] else 0.1) + 0.11 * max(title.count("\n") for title in titles))
         + 0.25
+        + 0.14 * (math.ceil(len(marks) / in_line) - 1)
         + 0.11 * sum(text.count("\n") + 1 for text in key)
     )
     with paper_style():
@@ -111,27 +131,30 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat[len(planes) :]:
             axis.set_axis_off()
-        for axis, plane in zip(axes.flat, planes, strict=False):
-            _draw(axis, plane)
-        shown = [group for group in SHOWN if any((plane.groups == group).any() for plane in planes)]
-        handles = [axes[0, 0].scatter([], [], **_MARKS[group], linewidths=0.5, label=SHOWN[group]) for group in shown]
+        for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
+            _draw(axis, plane, title, marks)
+        handles = [axes[0, 0].scatter([], [], **mark, linewidths=0.5) for mark in marks.values()]
         figure.legend(
-            handles=handles, loc="outside upper center", ncols=3, frameon=False, columnspacing=1, handletextpad=0
+            handles=handles, loc="outside upper center", ncols=in_line, frameon=False, columnspacing=1, handletextpad=0
         )
         for text in key:
             figure.supxlabel(text, fontsize=6)
         save_for_paper(figure, path)
 
 
-def _draw(axis: Any, plane: Plane) -> None:
-    for group in (group for group in SHOWN if (plane.groups == group).any()):
-        axis.scatter(*plane.points[plane.groups == group].T, **_MARKS[group], linewidths=0.5)
+def _draw(axis: Any, plane: Plane, title: str, marks: Marks) -> None:
+    for group in (group for group in marks if (plane.groups == group).any()):
+        axis.scatter(*plane.points[plane.groups == group].T, **marks[group], linewidths=0.5)
     for class_id in _several(plane):
         middle = np.median(plane.points[plane.class_ids == class_id], axis=0)
         text = axis.text(*middle, str(class_id + 1), ha="center", va="center", weight="bold", color="#D55E00")
         text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
-    axis.set(title=plane.title, xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[])
+    axis.set(title=title, xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[])
     axis.set_box_aspect(1)
+
+
+def _wrapped(text: str, letters: int) -> list[str]:
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, letters)]
 
 
 def _several(plane: Plane) -> list[int]:
