@@ -1,7 +1,8 @@
 """Writes figures, whose texts may be names from outside; for papers also as SVG and at the width of a column."""
 
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from matplotlib.text import Text
 
 from tabzoo.system import whole_file
 
-__all__ = ["COLUMN", "PAGE", "paper_style", "save_figure", "save_for_paper"]
+__all__ = ["COLUMN", "PAGE", "fitting", "paper_style", "save_figure", "save_for_paper", "wrapped"]
 
 COLUMN = 85 / 25.4
 """Width of a paper's column, in inches."""
@@ -31,6 +32,22 @@ def paper_style() -> Iterator[None]:
     """Within it, figures are made with texts of 6 and 7 points and thin lines, to be printed at their own size."""
     with matplotlib.rc_context(_STYLE):
         yield
+
+
+def wrapped(name: str, letters: int) -> str:
+    """A name in lines of at most so many letters, broken after one of `. _ - : / ,` or a blank where that is possible."""
+    lines = [""]
+    for part in re.findall(r"[^._:/, -]*(?:[._:/, -]+|$)", name):
+        for piece in (part[i : i + letters] for i in range(0, len(part), letters)):
+            if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(line.strip() for line in lines)
+
+
+def fitting(words: Iterable[str], inches: float) -> float:
+    """Points at which the longest of the words is not longer than that, at least 4 and at most 6."""
+    return min(6.0, max(4.0, 72 * inches / (0.58 * max(map(len, words)))))
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int, tight: bool = False) -> None:

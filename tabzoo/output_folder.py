@@ -1,4 +1,7 @@
-"""The folder that a command of figures writes into: outside the images, and not one that holds something else."""
+"""The folder that a command of figures writes into: outside the images, and not one that holds something else.
+
+A caption is written before its figures: a command that was stopped may then use its folder again.
+"""
 
 import os
 from pathlib import Path

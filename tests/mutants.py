@@ -42,6 +42,27 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="embed_means_of_backbones_over_other_classes",
+        file="tabzoo/benchmark/embed.py",
+        old="if not any(ones[of].undefined_because for ones in table.values())]",
+        new="if not next(iter(table.values()))[of].undefined_because]",
+        tests="tests/benchmark/test_embed.py::test_means_of_all_backbones_are_over_the_same_classes",
+    ),
+    Mutant(
+        name="embed_numbers_of_classes_stay_on_each_other",
+        file="tabzoo/benchmark/scatter.py",
+        old="places = np.clip(places + 0.5 * (moves[..., None] * away).sum(axis=1), 0.04, 0.96)",
+        new="places = np.clip(places, 0.04, 0.96)",
+        tests="tests/benchmark/test_embed.py::test_numbers_of_classes_lie_beside_each_other",
+    ),
+    Mutant(
+        name="panels_take_tensors_of_any_shape",
+        file="tabzoo/benchmark/kept_maps.py",
+        old="if not isinstance(kinds, list) or not _fit(row, images, len(kinds)):",
+        new="if not isinstance(kinds, list):",
+        tests="tests/benchmark/test_panels.py::test_tensors_of_other_shapes_are_an_error",
+    ),
+    Mutant(
         name="panels_scaled_by_all_images",
         file="tabzoo/benchmark/kept_maps.py",
         old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",

@@ -80,17 +80,11 @@ class Embed:
                     f"--backbone {backbone.name}: its features are not finite numbers; are the weights intact?"
                 )
         names = [backbone.name for backbone in backbones]
-        figures = self._draw(groups, names, features)
-        classes = groups.images.samples.classes
-        found = {
-            name: [_of_class(groups, values, class_id, self.seed) for class_id in range(len(classes))]
-            for name, values in zip(names, features, strict=True)
-        }
-        table = {name: dict(zip((*classes, MEAN), (*ones, average(ones)), strict=True)) for name, ones in found.items()}
-        table = {name: ones if len(classes) > 1 else {classes[0]: ones[classes[0]]} for name, ones in table.items()}
-        write_numbers(self.output / NUMBERS, table, _transductive(backbones, groups))
         hashes = {f"the weights of {name}": weights_sha256(one) for name, one in zip(names, networks, strict=True)}
         self._write_caption(groups, backbones, hashes)
+        figures = self._draw(groups, names, features)
+        table = self._numbers(groups, dict(zip(names, features, strict=True)))
+        write_numbers(self.output / NUMBERS, table, _transductive(backbones, groups))
         print_numbers(table)
         made = [f"{name}.{kind}" for name in figures for kind in ("png", "svg")]
         show(f"Made in {self.output}: {', '.join([*made, POINTS, NUMBERS, CAPTION])}")
@@ -144,6 +138,19 @@ class Embed:
             draw_planes(self.output / method, of_method, classes, together=len(names))
         write_points(self.output / POINTS, groups, planes["tsne"], planes["pca"])
         return list(planes)
+
+    def _numbers(self, groups: Groups, features: Mapping[str, Array]) -> dict[str, dict[str, Separation]]:
+        """Backbone to class to its numbers; of several classes also their mean, over the same classes for all backbones."""
+        classes = groups.images.samples.classes
+        table = {
+            name: {of: _of_class(groups, values, i, self.seed) for i, of in enumerate(classes)}
+            for name, values in features.items()
+        }
+        if len(classes) > 1:
+            whole = [of for of in classes if not any(ones[of].undefined_because for ones in table.values())]
+            for ones in table.values():
+                ones[MEAN] = average([ones[of] for of in whole or classes])
+        return table
 
     def _write_caption(self, groups: Groups, backbones: Sequence[Backbone], hashes: Mapping[str, str]) -> None:
         files = hashlib.sha256(np.sort(groups.images.hashes).tobytes()).hexdigest()

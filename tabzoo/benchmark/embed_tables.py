@@ -38,7 +38,7 @@ training images. No image is in two groups.
 tsne: t-SNE of the first 50 principal components, perplexity {perplexity(sum(counts.values())):.0f}. Only neighbourhoods mean
 something: distances between clusters and the size of a panel do not. tsne_classes: the same for each class alone, with a
 perplexity of at most a third of its images. pca: the first two principal components, with their shares of the variance. A
-class's number is at the median of its points.
+class's number is at the median of its points, or beside it where two numbers would overlap.
 
 numbers.csv compares normal images with real defects, class by class: silhouette (-1 to 1), balanced accuracy of the 5 nearest
 neighbours (0.5 is chance), AUROC of a linear probe. The last two are cross-validated ({FOLDS} folds, stratified, {REPEATS}
@@ -51,7 +51,7 @@ Fréchet distances are those of the normal images to other good images (frechet_
 variance of the normal images; only these can be compared between backbones. With fewer images than features all distances are
 too large: compare them with frechet_source.
 
-The mean of classes is over the classes for which every number is defined.
+The mean of classes is over the classes for which every number is defined with every backbone.
 """
     return [
         *(" ".join(text.split()) for text in texts.split("\n\n")),

@@ -91,10 +91,9 @@ def read_kept(folder: Path, key: str) -> Kept | None:
     row, about = read_kept_tensors(path, _ROW)
     of_images = str(about.get("images_sha256"))
     images, about = read_kept_tensors(_images_path(folder, of_images), _IMAGES)
-    kinds, sizes = about.get("kinds"), {len(row["maps"]), *(len(tensor) for tensor in images.values())}
-    if not isinstance(kinds, list) or sizes != {len(kinds)} or row["maps"].shape != images["masks"].shape:
+    kinds, values = about.get("kinds"), row["quantiles"].tolist()
+    if not isinstance(kinds, list) or not _fit(row, images, len(kinds)):
         raise InputError(f"{path}: does not fit its images; was it written by tabzoo?")
-    values = row["quantiles"].tolist()
     return Kept(
         maps=row["maps"].float().numpy(),
         quantiles=dict(zip(LEVELS, values, strict=True)) if values else {},
@@ -103,6 +102,18 @@ def read_kept(folder: Path, key: str) -> Kept | None:
         has_mask=images["has_mask"].bool().numpy(),
         kinds=[str(kind) for kind in kinds],
         images_sha256=of_images,
+    )
+
+
+def _fit(row: dict[str, Tensor], images: dict[str, Tensor], number: int) -> bool:
+    """Whether all tensors have the shapes that `Kept` names, of so many images."""
+    shape, quantiles = row["maps"].shape, row["quantiles"].shape
+    shapes = (images["images"].shape, images["masks"].shape, images["has_mask"].shape)
+    return (
+        len(shape) == 3
+        and shapes == ((number, *shape[1:], 3), (number, *shape[1:]), (number,))
+        and shape[0] == number
+        and quantiles in ((0,), (len(LEVELS),))
     )
 
 

@@ -1,6 +1,5 @@
 """Localisation figures: image, anomaly map of each backbone, mask (the paper's Figures 5 and 6)."""
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tabzoo.benchmark.kept_maps import Kept
-from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper
+from tabzoo.figures import COLUMN, PAGE, fitting, paper_style, save_for_paper, wrapped
 
 __all__ = ["BRIGHTEST", "HIGH", "LOW", "can_scale", "draw_localisation", "scaled"]
 
@@ -49,7 +48,7 @@ def draw_localisation(path: Path, kept: Mapping[str, Kept]) -> None:
     margin = 0.15
     side = ((COLUMN if columns <= 4 else PAGE) - margin) / max(columns, 4)
     width = margin + columns * side
-    titles = ["image", *(textwrap.fill(name, max(8, int(side * 17))) for name in kept), *(["mask"] if masked else [])]
+    titles = ["image", *(wrapped(name, max(8, int(side * 17))) for name in kept), *(["mask"] if masked else [])]
     top = 0.06 + 0.11 * max(title.count("\n") + 1 for title in titles)
     height = top + lines * side + _BAR
     with paper_style():
@@ -65,7 +64,7 @@ def draw_localisation(path: Path, kept: Mapping[str, Kept]) -> None:
         scale = ScalarMappable(Normalize(0, BRIGHTEST), _COLOURS)
         for line, kind in enumerate(first.kinds):
             axes[line, 0].imshow(first.images[line])
-            axes[line, 0].set_ylabel(kind, fontsize=6, labelpad=1)
+            axes[line, 0].set_ylabel(kind, fontsize=fitting(first.kinds, side), labelpad=1)
             for axis, one in zip(axes[line, 1:], kept.values(), strict=False):
                 axis.imshow(scaled(one)[line], norm=scale.norm, cmap=scale.cmap)
             if masked:

@@ -49,7 +49,7 @@ class Panels:
         rows = [row for row in rows if row.backbone in names]
         classes = _chosen("classes", self.classes, [row.class_name for row in rows])
         groups = group_rows(rows, order=names)
-        drawn: dict[str, dict[str, Row]] = {}
+        figures: dict[str, tuple[dict[str, Row], dict[str, Kept]]] = {}
         left_out: list[str] = []
         for number, group in enumerate(groups, start=1):
             prefix = f"{number}-{name_of_group(group.first)}-" if len(groups) > 1 else ""
@@ -61,14 +61,15 @@ class Panels:
                 except _LeftOutError as reason:
                     left_out.append(f"{class_name}: {reason}")
                     continue
-                draw_localisation(self.output / f"{prefix}{for_path(class_name)}", kept)
-                drawn[f"{prefix}{for_path(class_name)}"] = of_class
-        if not drawn:
+                figures[f"{prefix}{for_path(class_name)}"] = of_class, kept
+        if not figures:
             raise InputError(f"{self.results}: nothing to draw. {'; '.join(left_out)}")
         for line in left_out:
             say(f"Left out, {line}.")
-        self._write_caption(drawn, left_out)
-        show(f"Made in {self.output}: {', '.join(f'{name}.png, {name}.svg' for name in drawn)}, {CAPTION}")
+        self._write_caption({name: of_class for name, (of_class, _) in figures.items()}, left_out)
+        for name, (_, kept) in figures.items():
+            draw_localisation(self.output / name, kept)
+        show(f"Made in {self.output}: {', '.join(f'{name}.png, {name}.svg' for name in figures)}, {CAPTION}")
         return 0
 
     def _rows(self) -> list[Row]:

@@ -13,7 +13,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from tabzoo.benchmark.groups import DEFECT, NORMAL, SYNTHETIC
-from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper
+from tabzoo.benchmark.separation import all_equal
+from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper, wrapped
 
 __all__ = ["LEAST", "PERPLEXITY", "SHOWN", "Marks", "Plane", "draw_planes", "pca", "perplexity", "t_sne"]
 
@@ -29,8 +30,10 @@ _MARKS: dict[str, dict[str, Any]] = {
     SYNTHETIC: {"marker": "^", "s": 7, "facecolors": "none", "edgecolors": "#E69F00"},
     DEFECT: {"marker": "x", "s": 6, "c": "black"},
 }
+_PANELS = 20  # that are four in a line; of more, six are
+_CROWD = 300  # points of a panel, from which on their marks are smaller
+_APART = 0.15  # inches between the numbers of two classes
 _COMPONENTS = 50  # that t-SNE works on
-_TITLE = 17  # letters of a title for each inch of a panel
 _LEGEND = 20  # letters of a legend for each inch
 Array = NDArray[np.float64]
 Marks = Mapping[str, Mapping[str, Any]]
@@ -64,12 +67,14 @@ def perplexity(number: int) -> float:
 def t_sne(features: Array, *, seed: int) -> Array:
     """scikit-learn's t-SNE of the first 50 principal components, started from the first two, [N, D] -> [N, 2].
 
-    One thread computes it: with more, the order of additions differs from run to run.
+    One thread computes it: with more, the order of additions differs from run to run. Features that are all equal are a point.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
+    if all_equal(features):
+        return np.zeros((len(features), 2))
     with threadpool_limits(1):
         reduced = PCA(min(_COMPONENTS, *features.shape), svd_solver="full").fit_transform(features)
         made = TSNE(perplexity=perplexity(len(features)), init="pca", learning_rate="auto", random_state=seed)
@@ -81,6 +86,8 @@ def pca(features: Array) -> tuple[Array, tuple[float, float]]:
     """The first two principal components, [N, D] -> [N, 2], and their shares of the variance."""
     from sklearn.decomposition import PCA
 
+    if all_equal(features):
+        return np.zeros((len(features), 2)), (0.0, 0.0)
     made = PCA(2, svd_solver="full")
     points: Array = made.fit_transform(features)
     first, second = made.explained_variance_ratio_.tolist()
@@ -100,7 +107,7 @@ def draw_planes(
 
     Args:
         path: Files to write, without their endings.
-        planes: The panels; one or two beside each other are as wide as a column, more as a page.
+        planes: The panels; one or two are as wide as a column, more as a page.
         names: Of the classes.
         together: So many panels that follow each other are in the same line, if they are not more than four.
         columns: Panels in a line; chosen by `together` if not given.
@@ -108,53 +115,68 @@ def draw_planes(
     """
     marks = marks or {group: {**_MARKS[group], "label": label} for group, label in SHOWN.items()}
     marks = {group: mark for group, mark in marks.items() if any((plane.groups == group).any() for plane in planes)}
-    columns = columns or min(len(planes), 4 // together * together or 4)
+    most = 4 if len(planes) <= _PANELS else 6
+    columns = columns or min(len(planes), most // together * together or most)
     lines, width = math.ceil(len(planes) / columns), COLUMN if columns <= 2 else PAGE
     keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
-    key = (
-        [textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))]
-        if keyed
-        else []
-    )
+    key = textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))
     side = width / max(columns, 2)  # a single panel is as large as one of two
-    titles = ["\n".join(_wrapped(plane.title, int(_TITLE * side))) for plane in planes]
-    longest = max(len(mark["label"]) for mark in marks.values())
-    in_line = min(len(marks), max(1, int(_LEGEND * width / (longest + 5))))
-    height = (
-        lines * (side + (0.25 if planes[0].labels[0] else 0.1) + 0.11 * max(title.count("\n") for title in titles))
-        + 0.25
-        + 0.14 * (math.ceil(len(marks) / in_line) - 1)
-        + 0.11 * sum(text.count("\n") + 1 for text in key)
-    )
+    titles = ["\n".join(wrapped(line, round(side * 16)) for line in plane.title.split("\n")) for plane in planes]
+    in_line = max(1, int(_LEGEND * width / (max(len(mark["label"]) for mark in marks.values()) + 5)))
+    below = 0.25 if planes[0].labels[0] else 0.1
+    height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.25
+    height += 0.14 * (math.ceil(len(marks) / in_line) - 1)
+    height += 0.11 * (key.count("\n") + 1) if key else 0
     with paper_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat[len(planes) :]:
             axis.set_axis_off()
         for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
-            _draw(axis, plane, title, marks)
+            _draw(axis, plane, marks, _APART / side)
+            axis.set_title(title)
         handles = [axes[0, 0].scatter([], [], **mark, linewidths=0.5) for mark in marks.values()]
         figure.legend(
             handles=handles, loc="outside upper center", ncols=in_line, frameon=False, columnspacing=1, handletextpad=0
         )
-        for text in key:
-            figure.supxlabel(text, fontsize=6)
+        if key:
+            figure.supxlabel(key, fontsize=6)
         save_for_paper(figure, path)
 
 
-def _draw(axis: Any, plane: Plane, title: str, marks: Marks) -> None:
+def _draw(axis: Any, plane: Plane, marks: Marks, least: float) -> None:
+    smaller = 0.5 if len(plane.points) > _CROWD else 1.0
     for group in (group for group in marks if (plane.groups == group).any()):
-        axis.scatter(*plane.points[plane.groups == group].T, **marks[group], linewidths=0.5)
-    for class_id in _several(plane):
-        middle = np.median(plane.points[plane.class_ids == class_id], axis=0)
-        text = axis.text(*middle, str(class_id + 1), ha="center", va="center", weight="bold", color="#D55E00")
-        text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
-    axis.set(title=title, xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[])
+        mark = {**marks[group], "s": smaller * marks[group]["s"]}
+        axis.scatter(*plane.points[plane.groups == group].T, **mark, linewidths=0.5 * smaller)
+    classes = _several(plane)
+    if classes:
+        middles = np.stack([np.median(plane.points[plane.class_ids == class_id], axis=0) for class_id in classes])
+        low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
+        middles = low + _apart((middles - low) / (high - low), least) * (high - low)
+        for class_id, middle in zip(classes, middles, strict=True):
+            text = axis.text(*middle, str(class_id + 1), ha="center", va="center", weight="bold", color="#D55E00")
+            text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+    axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1], xticks=[], yticks=[])
     axis.set_box_aspect(1)
 
 
-def _wrapped(text: str, letters: int) -> list[str]:
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, letters)]
+def _apart(places: Array, least: float) -> Array:
+    """Places in a panel, [N, 2] in parts of its side, moved until no two are nearer to each other than that, if possible."""
+    places = places.copy()
+    for _ in range(200):
+        away = places[:, None] - places
+        distances = np.hypot(away[..., 0], away[..., 1]) + np.eye(len(places))
+        near = distances < least
+        if not near.any():
+            break
+        # Where two are at the same place, the later one goes up.
+        same = distances < 1e-9
+        away[same] = np.sign(np.subtract.outer(range(len(places)), range(len(places))))[same][:, None] * (0, 1)
+        distances[same] = 1
+        moves = near * np.maximum(0, 1.02 * least - np.where(same, 0, distances)) / distances
+        places = np.clip(places + 0.5 * (moves[..., None] * away).sum(axis=1), 0.04, 0.96)
+    return places
 
 
 def _several(plane: Plane) -> list[int]:

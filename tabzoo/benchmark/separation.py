@@ -31,6 +31,7 @@ __all__ = [
     "REPEATS",
     "Interval",
     "Separation",
+    "all_equal",
     "average",
     "corrected_interval",
     "difference",
@@ -99,8 +100,17 @@ def separation(features: Mapping[str, Array], *, seed: int) -> Separation:
     if sizes[NORMAL] >= 2 and sizes[DEFECT] >= 2:
         found |= _two_groups(features[NORMAL], features[DEFECT], seed)
     if sizes[NORMAL] >= 2:
-        found |= _distances(features, sizes, seed)
+        variance = float(features[NORMAL].var(axis=0, ddof=1).sum())
+        if all_equal(features[NORMAL]):
+            variance = 0.0  # not what rounding leaves of it
+            reasons.append("the normal images all have the same features")
+        found |= _distances(features, sizes, variance, seed)
     return Separation(images=sizes, **found, undefined_because=", ".join(reasons))
+
+
+def all_equal(features: Array) -> bool:
+    """Whether all images, at least one, have the same features, [N, D]."""
+    return bool((features == features[0]).all())
 
 
 def average(ones: Sequence[Separation]) -> Separation:
@@ -218,10 +228,10 @@ def _probe(values: Array, labels: Ids, seed: int) -> Array:
     return np.array(aurocs)
 
 
-def _distances(features: Mapping[str, Array], sizes: Mapping[str, int], seed: int) -> dict[str, float]:
+def _distances(features: Mapping[str, Array], sizes: Mapping[str, int], variance: float, seed: int) -> dict[str, float]:
+    """Distances of the normal images to the other groups; relative ones where the variance is not 0."""
     compared = [group for group in (SOURCE, SYNTHETIC, DEFECT) if sizes[group] >= 2]
     number = min((sizes[group] for group in compared), default=0)
-    variance = float(features[NORMAL].var(axis=0, ddof=1).sum())
     found: dict[str, float] = {}
     for group in compared:
         chosen = np.sort(np.random.default_rng(seed).permutation(sizes[group])[:number])

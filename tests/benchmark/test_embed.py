@@ -2,15 +2,19 @@
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +23,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from test_fid import reference as frechet_reference
 
+from tabzoo.benchmark import embed
 from tabzoo.benchmark.__main__ import main
+from tabzoo.benchmark.embed import Embed
 from tabzoo.benchmark.fid import Preparation
 from tabzoo.benchmark.groups import DEFECT, GROUPS, NORMAL, SOURCE, SYNTHETIC, Groups, group_images
 from tabzoo.benchmark.scatter import Plane, draw_planes, pca, t_sne
@@ -27,6 +33,7 @@ from tabzoo.benchmark.separation import average, corrected_interval, difference,
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN
+from tabzoo.errors import WriteError
 
 Array = NDArray[np.float64]
 SMALL = Preparation(resize=40, crop=32, cache="ram", workers=0)
@@ -190,6 +197,68 @@ def test_planes() -> None:
     assert t_sne(values, seed=0).shape == (12, 2)
 
 
+def test_equal_features_are_a_point_and_have_no_relative_distance(features: dict[str, Array]) -> None:
+    constant = np.full((6, 4), 0.1)
+    assert not t_sne(constant, seed=0).any()
+    points, shares = pca(constant)
+    assert not points.any()
+    assert shares == (0, 0)
+    found = separation(dict.fromkeys(GROUPS, constant), seed=0)
+    assert found.undefined_because == "the normal images all have the same features"
+    assert found.frechet_defect == pytest.approx(0)
+    assert found.relative_frechet_defect is None
+
+
+def test_means_of_all_backbones_are_over_the_same_classes(toy: Path, tmp_path: Path) -> None:
+    groups = grouped(toy)
+    varied = np.random.default_rng(0).normal(size=(len(groups), 4))
+    collapsed = np.where(groups.class_ids[:, None] == 1, 0.0, varied)
+    command = Embed(data=str(toy), backbone=["a", "b"], output=tmp_path)
+    table = command._numbers(groups, {"varied": varied, "collapsed": collapsed})
+    for ones in table.values():
+        assert ones["mean of classes"].images[DEFECT] == 6  # of two classes
+    assert table["varied"]["mean of classes"].silhouette == table["collapsed"]["mean of classes"].silhouette
+
+
+def boxes(texts: Sequence[Text], figure: Figure) -> list[Bbox]:
+    """Where texts are, in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return [text.get_window_extent(canvas.get_renderer()) for text in texts]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.02])
+def test_numbers_of_classes_lie_beside_each_other(spread: float, drawn: list[Figure], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    class_ids = np.arange(600) % 12
+    middles = np.where(np.arange(12)[:, None] < 4, spread * rng.normal(size=(12, 2)), rng.normal(size=(12, 2)))
+    points = middles[class_ids] + 0.001 * rng.normal(size=(600, 2)) * (spread > 0)
+    plane = Plane("a", points, np.full(600, NORMAL), class_ids)
+    draw_planes(tmp_path / "plane", [plane, plane], [f"class {i}" for i in range(12)])
+    for axis in drawn[0].axes:
+        places = boxes(axis.texts, drawn[0])
+        assert len(places) == 12
+        inner = [Bbox.from_extents(box.x0 + 2, box.y0 + 2, box.x1 - 2, box.y1 - 2) for box in places]
+        assert not any(inner[i].overlaps(inner[j]) for i in range(12) for j in range(i))
+        for text, middle in list(zip(axis.texts, middles, strict=True))[4:]:
+            if min(np.hypot(*(middle - other)) for other in middles if (other != middle).any()) > 1:
+                assert text.get_position() == pytest.approx(tuple(middle), abs=0.01)  # not moved without need
+        (crowd,) = axis.collections[:1]
+        assert crowd.get_sizes()[0] < 7
+
+
+def test_many_panels_fit_a_page_and_long_names_their_panels(drawn: list[Figure], tmp_path: Path) -> None:
+    groups, class_ids = np.array([NORMAL, DEFECT]), np.zeros(2, dtype=np.int64)
+    names = ("resnet18.tv_in1k", "clip_temperature_1e-2_frozen")
+    points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    planes = [Plane(f"transistor {i}, {name}", points, groups, class_ids) for i in range(15) for name in names]
+    draw_planes(tmp_path / "many", planes, ["transistor"], together=2)
+    assert drawn[0].get_size_inches()[1] < 9
+    titles = boxes([axis.title for axis in drawn[0].axes[:6]], drawn[0])
+    assert all(first.x1 < second.x0 for first, second in pairwise(titles))
+    assert len({round(box.y0) for box in titles}) == 1  # six in a line
+
+
 def test_every_image_is_a_mark_and_every_class_has_its_number(drawn: list[Figure], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     groups = np.array([NORMAL] * 5 + [SYNTHETIC] * 4 + [DEFECT] * 3)
@@ -251,6 +320,27 @@ def test_the_command_leaves_the_same_files_twice(
     assert main([*command, "--output", str(tmp_path / "one"), "--classes", "capsule"]) == 0  # into the same folder
     assert not (tmp_path / "one" / "tsne_classes.png").exists()  # of the earlier call
     assert "mean of classes" not in capsys.readouterr().out
+
+
+def test_a_command_that_was_stopped_starts_again(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [
+        "embed",
+        "--data",
+        str(toy),
+        "--backbone",
+        "random:test_resnet",
+        "--output",
+        str(tmp_path / "out"),
+        *FLAGS,
+    ]
+
+    def stopped(*_: object, **__: object) -> None:
+        raise WriteError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(embed, "write_points", stopped)  # figures are there already
+        assert main(command) == 2
+    assert main(command) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Localisation figures: what a run keeps, how maps are scaled, and what stands where."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tabzoo.benchmark import measure
+from tabzoo.benchmark import measure, panels
 from tabzoo.benchmark.__main__ import main
 from tabzoo.benchmark.class_images import EvaluationSet
 from tabzoo.benchmark.kept_maps import LEVELS, Kept, keep_raw_maps, read_kept
 from tabzoo.benchmark.localisation import can_scale, draw_localisation, scaled
 from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.run import run
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, WriteError
 from tabzoo.scores.rows import Row, append_row, read_rows
 
 pytestmark = pytest.mark.usefixtures("sketches")
@@ -92,6 +94,26 @@ def test_damaged_files_are_an_error(tmp_path: Path) -> None:
         read_kept(tmp_path, "a")
 
 
+def test_tensors_of_other_shapes_are_an_error(tmp_path: Path) -> None:
+    keep_raw_maps(tmp_path, "a", an_evaluation(["good", "hole"]), torch.rand(2, 8, 8), torch.tensor([0, 1]))
+    path = tmp_path / "a.safetensors"
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+    tensors = load_file(path)
+    others = {"quantiles": torch.zeros(3), "maps": torch.zeros(2, 8), "images": torch.zeros(2, 8, 8, 1).byte()}
+    for name, other in others.items():
+        (images,) = tmp_path.glob("images-*")
+        if name in tensors:
+            save_file(tensors | {name: other}, path, metadata=about)
+        else:
+            save_file(tensors, path, metadata=about)
+            with safe_open(images, framework="pt") as file:
+                of_images = file.metadata()
+            save_file(load_file(images) | {name: other}, images, metadata=of_images)
+        with pytest.raises(InputError, match=re.escape(f"{path}: does not fit its images")):
+            read_kept(tmp_path, "a")
+
+
 def make_kept(seed: int, has_mask: list[bool]) -> Kept:
     rng = np.random.default_rng(seed)
     return Kept(
@@ -159,6 +181,30 @@ def test_the_command_draws_what_the_run_measured(
     assert f"{SMALL} {100 * row.image_auroc:.1f} / {100 * row.pixel_auroc:.1f}." in words
     assert f"panels {results} --output {tmp_path / 'one'} --backbone {OTHER} {SMALL}" in caption
     assert "capsule.png" in capsys.readouterr().out
+
+
+def test_a_folder_is_whole_or_can_be_used_again(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["panels", str(results), "--output", str(tmp_path / "new")]
+    row = next(row for row in read_rows(results) if (row.class_name, row.seed) == ("hex_nut", 2))
+    file = results / "maps" / "kept" / f"{row.key}.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    assert main(command) == 2  # hex_nut is the second class
+    assert not (tmp_path / "new").exists()
+    file.write_bytes(content)
+
+    def full(path: Path, kept: dict[str, Kept]) -> None:
+        if path.name == "hex_nut":
+            raise WriteError("no space left")
+        draw_localisation(path, kept)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(panels, "draw_localisation", full)
+        assert main(command) == 2
+    assert (tmp_path / "new" / "capsule.png").is_file()
+    assert main(command) == 0
 
 
 def test_maps_are_those_of_the_row(

@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tabzoo.synthesis.pairs import RawPairs
@@ -62,6 +64,31 @@ def test_the_matrix_is_relative_to_its_lines_on_one_symmetric_range(tmp_path: Pa
     assert figure.get_size_inches()[0] * 25.4 == pytest.approx(85)
 
 
+@pytest.mark.parametrize(("number", "width"), [(4, 85), (8, 178), (15, 178), (30, 178)])
+def test_names_of_classes_do_not_overlap(number: int, width: int, tmp_path: Path, written: list[Figure]) -> None:
+    words = [f"Rhombus Carpet {i}" for i in range(number)]
+    classes = torch.arange(number).repeat_interleave(2)
+    panels = {title: torch.rand(2 * number, number) for title in ("class names", "sentences", "averaged texts")}
+    draw_matrix(tmp_path / "m", panels, classes, words)
+    (figure,) = written
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axis in figure.axes[:3]:
+        below, beside = axis.get_xticklabels(), axis.get_yticklabels() if axis is figure.axes[0] else []
+        for labels in (below, beside):
+            boxes = [label.get_window_extent(canvas.get_renderer()) for label in labels if label.get_text()]
+            assert not any(box.overlaps(after) for box, after in pairwise(boxes))
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    lines = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert figure.get_size_inches()[0] == pytest.approx(width / 25.4)
+    if number < 30:
+        assert (names, lines) == (words, words)
+    else:
+        assert names == [str(i) for i in range(1, 31, 3)]
+        assert lines == [f"{word}  {i}" for i, word in enumerate(words, start=1)]
+        assert figure.axes[0].get_xticks().tolist() == list(range(0, 30, 3))
+
+
 @pytest.mark.parametrize("number", [3, 8])
 def test_the_gallery_has_columns_in_blocks(number: int, tmp_path: Path, written: list[Figure]) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -102,6 +129,9 @@ def test_losses_go_through_the_rows(with_held_out: bool, tmp_path: Path, written
                 assert list(line.get_xdata()) == [row["step"] for row in series]
                 assert list(line.get_ydata()) == [row[f"{key}_{branch}"] for row in series]
         assert lines["normal"].get_linestyle() != lines["abnormal"].get_linestyle()
+        ticks = axis.get_xticks()
+        assert len(ticks) <= 5
+        assert all(tick == round(tick) for tick in ticks)
     labels = [text.get_text() for text in written[0].legends[0].get_texts()]
     assert len(labels) == (4 if with_held_out else 2)
 
@@ -213,6 +243,34 @@ def test_without_checkpoints_a_run_with_heads_has_no_matrix(
     assert "similarity_matrix: not drawn" in error
     assert "has no checkpoints, which hold the projection from images to texts (linear)" in error
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["gallery.png", "gallery.svg", "gallery.txt"]
+
+
+def test_a_matrix_of_one_class_or_without_numbers_is_not_drawn(
+    finished: Path,
+    toy: Path,
+    tmp_path: Path,
+    written: list[Figure],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(toy / "capsule", tmp_path / "one" / "capsule")
+    command_line = [str(finished), "--output", str(tmp_path / "new")]
+    assert command.main([*command_line, "--data", str(tmp_path / "one")]) == 0
+    titles = [axis.get_title() for axis in written[-1].axes if axis.get_title()]
+    assert titles == ["sentences"]  # one name, and one averaged text, have nothing beside them
+    run = finished_run.read_run(finished, str(tmp_path / "one"), torch.device("cpu"))
+    assert list(run.text.words) == ["capsule"]
+    capsys.readouterr()
+    no_numbers = torch.full((64, 96), float("nan"))
+    monkeypatch.setattr(finished_run.Network, "abnormal", lambda _, images: no_numbers[: len(images)])
+    assert command.main(command_line) == 0
+    reason = f"The embeddings of {finished} are not finite numbers."
+    assert capsys.readouterr().err == f"similarity_matrix: not drawn. {reason}\n"
+    for path in (finished / "checkpoints").glob("step_*.pt"):
+        path.write_bytes(path.read_bytes()[:99])
+    assert command.main(command_line) == 0
+    reason = f"{finished / 'checkpoints'}: no checkpoint is intact"
+    assert capsys.readouterr().err == f"similarity_matrix: not drawn. {reason}\n"
 
 
 def test_moved_images(finished: Path, toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

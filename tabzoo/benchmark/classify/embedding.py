@@ -15,7 +15,7 @@ from tabzoo.benchmark.classify.split import split_path, tested_images
 from tabzoo.benchmark.classify.summary import Group
 from tabzoo.benchmark.embed_tables import write_csv
 from tabzoo.benchmark.scatter import LEAST, Marks, Plane, draw_planes, perplexity, t_sne
-from tabzoo.benchmark.separation import FOLDS, REPEATS, separation_of_classes
+from tabzoo.benchmark.separation import FOLDS, REPEATS, all_equal, separation_of_classes
 from tabzoo.data.wafers import NORMAL
 from tabzoo.errors import InputError, count
 from tabzoo.synthesis.draws import permutation
@@ -176,7 +176,7 @@ def _unfit(features: KeptFeatures) -> str:
         return f"{count(len(features.before), 'test image')}; t-SNE needs at least {LEAST}."
     if not all(np.isfinite(one).all() for one in features):
         return "its features are not finite numbers."
-    if not all(one.std(axis=0).any() for one in features):
+    if any(map(all_equal, features)):
         return "its features are the same for all images."
     return ""
 

@@ -73,13 +73,13 @@ class Figures:
     def _gallery(self, run: FinishedRun) -> str:
         number = len(run.text.words)
         ids = of_each_class(run.pairs.class_ids, max(number, 6 // number * number))
-        draw_gallery(self._output / GALLERY, run.pairs.raw(run.recipe.seed, 0, ids), list(run.text.words.values()))
         about = [
             f"Normal images, synthetic anomalies made from them ({', '.join(syntheses(run.recipe))}), and masks of what was "
             f"changed: the first images of each class, as in the first epoch of the run.",
             *run.notes,
         ]
         self._caption(run, GALLERY, about, {})
+        draw_gallery(self._output / GALLERY, run.pairs.raw(run.recipe.seed, 0, ids), list(run.text.words.values()))
         return GALLERY
 
     def _losses(self, run: FinishedRun) -> str | None:
@@ -107,11 +107,18 @@ class Figures:
         parts = [run.pairs(run.recipe.seed, 0, part) for part in ids.split(64)]
         embeddings = [network.abnormal(pairs.abnormal) for pairs in parts]
         images, classes = torch.cat(embeddings), run.pairs.class_ids[ids]
+        if not images.isfinite().all():
+            say(f"{MATRIX}: not drawn. The embeddings of {run.folder} are not finite numbers.")
+            return None
         texts, missing = self._texts(run, device)
         panels: dict[str, Tensor] = {}
         if texts:
             panels = {"class names": images @ texts.names.T, "sentences": images @ texts.sentences.flatten(0, 1).T}
         panels["averaged texts"] = images @ run.text.abnormal.cpu().T
+        panels = {title: values for title, values in panels.items() if values.shape[1] > 1}
+        if not panels:
+            say(f"{MATRIX}: not drawn. A single class has no others to compare it with.")
+            return None
         draw_matrix(self._output / MATRIX, panels, classes, list(run.text.words.values()))
         untrained = (
             ["The text tower was untrained: its texts mean nothing."] if run.text.text_pretrained == UNTRAINED else []

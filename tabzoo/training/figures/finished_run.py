@@ -155,7 +155,10 @@ def read_network(run: FinishedRun, device: torch.device) -> Network:
     recipe = run.recipe
     backbone = build_backbone(recipe.backbone, init="random", seed=recipe.seed)
     heads = ProjectionHeads(recipe.projection, embedding_width(backbone, recipe.crop), run.text.abnormal.shape[1])
-    saved = load_latest_checkpoint(run.folder / CHECKPOINTS)
+    try:
+        saved = load_latest_checkpoint(run.folder / CHECKPOINTS)
+    except TabzooError as error:  # it says how to resume, which nobody does here
+        raise InputError(f"{run.folder / CHECKPOINTS}: no checkpoint is intact") from error
     if saved is None and (recipe.projection != "none" or not (run.folder / WEIGHTS).is_file()):
         raise InputError(
             f"{run.folder}: has no {CHECKPOINTS}, which hold the projection from images to texts ({recipe.projection})"

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper
+from tabzoo.figures import COLUMN, PAGE, fitting, paper_style, save_for_paper
 from tabzoo.synthesis.pairs import RawPairs
 
 __all__ = ["draw_gallery", "draw_losses", "draw_matrix"]
 
-_FEW = 8  # classes whose names fit below a panel in a column
+_PITCH = 0.095  # inches that a name needs beside the next
+_NUMBER = 0.16  # and a number
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the lines differ too.
 _BRANCHES: dict[str, dict[str, Any]] = {
     "normal": {"color": "#0072B2", "linestyle": "-"},
@@ -25,7 +27,8 @@ _BRANCHES: dict[str, dict[str, Any]] = {
 def draw_matrix(path: Path, panels: Mapping[str, Tensor], classes: Tensor, words: Sequence[str]) -> None:
     """Similarities of images and texts (the paper's Figure 4): red is high, blue is low, on one symmetric range.
 
-    Each line is shown relative to its mean in the panel, as in the run's own figure.
+    Each line is shown relative to its mean in the panel, as in the run's own figure. Where names of columns would overlap,
+    columns have the numbers that stand beside the names of the lines.
 
     Args:
         path: Files to write, without their endings.
@@ -35,17 +38,25 @@ def draw_matrix(path: Path, panels: Mapping[str, Tensor], classes: Tensor, words
     """
     relative = {title: (values - values.mean(dim=1, keepdim=True)).numpy() for title, values in panels.items()}
     limit = max(1e-6, *(float(np.abs(values).max()) for values in relative.values()))
-    width = COLUMN if len(words) <= _FEW else PAGE
     longest = max(map(len, words))
+    # A column's width, if the names below the panels have room in it.
+    room = {width: (width - 0.06 * longest - 0.3) / len(panels) / len(words) for width in (COLUMN, PAGE)}
+    width = COLUMN if room[COLUMN] >= _PITCH else PAGE
+    numbered = room[width] < _PITCH
+    below = [str(i) for i in range(1, len(words) + 1)] if numbered else words
+    beside = [f"{word}  {i}" for i, word in enumerate(words, start=1)] if numbered else words
+    every = math.ceil(_NUMBER / room[width]) if numbered else 1
     rows = [np.flatnonzero(classes.numpy() == i) for i in range(len(words))]
     with paper_style():
-        figure = Figure(figsize=(width, 0.7 * COLUMN + 0.05 * longest + 0.4), layout="constrained")
+        figure = Figure(figsize=(width, _height(below)), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axis, (title, values) in zip(axes, relative.items(), strict=True):
             each = values.shape[1] // len(words)
             image = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
             axis.set_title(title)
-            axis.set_xticks([(i + 0.5) * each - 0.5 for i in range(len(words))], words, rotation=90)
+            named = range(0, len(words), every)
+            places, names = [(i + 0.5) * each - 0.5 for i in named], [below[i] for i in named]
+            axis.set_xticks(places, names, rotation=0 if numbered else 90)
             axis.tick_params(length=0, pad=2)
             if each > 1:
                 axis.vlines(
@@ -54,12 +65,17 @@ def draw_matrix(path: Path, panels: Mapping[str, Tensor], classes: Tensor, words
             edges = [of_class[0] - 0.5 for of_class in rows[1:] if len(of_class)]
             axis.hlines(edges, -0.5, values.shape[1] - 0.5, color="0.3", linewidth=0.3)
         shown = [i for i, of_class in enumerate(rows) if len(of_class)]
-        axes[0].set_yticks([rows[i].mean() for i in shown], [words[i] for i in shown])
+        axes[0].set_yticks([rows[i].mean() for i in shown], [beside[i] for i in shown])
         axes[0].set_ylabel("abnormal images of")
         bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, shrink=0.8, pad=0.02)
         bar.set_label("cosine similarity, relative to the mean of its line")
         bar.ax.tick_params(length=1.5)
         save_for_paper(figure, path)
+
+
+def _height(below: Sequence[str]) -> float:
+    """Inches of a figure of matrices with a line of names for each class, and these below it."""
+    return max(0.7 * COLUMN, _PITCH * len(below) + 0.2) + 0.05 * max(map(len, below)) + 0.4
 
 
 def draw_gallery(path: Path, pairs: RawPairs, words: Sequence[str]) -> None:
@@ -91,15 +107,10 @@ def draw_gallery(path: Path, pairs: RawPairs, words: Sequence[str]) -> None:
                 axis.set(xticks=[], yticks=[])
                 axis.spines[:].set_visible(False)
                 if line == 0:
-                    axis.set_title(words[int(pairs.classes[index])], fontsize=_fitting(words, side), pad=1.5)
+                    axis.set_title(words[int(pairs.classes[index])], fontsize=fitting(words, side), pad=1.5)
                 if column == 0:
                     axis.set_ylabel(("normal", "anomaly", "mask")[line], fontsize=6, labelpad=1)
         save_for_paper(figure, path)
-
-
-def _fitting(words: Sequence[str], side: float) -> float:
-    """Points at which the longest of the words is as wide as an image, at least 4 and at most 6."""
-    return min(6.0, max(4.0, 72 * side / (0.58 * max(map(len, words)))))
 
 
 def draw_losses(path: Path, rows: Sequence[Mapping[str, float]], validation: Sequence[Mapping[str, float]]) -> None:
@@ -128,6 +139,7 @@ def draw_losses(path: Path, rows: Sequence[Mapping[str, float]], validation: Seq
                     }
                     axis.plot(*_points(validation, name), **dots, label=f"{branch}, held out")
             axis.set(xlabel="step", ylabel=label)
+            axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes[0].set_ylim(bottom=0)
         axes[1].set_ylim(0, 1.02)
         handles, labels = axes[0].get_legend_handles_labels()
