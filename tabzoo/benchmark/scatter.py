@@ -37,7 +37,7 @@ _COMPONENTS = 50  # that t-SNE works on
 _LEGEND = 20  # letters of a legend for each inch
 Array = NDArray[np.float64]
 Marks = Mapping[str, Mapping[str, Any]]
-"""Group to the arguments of its marks for matplotlib's scatter, with a label for the legend."""
+"""Group to the arguments of its marks for matplotlib's scatter, with a label for the legend, or an empty one."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,11 @@ def draw_planes(
     key = textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))
     side = width / max(columns, 2)  # a single panel is as large as one of two
     titles = ["\n".join(wrapped(line, round(side * 16)) for line in plane.title.split("\n")) for plane in planes]
-    in_line = max(1, int(_LEGEND * width / (max(len(mark["label"]) for mark in marks.values()) + 5)))
+    labelled = [mark for mark in marks.values() if mark["label"]]
+    in_line = max(1, int(_LEGEND * width / (max((len(mark["label"]) for mark in labelled), default=0) + 5)))
     below = 0.25 if planes[0].labels[0] else 0.1
-    height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.25
-    height += 0.14 * (math.ceil(len(marks) / in_line) - 1)
+    height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.11
+    height += 0.14 * math.ceil(len(labelled) / in_line)
     height += 0.11 * (key.count("\n") + 1) if key else 0
     with paper_style():
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -135,13 +136,18 @@ def draw_planes(
         for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
             _draw(axis, plane, marks, _APART / side)
             axis.set_title(title)
-        handles = [axes[0, 0].scatter([], [], **mark, linewidths=0.5) for mark in marks.values()]
-        figure.legend(
-            handles=handles, loc="outside upper center", ncols=in_line, frameon=False, columnspacing=1, handletextpad=0
-        )
+        if labelled:
+            _draw_legend(figure, axes[0, 0], labelled, in_line)
         if key:
             figure.supxlabel(key, fontsize=6)
         save_for_paper(figure, path)
+
+
+def _draw_legend(figure: Figure, axis: Any, labelled: Sequence[Mapping[str, Any]], in_line: int) -> None:
+    handles = [axis.scatter([], [], **mark, linewidths=0.5) for mark in labelled]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=in_line, frameon=False, columnspacing=1, handletextpad=0
+    )
 
 
 def _draw(axis: Any, plane: Plane, marks: Marks, least: float) -> None:

@@ -187,9 +187,13 @@ def test_many_classes_of_another_kind_have_numbers(drawn: list[Figure], tmp_path
     one = row(classes, [i % 11 for i in range(33)])
     keep(tmp_path, one)
     (group,) = group_rows([one], order=[])
-    assert "A class's number is at the median of its points." in draw_embedding(tmp_path, group).sentences[0]
+    assert "A class's number is at the median of its points" in draw_embedding(tmp_path, group).sentences[0]
     for axis in drawn[0].axes:
         assert sorted(int(text.get_text()) for text in axis.texts) == list(range(1, 12))
+        clouds = [one for one in axis.collections if isinstance(one, PathCollection) and len(one.get_offsets())]
+        looks = {(tuple(one.get_edgecolor()[0]), one.get_paths()[0].vertices.tobytes()) for one in clouds}
+        assert len(clouds) == len(looks) == 11
+    assert not drawn[0].legends
     assert "11\N{NO-BREAK SPACE}kind" in drawn[0]._supxlabel.get_text()  # type: ignore[attr-defined]
 
 
@@ -201,7 +205,7 @@ def test_backbones_without_features_are_named_and_the_others_drawn(tmp_path: Pat
         for seed in (0, 1)
     ]
     group = group_rows(rows, order=[])[0]
-    hint = "no features of these test images were kept with the rows. The same command with a new --output keeps them."
+    hint = "no features of these test images were kept. To draw it, type the same command with a new --output."
     assert draw_embedding(tmp_path, group) == ([], [f"{STEM} has no panel of a, b, c: {hint}"])
     for key in ("a0", "b1", "c1"):  # of seed 1 there are more
         keep(tmp_path, next(one for one in rows if one.key == key))

@@ -92,7 +92,7 @@ def draw_embedding(folder: Path, group: Group) -> Drawn:
         for state, values in features._asdict().items()
     ]
     marks, groups = _marks(row, class_ids)
-    numbered = class_ids if len(marks) == 1 else np.zeros_like(class_ids)
+    numbered = class_ids if _numbered(row) else np.zeros_like(class_ids)
     planes = [Plane(panel.title, panel.points, groups, numbered) for panel in panels]
     draw_planes(stem, planes, row.classes, columns=2, marks=marks)
     _write_tables(folder, stem, row, positions, panels)
@@ -154,8 +154,8 @@ def _read(folder: Path, group: Group, rows: dict[str, ClassifyRow]) -> tuple[dic
     about = f"embedding-{group.first.mode} has no panel of"
     if lacking := [name for name in group.backbones if name not in rows]:
         missing.append(
-            f"{about} {', '.join(lacking)}: no features of these test images were kept with the rows. The same "
-            f"command with a new --output keeps them."
+            f"{about} {', '.join(lacking)}: no features of these test images were kept. To draw it, type the "
+            f"same command with a new --output."
         )
     for name, row in rows.items():
         try:
@@ -184,19 +184,26 @@ def _unfit(features: KeptFeatures) -> str:
 def _marks(row: ClassifyRow, class_ids: Ids) -> tuple[Marks, Names]:
     """Marks of the groups, and the group of each image: its class; with many classes of wafer maps, mixtures are one group.
 
-    With many classes of another kind, all images are in one group; numbers say where their classes are.
+    Many classes of another kind share colours and have numbers instead of a legend.
     """
-    coloured, rest = row.classes, ""
-    if len(coloured) > len(_COLOURS):
-        basic = [name for name in row.classes if name == NORMAL or name in row.pattern_f1]
-        coloured, rest = (basic, _MIXTURES) if row.pattern_f1 else ([], "test images")
-    marks: dict[str, Mapping[str, Any]] = {
-        name: {"marker": shape, "s": 7, "facecolors": "none", "edgecolors": colour, "label": name}
-        for name, colour, shape in zip(coloured, _COLOURS, _SHAPES, strict=False)
-    }
-    if rest:
-        marks[rest] = {**_GREY, "label": rest}
-    return marks, np.array([name if name in coloured else rest for name in row.classes])[class_ids]
+    shown, labels = row.classes, row.classes
+    if _numbered(row):
+        labels = [""] * len(shown)
+    elif len(shown) > len(_COLOURS):
+        shown = labels = [name for name in row.classes if name == NORMAL or name in row.pattern_f1]
+    marks: dict[str, Mapping[str, Any]] = {}
+    for number, (name, label) in enumerate(zip(shown, labels, strict=True)):
+        colour, shape = number % len(_COLOURS), (number + number // len(_COLOURS)) % len(_SHAPES)
+        mark = {"marker": _SHAPES[shape], "s": 7, "facecolors": "none", "edgecolors": _COLOURS[colour]}
+        marks[name] = {**mark, "label": label}
+    if len(shown) < len(row.classes):
+        marks[_MIXTURES] = {**_GREY, "label": _MIXTURES}
+    return marks, np.array([name if name in marks else _MIXTURES for name in row.classes])[class_ids]
+
+
+def _numbered(row: ClassifyRow) -> bool:
+    """Whether there are more classes than a legend can explain."""
+    return len(row.classes) > len(_COLOURS) and not row.pattern_f1
 
 
 def _sentences(row: ClassifyRow, class_ids: Ids, marks: Marks, panels: Sequence[_Panel]) -> list[str]:
@@ -208,8 +215,8 @@ def _sentences(row: ClassifyRow, class_ids: Ids, marks: Marks, panels: Sequence[
     about = ""
     if _MIXTURES in marks:
         about = f" Grey: the {count(len(row.classes) - len(marks) + 1, 'class', 'classes')} of mixed patterns."
-    elif len(marks) == 1:
-        about = " A class's number is at the median of its points."
+    elif _numbered(row):
+        about = " A class's number is at the median of its points, or beside it where two numbers would overlap."
     values = [
         f"{before.backbone}: silhouette {_text(before.silhouette)} before, {_text(after.silhouette)} after; "
         f"5-NN {_text(before.knn_accuracy)} before, {_text(after.knn_accuracy)} after."
@@ -220,7 +227,7 @@ def _sentences(row: ClassifyRow, class_ids: Ids, marks: Marks, panels: Sequence[
         f"after fine-tuning with {row.labels} % of the labels (after), seed {row.seed}. The images, perplexity "
         f"({perplexity(len(class_ids)):.0f}) and seed of t-SNE are the same in all panels. Only neighbourhoods mean something: "
         f"distances between clusters and the size of a panel do not.{about}",
-        f"{name}-numbers.csv compares all {len(row.classes)} classes in the features themselves, not in the picture: "
+        f"{name}-numbers.csv compares the {len(row.classes)} classes in the features themselves, not in the picture: "
         f"silhouette (-1 to 1), and balanced accuracy of the 5 nearest neighbours (5-NN; chance: {1 / len(row.classes):.3f}), "
         f"cross-validated within these images ({FOLDS} folds or fewer, {REPEATS} times). {' '.join(values)}",
     ]

@@ -24,7 +24,7 @@ _MARKERS = "os^Dv<>"
 _NUMBERED = 12  # a matrix with more classes has no numbers in its cells
 _FEW = 6  # classes, whose cells have room for larger numbers
 _LETTERS = 36  # that fit below a matrix at a column's width
-_APART = 1.1  # factor between the marks of two backbones, so that none hides the other
+_APART = 0.02  # of an axis, between the marks of two backbones, so that none hides the other
 
 
 def draw_label_efficiency(stem: Path, group: Group) -> None:
@@ -37,12 +37,13 @@ def draw_label_efficiency(stem: Path, group: Group) -> None:
     with paper_style():
         figure = Figure(figsize=(PAGE * 0.75, 2.7), layout="constrained")
         for axis, (metric, printed) in zip(figure.subplots(1, 2, sharey=True), METRICS.items(), strict=True):
+            apart = (group.percents[-1] / group.percents[0]) ** _APART
             for number, backbone in enumerate(group.backbones):
                 cells = {percent: group.cell(backbone, percent, metric) for percent in group.percents}
                 found = {percent: cell for percent, cell in cells.items() if cell}
                 deviations = [100 * (cell.deviation or 0) for cell in found.values()]
                 axis.errorbar(
-                    [percent * _APART ** (number - (len(group.backbones) - 1) / 2) for percent in found],
+                    [percent * apart ** (number - (len(group.backbones) - 1) / 2) for percent in found],
                     [100 * cell.mean for cell in found.values()],
                     deviations if any(deviations) else None,
                     color=_COLOURS[number % len(_COLOURS)],
