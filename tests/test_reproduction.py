@@ -15,6 +15,7 @@ from forked import start_forked
 from PIL import Image
 
 from tabzoo.data.layouts import find_samples
+from tabzoo.data.toy_wafers import make_toy_wafers
 from tabzoo.scores.rows import REAL, read_rows
 
 LAUNCH = Path(__file__).parents[1] / "training" / "launch"
@@ -102,9 +103,20 @@ def test_dry_run_and_a_second_start(launch: Launch, tmp_path: Path) -> None:
     assert "numbers of images are not MVTec AD's: capsule of MVTec_AD" in (tmp_path / "table2.md").read_text()
     assert "| BTAD average (3) " in (tmp_path / "table4.md").read_text()
 
-    kept = [*tmp_path.glob("*/results.jsonl"), *tmp_path.glob("weights/*/model.safetensors")]
+    start("figures", "padim")
+    figures = tmp_path / "figures"
+    assert sorted(path.name for path in figures.iterdir() if path.is_dir()) == [f"figure{i}" for i in (4, 5, 6, 7)]
+    pictures = ["figure1.png", "figure3.png", "figure4/similarity_matrix.png", "figure7/tsne.png"]
+    pictures += [*(f"figure5/0{i}.png" for i in (1, 2, 3)), "figure6/KSDD2.png"]
+    assert [name for name in pictures if not (figures / name).is_file()] == []
+    panels = " ".join((figures / "figure5" / "caption.txt").read_text().split())
+    assert "Columns: image, anomaly map of random, anomaly map of resnet18.tab_mvtec" in panels
+
+    kept = [*tmp_path.glob("*/*.jsonl"), *tmp_path.glob("weights/*/model.safetensors")]
+    kept += [figures / name for name in pictures if name[6] in "1347"]
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept}
     assert "is finished; nothing to do" in start("2", "padim")
+    assert start("figures", "padim").count("drawn already") == 4
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == before
 
 
@@ -131,6 +143,32 @@ def test_toy_datasets_have_the_layouts(tmp_path: Path, monkeypatch: pytest.Monke
     assert len({Image.open(path).convert("RGB").tobytes() for path in files}) == len(files) == 69
 
 
+def test_figures_without_data_are_left_out_by_name(launch: Launch, tmp_path: Path) -> None:
+    wafers = str(make_toy_wafers(tmp_path / "toy.npz", per_class=1, classes=("normal", "Loc")))
+    variables = {"OUT": str(tmp_path / "out"), "WAFERS": wafers}
+    done = launch("reproduce_figures.sh", **variables)
+    assert done.returncode == 0, done.stderr
+    left_out = [line for line in done.stderr.splitlines() if "is left out" in line]
+    assert left_out == [
+        "Figure 2 is left out: MVTEC is not set",
+        "Figure 3 is left out: INDUSTRIAL is not set",
+        "Figure 4 is left out: MVTEC is not set",
+        "Figure 5 is left out: BTAD is not set, MVTEC is not set",
+        "Figure 6 is left out: KSDD2 is not set, MVTEC is not set",
+        "Figure 7 is left out: MVTEC is not set",
+    ]
+    made = tmp_path / "out" / "figures"
+    assert sorted(path.name for path in made.iterdir()) == [".figure1", "figure1.png", "figure1.svg", "figure1.txt"]
+    (made / "figure1.png").unlink()
+    assert "drawn already" in launch("reproduce_figures.sh", "1", **variables).stdout
+    assert not (made / "figure1.png").exists()
+    with_a_name = launch("reproduce_figures.sh", **variables, TAB_MVTEC="resnet18.tab_mvtec", IMAGENET="")
+    assert with_a_name.returncode == 2  # before anything is drawn
+    other = str(make_toy_wafers(tmp_path / "other.npz", per_class=1, classes=("normal", "Loc")))
+    assert launch("reproduce_figures.sh", "1", **variables | {"WAFERS": other}).returncode == 0
+    assert (made / "figure1.png").exists()  # of another file
+
+
 @pytest.mark.parametrize(
     ("script", "variables", "message"),
     [
@@ -151,9 +189,17 @@ def test_toy_datasets_have_the_layouts(tmp_path: Path, monkeypatch: pytest.Monke
         ("reproduce_table2.sh", {"METHODS": "padin"}, "padin is none of padim rd4ad simplenet regad"),
         ("reproduce_table4.sh", {"MVTEC": ".", "BTAD": "."}, "error: KSDD2 is not set"),
         ("reproduce_table4.sh", {"METHODS": "regad"}, "regad is none of padim rd4ad simplenet"),
+        ("reproduce_figures.sh", {}, "error: nothing to draw. Type the variables of some figures, such as MVTEC=DIR"),
+        ("reproduce_figures.sh 5", {"MVTEC": "."}, "error: BTAD is not set: BTAD, 01/train/ok/*.bmp. Type: BTAD=DIR"),
+        ("reproduce_figures.sh", {"WAFERS": "no.npz"}, "error: WAFERS=no.npz: no such file; expected MixedWM38's"),
+        ("reproduce_figures.sh", {"MVTEC": "no"}, "error: MVTEC=no: no such folder; expected MVTec AD"),
+        ("reproduce_figures.sh 8", {}, "error: 8: expected figures, 1 to 7"),
+        ("reproduce_figures.sh 4", {"TAB_MVTEC": "a"}, "error: TAB_MVTEC=a is not the folder of a run, with the texts"),
+        ("reproduce_figures.sh", {"METHOD": "regad"}, 'error: METHOD="regad": expected padim, rd4ad or simplenet'),
+        ("dry_run.sh out 3", {}, "error: 3: expected some of 2 4 figures"),
     ],
 )
 def test_what_is_missing_is_named(launch: Launch, script: str, variables: dict[str, str], message: str) -> None:
-    done = launch(script, **variables)
+    done = launch(*script.split(), **variables)
     assert done.returncode == 2
     assert message in done.stderr

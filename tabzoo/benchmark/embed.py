@@ -124,7 +124,7 @@ class Embed:
         if len(classes) > 1 and each:
             planes["tsne_classes"] = [
                 Plane(
-                    f"{classes[class_ids[own][0]]}, {name}",
+                    f"{classes[class_ids[own][0]]}\n{name}",
                     t_sne(one[own], seed=self.seed),
                     of_groups[own],
                     class_ids[own],

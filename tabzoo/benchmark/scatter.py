@@ -31,7 +31,7 @@ _MARKS: dict[str, dict[str, Any]] = {
     DEFECT: {"marker": "x", "s": 6, "c": "black"},
 }
 _PANELS = 20  # that are four in a line; of more, six are
-_CROWD = 300  # points of a panel, from which on their marks are smaller
+_CROWD = 60  # points a square inch; of more, marks are smaller
 _APART = 0.15  # inches between the numbers of two classes
 _COMPONENTS = 50  # that t-SNE works on
 _LEGEND = 20  # letters of a legend for each inch
@@ -45,7 +45,7 @@ class Plane:
     """One panel.
 
     Attributes:
-        title: The backbone, and what else tells the panel from others; may have several lines.
+        title: The backbone, and below what else tells the panel from others, such as the class.
         points: [N, 2].
         groups: Group of each point, [N]; a key of `Marks`.
         class_ids: Class of each point, [N].
@@ -121,7 +121,7 @@ def draw_planes(
     keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
     key = textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))
     side = width / max(columns, 2)  # a single panel is as large as one of two
-    titles = ["\n".join(wrapped(line, round(side * 16)) for line in plane.title.split("\n")) for plane in planes]
+    titles = ["\n".join(wrapped(line, round(side * 16)) for line in plane.title.splitlines()) for plane in planes]
     labelled = [mark for mark in marks.values() if mark["label"]]
     in_line = max(1, int(_LEGEND * width / (max((len(mark["label"]) for mark in labelled), default=0) + 5)))
     below = 0.25 if planes[0].labels[0] else 0.1
@@ -134,7 +134,7 @@ def draw_planes(
         for axis in axes.flat[len(planes) :]:
             axis.set_axis_off()
         for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
-            _draw(axis, plane, marks, _APART / side)
+            _draw(axis, plane, marks, side)
             axis.set_title(title)
         if labelled:
             _draw_legend(figure, axes[0, 0], labelled, in_line)
@@ -150,8 +150,8 @@ def _draw_legend(figure: Figure, axis: Any, labelled: Sequence[Mapping[str, Any]
     )
 
 
-def _draw(axis: Any, plane: Plane, marks: Marks, least: float) -> None:
-    smaller = 0.5 if len(plane.points) > _CROWD else 1.0
+def _draw(axis: Any, plane: Plane, marks: Marks, side: float) -> None:
+    smaller = 0.5 if len(plane.points) > _CROWD * side**2 else 1.0
     for group in (group for group in marks if (plane.groups == group).any()):
         mark = {**marks[group], "s": smaller * marks[group]["s"]}
         axis.scatter(*plane.points[plane.groups == group].T, **mark, linewidths=0.5 * smaller)
@@ -159,7 +159,7 @@ def _draw(axis: Any, plane: Plane, marks: Marks, least: float) -> None:
     if classes:
         middles = np.stack([np.median(plane.points[plane.class_ids == class_id], axis=0) for class_id in classes])
         low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
-        middles = low + _apart((middles - low) / (high - low), least) * (high - low)
+        middles = low + _apart((middles - low) / (high - low), _APART / side) * (high - low)
         for class_id, middle in zip(classes, middles, strict=True):
             text = axis.text(*middle, str(class_id + 1), ha="center", va="center", weight="bold", color="#D55E00")
             text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])

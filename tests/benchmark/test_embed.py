@@ -251,7 +251,7 @@ def test_many_panels_fit_a_page_and_long_names_their_panels(drawn: list[Figure],
     groups, class_ids = np.array([NORMAL, DEFECT]), np.zeros(2, dtype=np.int64)
     names = ("resnet18.tv_in1k", "clip_temperature_1e-2_frozen")
     points = np.array([[0.0, 0.0], [1.0, 1.0]])
-    planes = [Plane(f"transistor {i}, {name}", points, groups, class_ids) for i in range(15) for name in names]
+    planes = [Plane(f"transistor {i}\n{name}", points, groups, class_ids) for i in range(15) for name in names]
     draw_planes(tmp_path / "many", planes, ["transistor"], together=2)
     assert drawn[0].get_size_inches()[1] < 9
     titles = boxes([axis.title for axis in drawn[0].axes[:6]], drawn[0])

@@ -1,4 +1,4 @@
-# What the scripts that reproduce the paper's tables share; they source it.
+# What the scripts that reproduce the paper's tables and figures share; they source it.
 # shellcheck shell=bash
 
 OUT=${OUT:-runs/paper}
@@ -22,6 +22,12 @@ fail() {
 need_folder() {
   [ -n "${!1:-}" ] || fail "$1 is not set: $2. Type: $1=DIR $0"
   [ -d "${!1}" ] || fail "$1=${!1}: no such folder; expected $2"
+}
+
+# need_file NAME WHAT: the variable NAME holds a file.
+need_file() {
+  [ -n "${!1:-}" ] || fail "$1 is not set: $2. Type: $1=FILE $0"
+  [ -f "${!1}" ] || fail "$1=${!1}: no such file; expected $2"
 }
 
 # need_methods NAME...: METHODS are some of these.
