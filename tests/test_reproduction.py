@@ -109,6 +109,9 @@ def test_dry_run_and_a_second_start(launch: Launch, tmp_path: Path) -> None:
     pictures = ["figure1.png", "figure3.png", "figure4/similarity_matrix.png", "figure7/tsne.png"]
     pictures += [*(f"figure5/0{i}.png" for i in (1, 2, 3)), "figure6/KSDD2.png"]
     assert [name for name in pictures if not (figures / name).is_file()] == []
+    assert "the names of the classes; 2 abnormal sentences of each class" in " ".join(
+        (figures / "figure4" / "similarity_matrix.txt").read_text().split()
+    )
     panels = " ".join((figures / "figure5" / "caption.txt").read_text().split())
     assert "Columns: image, anomaly map of random, anomaly map of resnet18.tab_mvtec" in panels
 

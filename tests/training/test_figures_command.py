@@ -216,7 +216,7 @@ def test_without_the_text_tower_only_averaged_texts_are_drawn(
     assert command.main([str(finished)]) == 0
     error = capsys.readouterr().err
     assert error.startswith(
-        "similarity_matrix: only averaged texts are drawn; class names and sentences need the text tower."
+        "similarity_matrix: only averaged texts are drawn; class names and sentences need the text tower and the prompts."
     )
     assert error.count("\n") == 1
     caption = (finished / "figures" / "similarity_matrix.txt").read_text()
@@ -230,6 +230,24 @@ def test_another_text_tower_is_not_taken(
     monkeypatch.setattr(finished_run, "load_encoder", lambda *_, **__: lambda sentences: -tower(sentences))
     assert command.main([str(finished), "--output", str(tmp_path / "new")]) == 0
     assert "the text tower ViT-B-16 made_up is not that of the run" in capsys.readouterr().err
+
+
+def test_prompts_of_a_file_are_named_again(
+    finished: Path, tmp_path: Path, written: list[Figure], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = finished / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("prompts: tab\n", "prompts: mine.yaml\n"))
+    arguments = [str(finished), "--output", str(tmp_path / "new")]
+    titles = []
+    for more, reason in (
+        ([], "the run's prompts are in a file, and there is no mine.yaml here. Type --prompts FILE.\n"),
+        (["--prompts", "authors"], "the prompts authors are not those of the run\n"),
+        (["--prompts", "tab"], ""),
+    ):
+        assert command.main([*arguments, *more]) == 0
+        assert capsys.readouterr().err.endswith(reason)
+        titles.append([axis.get_title() for axis in written[-1].axes if axis.get_title()])
+    assert titles == [["averaged texts"], ["averaged texts"], ["class names", "sentences", "averaged texts"]]
 
 
 def test_without_checkpoints_a_run_with_heads_has_no_matrix(

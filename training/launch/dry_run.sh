@@ -34,6 +34,7 @@ for method in $METHODS; do
 done
 export METHODS BENCHMARK_FLAGS
 export CLASSIFY_FLAGS='--budget quick --size 32 --epochs 1 --seeds 0 --labels 100 --workers 0'
+export FIGURES_FLAGS="--prompts $here/dry_run_prompts.yaml"
 export EMBED_FLAGS='--resize 64 --crop 64 --synthesis cutpaste'
 
 for part in "${@:2}"; do

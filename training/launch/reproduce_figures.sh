@@ -9,12 +9,13 @@
 #   TAB_MVTEC           weights that are there already (a folder or a name; for 4 a run's folder); else they are trained into $OUT/weights
 #   METHOD              whose maps 5 and 6 show: rd4ad, as in the paper
 #   SEEDS, IMAGENET, IMAGENET_A1, RECIPE_MVTEC: see kit.sh; 2 and 7 compare IMAGENET with TAB, by the seeds of their programs
-#   PRETRAIN_FLAGS, BENCHMARK_FLAGS, CLASSIFY_FLAGS, EMBED_FLAGS  further flags of the programs, as words
+#   PRETRAIN_FLAGS, BENCHMARK_FLAGS, CLASSIFY_FLAGS, FIGURES_FLAGS (4), EMBED_FLAGS (7)  further flags of the programs, as words
 set -euo pipefail
 METHOD=${METHOD:-rd4ad}
 # shellcheck source=training/launch/kit.sh
 source "$(dirname "${BASH_SOURCE[0]}")/kit.sh"
 read -rd '' -a classify_flags <<<"${CLASSIFY_FLAGS:-}" || true
+read -rd '' -a figures_flags <<<"${FIGURES_FLAGS:-}" || true
 read -rd '' -a embed_flags <<<"${EMBED_FLAGS:-}" || true
 
 declare -A needs=([1]=WAFERS [2]="WAFERS MVTEC" [3]=INDUSTRIAL [4]=MVTEC [5]="BTAD MVTEC" [6]="KSDD2 MVTEC" [7]=MVTEC)
@@ -63,7 +64,7 @@ draw() {
       --output "$OUT/wafers" "${classify_flags[@]}" ;;
     3) once "$figures/.figure3" python -m tabzoo.data show "$INDUSTRIAL" --output "$figures/figure3.png" ;;
     4) once "$figures/figure4/.made" python -m tabzoo.training.figures "$TAB_MVTEC" ${MVTEC:+--data "$MVTEC"} \
-      --output "$figures/figure4" ;;
+      --output "$figures/figure4" "${figures_flags[@]}" ;;
     5) maps 5 "$BTAD" "$OUT/btad" ;;
     6) maps 6 "$KSDD2" "$OUT/ksdd2" ;;
     7) once "$figures/figure7/.made" python -m tabzoo.benchmark embed --data "$MVTEC" --backbone "$IMAGENET" "$TAB_MVTEC" \

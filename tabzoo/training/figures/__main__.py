@@ -45,6 +45,8 @@ class Figures:
     """The run's images. If not given: where they were, as run.json says."""
     text_pretrained: Annotated[str | None, tyro.conf.arg(metavar="TAG|FILE", help_behavior_hint="")] = None
     """Weights of the run's text tower. If not given: those that the run names."""
+    prompts: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint="")] = None
+    """The run's prompts, if they were in a file that is not where the command is typed."""
     images: Annotated[int, tyro.conf.arg(metavar="N")] = 64
     """Lines of the similarity matrix, about: abnormal images, evenly of all classes."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -130,11 +132,14 @@ class Figures:
     def _texts(self, run: FinishedRun, device: torch.device) -> tuple[TextColumns | None, list[str]]:
         """Columns of class names and sentences; None and the reason where the text tower is not at hand."""
         try:
-            return text_columns(run, self.text_pretrained, device), []
+            return text_columns(run, self.text_pretrained, self.prompts, device), []
         except TabzooError as error:
             reason = str(error).splitlines()[0]
-            say(f"{MATRIX}: only averaged texts are drawn; class names and sentences need the text tower. {reason}")
-            return None, [f"Class names and sentences are not shown, since the text tower was not at hand ({reason})."]
+            needed = "class names and sentences need the text tower and the prompts"
+            say(f"{MATRIX}: only averaged texts are drawn; {needed}. {reason}")
+            return None, [
+                f"Class names and sentences are not shown, since the text tower or the prompts were not at hand ({reason})."
+            ]
 
     def _caption(self, run: FinishedRun, name: str, about: Sequence[str], hashes: dict[str, str]) -> None:
         files = hashlib.sha256(np.sort(run.images.hashes).tobytes()).hexdigest()

@@ -22,7 +22,7 @@ from tabzoo.training.checkpoint import load_latest_checkpoint
 from tabzoo.training.clip import load_encoder
 from tabzoo.training.heads import ProjectionHeads
 from tabzoo.training.output import CHECKPOINTS, RECIPE, RUN, TEXT
-from tabzoo.training.prompts import load_prompts
+from tabzoo.training.prompts import BUILT_IN, load_prompts
 from tabzoo.training.recipe import Recipe, load_recipe
 from tabzoo.training.run import names_digest
 from tabzoo.training.text import TextFeatures, load_text_features
@@ -184,12 +184,15 @@ def read_network(run: FinishedRun, device: torch.device) -> Network:
     return Network(backbone.to(device), heads.to(device), origin, Digest.of(file).sha256)
 
 
-def text_columns(run: FinishedRun, text_pretrained: str | None, device: torch.device) -> TextColumns:
+def text_columns(
+    run: FinishedRun, text_pretrained: str | None, prompts_from: str | None, device: torch.device
+) -> TextColumns:
     """Class names and abnormal sentences in the text space: each abnormal state in the first template.
 
     Args:
         run: The run.
         text_pretrained: The text tower's weights; those that the run names if not given.
+        prompts_from: The run's prompts; those that the run names if not given. Of a file it knows the name alone.
         device: Where the tower runs.
 
     Raises:
@@ -197,9 +200,12 @@ def text_columns(run: FinishedRun, text_pretrained: str | None, device: torch.de
         WeightsError: The tower's weights can't be fetched.
     """
     text, phrases = run.text, list(run.text.words.values())
-    prompts = load_prompts(run.recipe.prompts)
+    name = prompts_from or run.recipe.prompts
+    if name not in BUILT_IN and not Path(name).is_file():
+        raise InputError(f"the run's prompts are in a file, and there is no {name} here. Type --prompts FILE.")
+    prompts = load_prompts(name)
     if prompts.digest() != text.prompts_sha256:
-        raise InputError(f"the prompts {run.recipe.prompts} are not those of the run any more")
+        raise InputError(f"the prompts {name} are not those of the run")
     encode = load_encoder(text.text_model, text_pretrained or text.text_pretrained, device=device, seed=run.recipe.seed)
 
     def unit(sentences: Sequence[str]) -> Tensor:
