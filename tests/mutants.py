@@ -1331,6 +1331,27 @@ MUTANTS = [
         tests="tests/benchmark/test_classify.py::test_what_decides_numbers_makes_another_row",
     ),
     Mutant(
+        name="features_before_are_those_after",
+        file="tabzoo/benchmark/classify/run.py",
+        old="keep_features(options.output, job.key, before=before, after=after)",
+        new="keep_features(options.output, job.key, before=after, after=after)",
+        tests="tests/benchmark/test_classify_embedding.py::test_features_are_kept_for_the_first_seed_and_the_most_labels",
+    ),
+    Mutant(
+        name="a_large_class_fills_the_picture",
+        file="tabzoo/benchmark/classify/embedding.py",
+        old="while each > 1 and np.minimum(sizes, each).sum() > most:",
+        new="while each > 1 and each * len(sizes) > 2 * most:",
+        tests="tests/benchmark/test_classify_embedding.py::test_at_most_so_many_images_are_drawn_evenly_and_by_the_seed",
+    ),
+    Mutant(
+        name="a_class_of_one_image_is_compared",
+        file="tabzoo/benchmark/separation.py",
+        old="several = np.bincount(class_ids)[class_ids] > 1",
+        new="several = np.bincount(class_ids)[class_ids] > 0",
+        tests="tests/benchmark/test_classify_embedding.py::test_numbers_of_classes_are_those_of_plain_references",
+    ),
+    Mutant(
         name="threes_stay_in_wafer_maps",
         file="tabzoo/data/wafers.py",
         old="return np.minimum(values, 2), counts",

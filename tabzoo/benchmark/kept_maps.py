@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tabzoo.benchmark.class_images import EvaluationSet
-from tabzoo.errors import InputError, brief
+from tabzoo.benchmark.kept_tensors import halved, read_kept_tensors
+from tabzoo.errors import InputError
 from tabzoo.system import whole_file
 
 __all__ = ["LEVELS", "Kept", "keep_raw_maps", "read_kept"]
@@ -76,7 +76,7 @@ def keep_raw_maps(folder: Path, key: str, evaluation: EvaluationSet, maps: Tenso
     good = maps[torch.from_numpy(~evaluation.labels)].numpy()
     quantiles = torch.from_numpy(np.quantile(good, LEVELS)) if good.size else torch.empty(0, dtype=torch.float64)
     with whole_file(_row_path(folder, key)) as file:
-        tensors = {"maps": _halved(maps[shown]), "quantiles": quantiles}
+        tensors = {"maps": halved(maps[shown]), "quantiles": quantiles}
         save_file(tensors, str(file), metadata={"tabzoo": json.dumps({"images_sha256": of_images})})
 
 
@@ -88,9 +88,9 @@ def read_kept(folder: Path, key: str) -> Kept | None:
     """
     if not (path := _row_path(folder, key)).is_file():
         return None
-    row, about = _read(path, _ROW)
+    row, about = read_kept_tensors(path, _ROW)
     of_images = str(about.get("images_sha256"))
-    images, about = _read(_images_path(folder, of_images), _IMAGES)
+    images, about = read_kept_tensors(_images_path(folder, of_images), _IMAGES)
     kinds, values = about.get("kinds"), row["quantiles"].tolist()
     if not isinstance(kinds, list) or not _fit(row, images, len(kinds)):
         raise InputError(f"{path}: does not fit its images; was it written by tabzoo?")
@@ -123,26 +123,3 @@ def _row_path(folder: Path, key: str) -> Path:
 
 def _images_path(folder: Path, sha256: str) -> Path:
     return folder / f"images-{sha256[:16]}.safetensors"
-
-
-def _halved(maps: Tensor) -> Tensor:
-    """In float16, unless some values are too large or too small for it."""
-    half = maps.half()
-    scale = float(maps.abs().max()) if maps.numel() else 0.0
-    return half if torch.allclose(half.float(), maps, rtol=1e-3, atol=1e-4 * scale) else maps.contiguous()
-
-
-def _read(path: Path, names: set[str]) -> tuple[dict[str, Tensor], dict[str, object]]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            if set(file.keys()) != names:
-                raise ValueError(f"it holds {', '.join(sorted(file.keys())) or 'nothing'}")
-            tensors = {name: file.get_tensor(name) for name in names}
-            about = json.loads((file.metadata() or {})["tabzoo"])
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: missing, damaged or not written by tabzoo ({brief(error)}). Measure the row again."
-        ) from error
-    if not isinstance(about, dict):
-        raise InputError(f"{path}: not written by tabzoo")
-    return tensors, about

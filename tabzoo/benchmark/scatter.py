@@ -1,8 +1,8 @@
-"""Features as points in a plane, by t-SNE and by PCA: panels for each backbone on shared settings (the paper's Figure 7)."""
+"""Features as points in a plane, by t-SNE and by PCA: panels for each backbone on shared settings (Figures 2 and 7)."""
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tabzoo.benchmark.groups import DEFECT, NORMAL, SYNTHETIC
 from tabzoo.benchmark.separation import all_equal
 from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper, wrapped
 
-__all__ = ["LEAST", "PERPLEXITY", "SHOWN", "Plane", "draw_planes", "pca", "perplexity", "t_sne"]
+__all__ = ["LEAST", "PERPLEXITY", "SHOWN", "Marks", "Plane", "draw_planes", "pca", "perplexity", "t_sne"]
 
 PERPLEXITY = 30
 LEAST = 4
@@ -34,7 +34,10 @@ _PANELS = 20  # that are four in a line; of more, six are
 _CROWD = 60  # points a square inch of a panel; with more, the marks of all panels are smaller
 _APART = 0.15  # inches between the numbers of two classes
 _COMPONENTS = 50  # that t-SNE works on
+_LEGEND = 20  # letters of a legend for each inch
 Array = NDArray[np.float64]
+Marks = Mapping[str, Mapping[str, Any]]
+"""Group to the arguments of its marks for matplotlib's scatter, with a label for the legend, or an empty one."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Plane:
     """One panel.
 
     Attributes:
-        title: The backbone; below the class, if there is one class in it.
+        title: The backbone, and below what else tells the panel from others, such as the class.
         points: [N, 2].
-        groups: Group of each point, [N].
+        groups: Group of each point, [N]; a key of `Marks`.
         class_ids: Class of each point, [N].
         labels: Of both axes; empty where a position alone means nothing.
     """
@@ -91,7 +94,15 @@ def pca(features: Array) -> tuple[Array, tuple[float, float]]:
     return points, (first, second)
 
 
-def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, together: int = 1) -> None:
+def draw_planes(
+    path: Path,
+    planes: Sequence[Plane],
+    names: Sequence[str],
+    *,
+    together: int = 1,
+    columns: int | None = None,
+    marks: Marks | None = None,
+) -> None:
     """The panels, with a mark for each image; where one holds several classes, their numbers where they lie, and a key.
 
     Args:
@@ -99,17 +110,24 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         planes: The panels; one or two are as wide as a column, more as a page.
         names: Of the classes.
         together: So many panels that follow each other are in the same line, if they are not more than four.
+        columns: Panels in a line; chosen by `together` if not given.
+        marks: Of the groups, in the order of the legend; those of normal images, anomalies and defects if not given.
     """
+    marks = marks or {group: {**_MARKS[group], "label": label} for group, label in SHOWN.items()}
+    marks = {group: mark for group, mark in marks.items() if any((plane.groups == group).any() for plane in planes)}
     most = 4 if len(planes) <= _PANELS else 6
-    columns = min(len(planes), most // together * together or most)
+    columns = columns or min(len(planes), most // together * together or most)
     lines, width = math.ceil(len(planes) / columns), COLUMN if columns <= 2 else PAGE
     keyed = sorted({class_id for plane in planes for class_id in _several(plane)})
     key = textwrap.fill("   ".join(f"{i + 1}\N{NO-BREAK SPACE}{names[i]}" for i in keyed), int(width * 21))
     side = width / max(columns, 2)  # a single panel is as large as one of two
+    titles = ["\n".join(wrapped(line, round(side * 16)) for line in plane.title.splitlines()) for plane in planes]
+    labelled = [mark for mark in marks.values() if mark["label"]]
+    in_line = max(1, int(_LEGEND * width / (max((len(mark["label"]) for mark in labelled), default=0) + 5)))
     crowded = max(len(plane.points) for plane in planes) > _CROWD * side**2
-    titles = ["\n".join(wrapped(line, int(side * 16)) for line in plane.title.splitlines()) for plane in planes]
     below = 0.25 if planes[0].labels[0] else 0.1
-    height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.25
+    height = lines * (side + below + 0.1 * max(title.count("\n") for title in titles)) + 0.11
+    height += 0.14 * math.ceil(len(labelled) / in_line)
     height += 0.11 * (key.count("\n") + 1) if key else 0
     with paper_style():
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -117,21 +135,25 @@ def draw_planes(path: Path, planes: Sequence[Plane], names: Sequence[str], *, to
         for axis in axes.flat[len(planes) :]:
             axis.set_axis_off()
         for axis, plane, title in zip(axes.flat, planes, titles, strict=False):
-            _draw(axis, plane, side, 0.5 if crowded else 1.0)
+            _draw(axis, plane, marks, side, 0.5 if crowded else 1.0)
             axis.set_title(title)
-        shown = [group for group in SHOWN if any((plane.groups == group).any() for plane in planes)]
-        handles = [axes[0, 0].scatter([], [], **_MARKS[group], linewidths=0.5, label=SHOWN[group]) for group in shown]
-        figure.legend(
-            handles=handles, loc="outside upper center", ncols=3, frameon=False, columnspacing=1, handletextpad=0
-        )
+        if labelled:
+            _draw_legend(figure, axes[0, 0], labelled, in_line)
         if key:
             figure.supxlabel(key, fontsize=6)
         save_for_paper(figure, path)
 
 
-def _draw(axis: Any, plane: Plane, side: float, size: float) -> None:
-    for group in (group for group in SHOWN if (plane.groups == group).any()):
-        mark = _MARKS[group] | {"s": size * _MARKS[group]["s"]}
+def _draw_legend(figure: Figure, axis: Any, labelled: Sequence[Mapping[str, Any]], in_line: int) -> None:
+    handles = [axis.scatter([], [], **mark, linewidths=0.5) for mark in labelled]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=in_line, frameon=False, columnspacing=1, handletextpad=0
+    )
+
+
+def _draw(axis: Any, plane: Plane, marks: Marks, side: float, size: float) -> None:
+    for group in (group for group in marks if (plane.groups == group).any()):
+        mark = {**marks[group], "s": size * marks[group]["s"]}
         axis.scatter(*plane.points[plane.groups == group].T, **mark, linewidths=0.5 * size)
     classes = _several(plane)
     if classes:

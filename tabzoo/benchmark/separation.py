@@ -1,4 +1,4 @@
-"""How well a backbone's features separate normal images from defects, in numbers, class by class.
+"""How well a backbone's features separate normal images from defects, class by class, or several classes from each other.
 
 - Silhouette of the two groups (Rousseeuw, 1987): -1 to 1, 0 where they overlap completely.
 - Balanced accuracy of the 5 nearest neighbours, under stratified cross-validation: 0.5 is chance.
@@ -9,11 +9,12 @@
   images. Networks have features of different scales: relative distances, divided by the variance of the normal images, can be
   compared between them.
 
-Distances are Euclidean; only the probe standardises features.
+Distances are Euclidean; only the probe standardises features. Several classes are compared by the first two numbers alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ __all__ = [
     "corrected_interval",
     "difference",
     "separation",
+    "separation_of_classes",
 ]
 
 FOLDS, REPEATS = 5, 10
@@ -42,6 +44,7 @@ _NEIGHBOURS = 5
 _WANTED = {NORMAL: "good image", SOURCE: "good training image", SYNTHETIC: "synthetic anomaly", DEFECT: "defect"}
 _MANY = {SYNTHETIC: "synthetic anomalies"}
 Array = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 
 class Interval(NamedTuple):
@@ -148,40 +151,81 @@ def corrected_interval(values: Array, *, bounds: tuple[float, float] = (-math.in
     return Interval(mean, max(bounds[0], mean - half), min(bounds[1], mean + half))
 
 
-def _two_groups(normal: Array, defects: Array, seed: int) -> dict[str, Any]:
-    from sklearn.metrics import silhouette_score
+def separation_of_classes(values: Array, class_ids: Ids, *, seed: int) -> tuple[float | None, float | None]:
+    """Silhouette of several classes, and balanced accuracy of the nearest neighbours, where one over their number is chance.
 
+    Args:
+        values: Features, [N, D].
+        class_ids: Class of each image, [N]. Classes with a single image are left out.
+        seed: Of the folds.
+
+    Returns:
+        None, None if fewer than two classes have two images.
+    """
+    several = np.bincount(class_ids)[class_ids] > 1
+    _, labels = np.unique(class_ids[several], return_inverse=True)
+    if labels.size == 0 or labels.max() < 1:
+        return None, None
+    return _silhouette(values[several], labels), _knn_accuracy(values[several], labels, seed)
+
+
+def _two_groups(normal: Array, defects: Array, seed: int) -> dict[str, Any]:
     values, labels = np.concatenate([normal, defects]), np.repeat([0, 1], [len(normal), len(defects)])
-    accuracies, probe = _cross_validated(values, labels, seed)
     return {
-        "silhouette": float(silhouette_score(values, labels)),
-        "knn_accuracy": float(np.mean(accuracies)),
-        "probe": probe,
+        "silhouette": _silhouette(values, labels),
+        "knn_accuracy": _knn_accuracy(values, labels, seed),
+        "probe": _probe(values, labels, seed),
     }
 
 
-def _cross_validated(values: Array, labels: NDArray[np.int64], seed: int) -> tuple[list[float], Array]:
-    """Balanced accuracy of the nearest neighbours in each repeat, and AUROC of the linear probe in each fold."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+def _silhouette(values: Array, labels: Ids) -> float:
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(values, labels))
+
+
+def _splits(values: Array, labels: Ids, seed: int) -> Iterator[list[tuple[Ids, Ids]]]:
+    """Training and test images of each fold, in each repeat; fewer folds where a class has fewer images."""
     from sklearn.model_selection import StratifiedKFold
+
+    folds = min(FOLDS, int(np.bincount(labels).min()))
+    for repeat in range(REPEATS):
+        yield list(StratifiedKFold(folds, shuffle=True, random_state=(seed + repeat) % 2**31).split(values, labels))
+
+
+def _knn_accuracy(values: Array, labels: Ids, seed: int) -> float:
+    """Balanced accuracy of the nearest neighbours, averaged over the repeats."""
+    from sklearn.metrics import balanced_accuracy_score
     from sklearn.neighbors import KNeighborsClassifier
+
+    accuracies = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # with two images of many classes
+        for folds in _splits(values, labels, seed):
+            predicted = np.empty_like(labels)
+            for train, test in folds:
+                nearest = KNeighborsClassifier(min(_NEIGHBOURS, len(train)))
+                predicted[test] = nearest.fit(values[train], labels[train]).predict(values[test])
+            accuracies.append(float(balanced_accuracy_score(labels, predicted)))
+    return float(np.mean(accuracies))
+
+
+def _probe(values: Array, labels: Ids, seed: int) -> Array:
+    """AUROC of the linear probe in each fold, [REPEATS, folds]."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    folds = min(FOLDS, int(np.bincount(labels).min()))
-    accuracies, aurocs = [], np.empty((REPEATS, folds))
-    for repeat in range(REPEATS):
-        predicted = np.empty_like(labels)
-        split = StratifiedKFold(folds, shuffle=True, random_state=(seed + repeat) % 2**31)
-        for fold, (train, test) in enumerate(split.split(values, labels)):
-            nearest = KNeighborsClassifier(min(_NEIGHBOURS, len(train)))
-            predicted[test] = nearest.fit(values[train], labels[train]).predict(values[test])
+    aurocs = []
+    for folds in _splits(values, labels, seed):
+        of_repeat = []
+        for train, test in folds:
             linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
             scores = linear.fit(values[train], labels[train]).decision_function(values[test])
-            aurocs[repeat, fold] = roc_auc_score(labels[test], scores)
-        accuracies.append(float(balanced_accuracy_score(labels, predicted)))
-    return accuracies, aurocs
+            of_repeat.append(float(roc_auc_score(labels[test], scores)))
+        aurocs.append(of_repeat)
+    return np.array(aurocs)
 
 
 def _distances(features: Mapping[str, Array], sizes: Mapping[str, int], variance: float, seed: int) -> dict[str, float]:

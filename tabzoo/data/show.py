@@ -19,7 +19,7 @@ from tabzoo.command import show, typed
 from tabzoo.data.images import read_image
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.data.samples import TRAIN
-from tabzoo.data.wafers import PATTERNS, Wafers, is_wafer_file, read_wafers, short
+from tabzoo.data.wafers import PATTERNS, Wafers, is_wafer_file, name_and_short, read_wafers, short
 from tabzoo.errors import InputError, count
 from tabzoo.figures import PAGE, paper_style, save_for_paper
 
@@ -73,7 +73,9 @@ class Show:
         wafers = read_wafers(self.data)
         self._check_number(len(wafers.classes))
         shown = {
-            short(name): [_coloured(wafers, row) for row in self._chosen(np.flatnonzero(wafers.class_ids == i), i)]
+            name_and_short(name): [
+                _coloured(wafers, row) for row in self._chosen(np.flatnonzero(wafers.class_ids == i), i)
+            ]
             for i, name in enumerate(wafers.classes)
         }
         words = [

@@ -32,6 +32,7 @@ __all__ = [
     "Wafers",
     "class_name",
     "is_wafer_file",
+    "name_and_short",
     "read_wafers",
     "short",
 ]
@@ -109,6 +110,11 @@ def is_wafer_file(path: str | Path) -> bool:
 def short(name: str) -> str:
     """A class as figures call it, such as C+EL for Center+Edge-Loc; other names as they are."""
     return "+".join(_SHORT.get(part, part) for part in name.split("+"))
+
+
+def name_and_short(name: str) -> str:
+    """A basic pattern with its short name, such as Center (C), which explains those of mixtures; others as `short`."""
+    return f"{name} ({_SHORT[name]})" if name in _SHORT else short(name)
 
 
 def read_wafers(path: str | Path) -> Wafers:

@@ -242,7 +242,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def test_show_draws_each_class_of_wafers(file: Path, tmp_path: Path, figures: list[Figure]) -> None:
     assert main(["show", str(file), "--output", str(tmp_path / "f" / "w.png"), "--columns", "2"]) == 0
     drawn = [axis for axis in figures[0].axes if axis.images]
-    assert [axis.get_title() for axis in drawn] == ["normal", "L", "L+S"]
+    assert [axis.get_title() for axis in drawn] == ["normal", "Loc (L)", "L+S"]
     pixels = np.asarray(drawn[1].images[0].get_array())
     assert pixels.shape == (156, 156, 3)
     failed = (pixels[::3, ::3] == pixels[::3, ::3][MAPS[1] == 2][0]).all(-1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tabzoo.benchmark.classify.options import Options
 from tabzoo.benchmark.classify.rows import RESULTS
 from tabzoo.benchmark.classify.run import classify
+from tabzoo.benchmark.classify.split import SPLITS
 from tabzoo.command import say, show, typed
 
 __all__ = ["Classify"]
@@ -21,7 +22,8 @@ class Classify(Options):
         except KeyboardInterrupt:
             say(f"Stopped. Finished rows are in {self.output}; the same command continues.")
             return 130
-        names = (RESULTS, "table.md", "table.csv", "splits/", "confusion/", f"label_efficiency-{self.mode}.png")
-        made = [name for name in (*names, f"caption-{self.mode}.txt") if (self.output / name).exists()]
+        names = [RESULTS, "table.md", "table.csv", f"{SPLITS}/", "confusion/", f"label_efficiency-{self.mode}.png"]
+        names += [f"embedding-{self.mode}.png", f"caption-{self.mode}.txt"]
+        made = [name for name in names if (self.output / name).exists()]
         show(f"Made in {self.output}: {', '.join(made)}")
         return 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tabzoo.benchmark.classify.metrics import confusion_matrix
 from tabzoo.benchmark.classify.summary import METRICS, Group
 from tabzoo.benchmark.table import plain_cell
-from tabzoo.data.wafers import short
+from tabzoo.data.wafers import name_and_short, short
 from tabzoo.figures import COLUMN, PAGE, paper_style, save_for_paper
 from tabzoo.system import whole_file
 
@@ -22,6 +22,9 @@ __all__ = ["draw_confusion", "draw_label_efficiency"]
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 _MARKERS = "os^Dv<>"
 _NUMBERED = 12  # a matrix with more classes has no numbers in its cells
+_FEW = 6  # classes, whose cells have room for larger numbers
+_LETTERS = 36  # that fit below a matrix at a column's width
+_APART = 0.02  # of an axis, between the marks of two backbones, so that none hides the other
 
 
 def draw_label_efficiency(stem: Path, group: Group) -> None:
@@ -34,12 +37,13 @@ def draw_label_efficiency(stem: Path, group: Group) -> None:
     with paper_style():
         figure = Figure(figsize=(PAGE * 0.75, 2.7), layout="constrained")
         for axis, (metric, printed) in zip(figure.subplots(1, 2, sharey=True), METRICS.items(), strict=True):
+            apart = (group.percents[-1] / group.percents[0]) ** _APART
             for number, backbone in enumerate(group.backbones):
                 cells = {percent: group.cell(backbone, percent, metric) for percent in group.percents}
                 found = {percent: cell for percent, cell in cells.items() if cell}
                 deviations = [100 * (cell.deviation or 0) for cell in found.values()]
                 axis.errorbar(
-                    list(found),
+                    [percent * apart ** (number - (len(group.backbones) - 1) / 2) for percent in found],
                     [100 * cell.mean for cell in found.values()],
                     deviations if any(deviations) else None,
                     color=_COLOURS[number % len(_COLOURS)],
@@ -76,19 +80,24 @@ def draw_confusion(stem: Path, group: Group, backbone: str) -> None:
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = COLUMN if len(classes) <= _NUMBERED else min(PAGE, 0.15 * len(classes) + 1.2)
     with paper_style():
-        figure = Figure(figsize=(side, 0.88 * side), layout="constrained")
+        names = list(map(short, classes))
+        turned = len(names) * (max(map(len, names)) + 1) > _LETTERS
+        figure = Figure(figsize=(side, (0.88 if turned else 0.78) * side), layout="constrained")
         axis = figure.subplots()
         picture = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        names, size = list(map(short, classes)), 6 if len(classes) <= _NUMBERED else 5
-        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
-        axis.set_yticks(range(len(names)), names, fontsize=size)
+        size = 6 if len(classes) <= _NUMBERED else 5
+        axis.set_xticks(range(len(names)), names, rotation=90 if turned else 0, fontsize=size)
+        axis.set_yticks(range(len(names)), list(map(name_and_short, classes)), fontsize=size)
+        inside = 7 if len(classes) <= _FEW else 5
         for (row, column), number in np.ndenumerate(matrix) if len(classes) <= _NUMBERED else ():
             colour = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, str(number), ha="center", va="center", fontsize=5, color=colour)
+            axis.text(column, row, str(number), ha="center", va="center", fontsize=inside, color=colour)
         axis.set_xlabel("predicted class")
         axis.set_ylabel("true class")
         title = f"{backbone}, {group.first.mode}, {percent} % of the labels"
-        axis.set_title("\n".join(textwrap.wrap(title, 40)))  # matplotlib's own wrapping leaves a wide margin
+        axis.set_title(
+            "\n".join(textwrap.wrap(title, int(12 * side)))
+        )  # matplotlib's own wrapping leaves a wide margin
         figure.colorbar(picture, ax=axis, shrink=0.6, label="share of the true class")
         save_for_paper(figure, stem)
 

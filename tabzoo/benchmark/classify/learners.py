@@ -22,7 +22,7 @@ from tabzoo.compute import seeded
 from tabzoo.errors import InputError, brief
 from tabzoo.synthesis.draws import permutation
 
-__all__ = ["features_of", "fine_tune", "learn_on_features", "settings_of"]
+__all__ = ["Rows", "features_of", "fine_tune", "learn_on_features", "settings_of"]
 
 Rows = NDArray[np.int64]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]

@@ -3,10 +3,12 @@
 from collections.abc import Sequence, Set
 from pathlib import Path
 
+from tabzoo.benchmark.classify.embedding import Drawn, draw_embedding
 from tabzoo.benchmark.classify.figures import draw_confusion, draw_label_efficiency
 from tabzoo.benchmark.classify.rows import read_rows
 from tabzoo.benchmark.classify.summary import Group, group_rows, to_csv, to_markdown
 from tabzoo.captions import write_caption
+from tabzoo.command import say
 from tabzoo.data.wafers import PATTERNS, short
 from tabzoo.errors import count
 from tabzoo.plain import for_path
@@ -49,10 +51,13 @@ def _draw(folder: Path, group: Group, command: str) -> None:
     for backbone in group.backbones:
         if group.of(backbone, percent):
             draw_confusion(folder / "confusion" / f"{mode}-{for_path(backbone)}", group, backbone)
+    drawn = draw_embedding(folder, group) if mode == "finetune" else Drawn([], [])
+    for line in drawn.missing:
+        say(line)
     weights = {f"weights of {row.backbone}, seed {row.seed}": row.weights_sha256 for row in group.rows.values()}
     write_caption(
         folder / f"caption-{mode}.txt",
-        _sentences(group),
+        [*_sentences(group), *drawn.sentences, *drawn.missing],
         command=command,
         hashes={f"images and labels of {group.first.dataset}": group.first.data_sha256, **weights},
         packages=("scikit-learn",),
@@ -71,7 +76,7 @@ def _sentences(group: Group) -> list[str]:
     if len(group.percents) > 1:
         sentences.append(
             f"label_efficiency-{row.mode}: accuracy and macro-F1 over the share of training labels, means over seeds; bars: "
-            f"standard deviation over seeds, where there are several."
+            f"standard deviation over seeds, where there are several. Marks are moved aside so that none hides another."
         )
     sentences.append(
         f"confusion/{row.mode}-*: test images of each true class by predicted class, with {percent} % of the labels, summed "

@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from tabzoo.benchmark.classify.images import open_labelled
-from tabzoo.benchmark.classify.learners import features_of, fine_tune, learn_on_features, settings_of
+from tabzoo.benchmark.classify.kept_features import FEATURES, keep_features
+from tabzoo.benchmark.classify.learners import Rows, features_of, fine_tune, learn_on_features, settings_of
 from tabzoo.benchmark.classify.metrics import evaluate, f1_of_patterns
 from tabzoo.benchmark.classify.options import Options
 from tabzoo.benchmark.classify.report import write_report
 from tabzoo.benchmark.classify.rows import RESULTS, ClassifyRow, append_row, read_rows
-from tabzoo.benchmark.classify.split import Split, split_images, write_split
+from tabzoo.benchmark.classify.split import SPLITS, Split, split_images, split_path, write_split
 from tabzoo.benchmark.fid import Preparation, embedding_network
 from tabzoo.benchmark.machine import hardware, peak_memory, versions
 from tabzoo.benchmark.options import choose_device
@@ -89,9 +90,7 @@ class _Plan:
         network = self.network(job.backbone.source, self._seed(job.backbone, job.seed))
         if self.options.mode == "finetune":
             label = for_terminal(f"{job.backbone.name} {job.percent} % seed {job.seed}") if progress else ""
-            predicted = fine_tune(
-                copy.deepcopy(network), images, rows, split.test, self.options, seed=job.seed, amp=amp, label=label
-            )
+            predicted = self._fine_tuned(job, copy.deepcopy(network), rows, amp=amp, label=label)
         else:
             features = self.features(job.backbone.source, self._seed(job.backbone, job.seed))
             labels = images.class_ids[rows]
@@ -133,11 +132,22 @@ class _Plan:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
+    def _fine_tuned(self, job: _Job, network: nn.Module, rows: Rows, *, amp: bool, label: str) -> Rows:
+        """Predictions of a network that this trains; for the first seed and the most labels, features are kept for a figure."""
+        tested, options = self.splits[job.seed].test, self.options
+        kept = job.seed == options.seeds[0] and job.percent == max(options.labels)
+        before = features_of(network, self.images, tested, options, amp=amp) if kept else None
+        predicted = fine_tune(network, self.images, rows, tested, options, seed=job.seed, amp=amp, label=label)
+        if before is not None:
+            after = features_of(network, self.images, tested, options, amp=amp)
+            keep_features(options.output, job.key, before=before, after=after)
+        return predicted
+
     def write_splits(self) -> None:
         """Writes the split of each seed beside the results."""
         class_names = [self.images.classes[class_id] for class_id in self.images.class_ids.tolist()]
         for seed, split in self.splits.items():
-            path = self.options.output / "splits" / f"{self.images.name}-seed{seed}-{split.sha256[:8]}.csv"
+            path = split_path(self.options.output, self.images.name, seed, split.sha256)
             write_split(path, split, self.images.names, class_names, self.options.labels)
 
     def _split(self, seed: int) -> Split:
@@ -232,7 +242,7 @@ def _check_output(options: Options) -> None:
         raise InputError(f"--output {output}: is a file; expected a folder")
     with suppress(FileNotFoundError):
         held = sorted(entry.name for entry in output.iterdir() if entry.name[0] != ".")
-        if RESULTS not in held and set(held) - {"splits"}:  # of a run stopped in its first row
+        if RESULTS not in held and set(held) - {SPLITS, FEATURES}:  # of a run stopped in its first row
             raise InputError(
                 f"--output {output}: holds no results of classify: it has no {RESULTS}, but {', '.join(held[:3])}. Name "
                 f"another folder, or move these files away."

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, brief
 from tabzoo.synthesis.draws import permutation
 from tabzoo.system import whole_file
 
-__all__ = ["TEST_SHARE", "Split", "split_images", "write_split"]
+__all__ = ["SPLITS", "TEST_SHARE", "Split", "split_images", "split_path", "tested_images", "write_split"]
 
+SPLITS = "splits"
+"""The folder."""
 TEST_SHARE = 0.2
 _STREAM = 202  # key of the draw, different from those of training and of few-shot images
 Rows = NDArray[np.int64]
@@ -92,6 +94,24 @@ def write_split(
         writer.writerow(("image", "class", "part", "labels_from_percent"))
         writer.writerows((names[row], class_names[row], "train", smallest.get(row, "")) for row in train)
         writer.writerows((names[row], class_names[row], "test", "") for row in split.test.tolist())
+
+
+def split_path(folder: Path, dataset: str, seed: int, sha256: str) -> Path:
+    """Where a folder of results has the split of a data set."""
+    return folder / SPLITS / f"{dataset}-seed{seed}-{sha256[:8]}.csv"
+
+
+def tested_images(path: Path) -> list[str]:
+    """The test images of a file of `write_split`, as it calls them, in the order of `Split.test`.
+
+    Raises:
+        InputError: The file can't be read.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as opened:
+            return [line["image"] for line in csv.DictReader(opened) if line["part"] == "test"]
+    except (OSError, KeyError, csv.Error) as error:
+        raise InputError(f"{path}: missing or damaged ({brief(error)}). Run classify with this seed again.") from error
 
 
 def _share(number: int, percent: int) -> int:
