@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.padim import Padim
-from tabzoo.detectors.patchcore import PROJECTED, Patchcore
+from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.inspect.record import Scale
 from tabzoo.synthesis.draws import permutation
 
@@ -55,8 +55,8 @@ class PhotoFeatures:
         fitting = each  # of one photo, in bytes
         if isinstance(detector, Patchcore):
             (layer,) = first
-            patches, width = layer[..., 0].numel(), layer.shape[-1]
-            fitting = each * (1 + detector.share) + (4 * patches * PROJECTED if width > PROJECTED else 0)
+            patches, width, projected = layer[..., 0].numel(), layer.shape[-1], detector.projected
+            fitting = each * (1 + detector.share) + (4 * patches * projected if width > projected else 0)
             if (share := most_bytes / (fitting * len(photos))) < 1:
                 self.patches = max(1, int(share * patches))
                 logger.warning(
