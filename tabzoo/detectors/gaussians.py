@@ -137,7 +137,11 @@ class FewImageGaussians:
     def state(self) -> dict[str, Tensor]:
         """As that of `PyramidGaussians`."""
         means = {f"mean.{j}": mean for j, mean in enumerate(self._means)}
-        return means | {f"centred.{j}": images for j, images in enumerate(self._centred)} | {"products": self._factors}
+        return (
+            means
+            | {f"centred.{j}": images for j, images in enumerate(self._centred)}
+            | {"products": self._factors.contiguous()}
+        )
 
     def load(self, state: Mapping[str, Tensor], levels: int) -> None:
         """As that of `PyramidGaussians`."""

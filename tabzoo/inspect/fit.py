@@ -32,13 +32,16 @@ from tabzoo.inspect.folder import FittedPhoto, check_output, write_detector
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.rebuild import describe, licence_of
 from tabzoo.inspect.record import DetectorRecord, Tested
-from tabzoo.inspect.threshold import Threshold, choose_threshold
+from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
 from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import draw_shots, permutation
 
 __all__ = ["fit_detector", "forbids_commercial_use"]
 
 _FOLDS = 302  # stream of the draw of folds, distinct from all other streams
+_USUAL_FOLDS = {"padim": 10, "patchcore": 5}
+"""With more than a few photos. PaDiM's distances grow when few photos are left to fit to; PatchCore's hardly do, and each of
+its fits takes long."""
 
 
 def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None = None) -> InspectionDetector:
@@ -135,19 +138,9 @@ class _Found(NamedTuple):
 def _fit(
     options: FitOptions, network: FeatureExtractor, method: Padim | Patchcore, images: Images, rows: NDArray[np.int64]
 ) -> _Found:
-    hashes = images.hashes[rows]
-    batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
-    photos = batches(images.batch, torch.from_numpy(rows))
-    features = PhotoFeatures(
-        *(photos, method, hashes),
-        batch_size=options.batch_size,
-        most_bytes=1e9 * options.max_memory,
-        seed=options.seed,
-    )
-    order = permutation(options.seed, 0, len(rows), _FOLDS).tolist()
-    out_of_fold = score_out_of_fold(method, features, order, options.size)
-    everything = torch.arange(len(rows))
-    method.fit_maps(features.to_fit(everything), len(rows))
+    hashes, order = images.hashes[rows], permutation(options.seed, 0, len(rows), _FOLDS).tolist()
+    folds = assign_folds(hashes.tolist(), order, usual=_USUAL_FOLDS[options.method])
+    out_of_fold = _fit_to_photos(options, network, method, images, rows, folds)
     _, different = np.unique(hashes, return_index=True)
     scores = np.sort(out_of_fold.scores[different])
     return _Found(
@@ -158,6 +151,28 @@ def _fit(
         tuple(scores.tolist()),
         len(images.unreadable),
     )
+
+
+def _fit_to_photos(
+    options: FitOptions,
+    network: FeatureExtractor,
+    method: Padim | Patchcore,
+    images: Images,
+    rows: NDArray[np.int64],
+    folds: NDArray[np.int64],
+) -> OutOfFold:
+    batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
+    features = PhotoFeatures(
+        batches(images.batch, torch.from_numpy(rows)),
+        method,
+        images.hashes[rows],
+        batch_size=options.batch_size,
+        most_bytes=1e9 * options.max_memory,
+        seed=options.seed,
+    )
+    out_of_fold = score_out_of_fold(method, features, folds, options.size)
+    method.fit_maps(features.to_fit(torch.arange(len(rows))), len(rows))
+    return out_of_fold
 
 
 def _listed(images: Images, row: int, score: float) -> FittedPhoto:

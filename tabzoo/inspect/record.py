@@ -29,6 +29,11 @@ class Scale(NamedTuple):
     low: float
     high: float
 
+    @classmethod
+    def of(cls, low: float, highest: float) -> "Scale":
+        """The scale for maps of good photos that usually have `low`, and at most `highest`."""
+        return cls(low, low + 2 * max(highest - low, 1e-6))
+
 
 class Tested(NamedTuple):
     """What the threshold does on labelled photos that played no part in its choice.
