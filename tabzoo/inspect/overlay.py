@@ -1,8 +1,8 @@
 """A photo with its anomaly map over it: in the photo's own size, with one scale of colours for all photos.
 
-The photo becomes grey, so that all colour is the map's: nothing up to the lower end of the scale, then from purple over red to
-yellow (matplotlib's inferno, which rises in brightness too and so can be read by the colour-blind). A white line with a black
-rim goes around what reaches the threshold.
+The photo becomes dark grey, so that all colour is the map's: none up to the lower end of the scale, then from purple over red
+to yellow (matplotlib's inferno, which rises in brightness too and so can be read by the colour-blind). A white line with a
+black rim goes around what is above the threshold.
 """
 
 import hashlib
@@ -29,8 +29,10 @@ _STRIP = 1 << 21
 _PNG_PIXELS = 1 << 20
 """Up to here PNG, above it JPEG: a PNG of 12 million pixels takes some 15 MB and seconds."""
 _JPEG_SIDE = 65_500
-_STRONGEST = 0.65
+_STRONGEST = 0.8
 """Share of the map's colour at the upper end of the scale."""
+_PHOTO = 0.65
+"""Brightness of the photo: on white, light colours would not be seen."""
 
 
 class Scale(NamedTuple):
@@ -50,9 +52,11 @@ class Scale(NamedTuple):
 @cache
 def _colours() -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """For 256 levels: the colour times its share [256, 3], and the share of the photo [256], both times 256."""
-    share = np.linspace(0, _STRONGEST, 256)
+    share = _STRONGEST * np.linspace(0, 1, 256) ** 0.7  # so that the middle of the scale is clearly seen
     colours = 255 * matplotlib.colormaps["inferno"](np.linspace(0.25, 1, 256))[:, :3]
-    return np.rint(256 * share[:, None] * colours).astype(np.uint16), np.rint(256 * (1 - share)).astype(np.uint16)
+    return np.rint(256 * share[:, None] * colours).astype(np.uint16), np.rint(256 * _PHOTO * (1 - share)).astype(
+        np.uint16
+    )
 
 
 def draw_overlay(photo: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: Scale) -> None:
@@ -130,8 +134,7 @@ def save_overlay(path: Path, overlay: NDArray[np.uint8]) -> None:
         WriteError: It can't be written.
     """
     with whole_file(path) as file:
-        options = {"compress_level": 1} if path.suffix == ".png" else {"quality": 90}
-        Image.fromarray(overlay).save(file, **options)
+        Image.fromarray(overlay).save(file, compress_level=1, quality=90)  # of PNG, of JPEG
 
 
 def draw_legend(path: Path, scale: Scale) -> None:

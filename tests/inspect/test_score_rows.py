@@ -24,7 +24,17 @@ ROW = ScoreRow(
     sha256="0" * 64,
 )
 BROKEN = replace(ROW, file="b.png", score=None, verdict="error", percentile=None, milliseconds=None, error="truncated")
-ODD = ["a,b.png", 'q"uote.png', "new\nline.png", "\x1b[2J.png", "\udce9.png", "\u202egnp.exe", "=1+1.png", "-x.png", "@a.png"]
+ODD = [
+    "a,b.png",
+    'q"uote.png',
+    "new\nline.png",
+    "\x1b[2J.png",
+    "\udce9.png",
+    "\u202egnp.exe",
+    "=1+1.png",
+    "-x.png",
+    "@a.png",
+]
 
 
 def written(path: Path, *rows: ScoreRow) -> Path:

@@ -95,7 +95,9 @@ def test_a_folder_that_is_away_for_a_while_is_told_once_and_forgets_nothing(
     assert watch.look() == watch.look() == []
 
 
-def test_photos_are_found_in_a_stable_order_each_once(line: Path, put: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_are_found_in_a_stable_order_each_once(
+    line: Path, put: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ["b/x.png", "a/x.PNG", "a/x.jpg", "z.tif", "1/2/3/4/5/6/7/deep.png"]
     for name in [*names, ".hidden.png", ".git/x.png", "a/notes.txt", "@eaDir/x.png"]:
         put(name)
@@ -104,7 +106,11 @@ def test_photos_are_found_in_a_stable_order_each_once(line: Path, put: Callable[
     found = find_photos([str(line)])
     assert found == [str(line / name) for name in sorted([*names, "link.png"])]
     monkeypatch.chdir(line)
-    assert find_photos(["z.tif", ".", "./z.tif", "missing.png"]) == ["z.tif", *sorted({*names, "link.png"} - {"z.tif"}), "missing.png"]
+    assert find_photos(["z.tif", ".", "./z.tif", "missing.png"]) == [
+        "z.tif",
+        *sorted({*names, "link.png"} - {"z.tif"}),
+        "missing.png",
+    ]
 
 
 def test_what_score_wrote_is_no_photo(line: Path, put: Callable[..., str]) -> None:
