@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from tabzoo.benchmark.machine import hardware, versions
 from tabzoo.benchmark.report import MAPS
+from tabzoo.machine import hardware, versions
 from tabzoo.pages import embed_file, interval_plot, write_html
 from tabzoo.plain import for_lines, for_path
 from tabzoo.scores.compare import Comparison
