@@ -67,9 +67,7 @@ class Histogram(NamedTuple):
 
 
 def histogram(good: Sequence[float], scored: Sequence[float], threshold: float) -> Histogram:
-    """Counts scores in bins of equal width, the same ones in both panels.
-
-    A bin that holds the threshold has both colours: photos at or below it are good.
+    """Counts scores in bins of equal width, the same ones in both panels; the threshold is between two bins.
 
     Args:
         good: Scores of good photos that the threshold comes from.
@@ -77,8 +75,8 @@ def histogram(good: Sequence[float], scored: Sequence[float], threshold: float) 
         threshold: In the scores' unit.
     """
     both = [np.asarray(values, dtype=np.float64) for values in (good, scored)]
-    low, high = _range(np.concatenate([*both, [threshold]]), threshold)
-    edges = np.linspace(low, high, _BINS + 1)
+    edges = _edges(*_range(np.concatenate([*both, [threshold]]), threshold), threshold)
+    low, high = float(edges[0]), float(edges[-1])
     titles = [
         f"{count(len(good), 'good photo')}, scored by detectors that were not fitted to them",
         f"{count(len(scored), 'photo')} scored now",
@@ -109,6 +107,12 @@ def _range(values: NDArray[np.float64], threshold: float) -> tuple[float, float]
     return low, min(high, reach) if reach > low else high
 
 
+def _edges(low: float, high: float, threshold: float) -> NDArray[np.float64]:
+    step = (high - low) / (_BINS - 1)  # one bin less, since the shift takes up to one
+    below = max(1, math.ceil(round((threshold - low) / step, 6)))
+    return threshold + step * (np.arange(_BINS + 1) - below)
+
+
 def _place(value: float, low: float, high: float) -> float:
     return round(_WIDTH * min(1.0, max(0.0, (value - low) / (high - low))), 1)
 
@@ -121,8 +125,9 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def _panel(title: str, top: float, values: NDArray[np.float64], edges: NDArray[np.float64], threshold: float) -> _Panel:
-    parts = [(values[values <= threshold], _GOOD), (values[values > threshold], _DEFECTIVE)]
-    counts = [np.histogram(part.clip(edges[0], edges[-1]), edges)[0] for part, _ in parts]
+    good = values[values <= threshold].clip(edges[0], np.nextafter(threshold, -np.inf))  # the threshold itself is good
+    parts = [(good, _GOOD), (values[values > threshold].clip(max=edges[-1]), _DEFECTIVE)]
+    counts = [np.histogram(part, edges)[0] for part, _ in parts]
     most = int(np.sum(counts, axis=0).max())
     bottom, step = top + _PANEL, _WIDTH / _BINS
     bars, below = [], np.zeros(_BINS)

@@ -14,13 +14,16 @@ function compare(a, b) {
 }
 
 function sort(table, head) {
-  const sign = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
+  const before = head.getAttribute("aria-sort");
+  // At the first click texts begin with A, numbers with the largest.
+  const rises = before ? before === "descending" : head.classList.contains("text");
+  const sign = rises ? 1 : -1;
   const rows = Array.from(table.tBodies[0].rows, (row) => [valueOf(row, head.cellIndex), row]);
   // What has no value stays last, whatever the direction.
   rows.sort(([a], [b]) => (a === null || b === null ? (a === null) - (b === null) : sign * compare(a, b)));
   table.tBodies[0].append(...rows.map(([, row]) => row));
   for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  head.setAttribute("aria-sort", rises ? "ascending" : "descending");
 }
 
 for (const head of document.querySelectorAll("table.sortable thead th:not(.fixed)")) {
