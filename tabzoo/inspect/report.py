@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from tabzoo.command import say
 from tabzoo.errors import count
+from tabzoo.inspect.page import PAGE, write_page
+from tabzoo.inspect.record import DetectorRecord
 from tabzoo.inspect.rows import ScoreRow, ScoresFolder, csv_head, csv_line
 from tabzoo.inspect.stream import Scored
 
@@ -82,7 +84,20 @@ class Report:
         parts = [f"{self._judged['good']:,} good", f"{self._judged['defective']:,} defective"]
         parts += [f"{len(self._errors):,} could not be read"] if self._errors else []
         known = f" {len(self._known):,} of them had been scored before." if self._known else ""
-        say(f"{photos}: {', '.join(parts)}.{known}")
+        page = f" Page: {self.folder.path / PAGE}" if self.folder and self.folder.known else ""
+        say(f"{photos}: {', '.join(parts)}.{known}{page}")
+
+    def write_page(self, record: DetectorRecord) -> None:
+        """Writes the page of all photos in the folder, if there is one and it has any.
+
+        Args:
+            record: The detector's.
+
+        Raises:
+            WriteError: It can't be written.
+        """
+        if self.folder is not None and self.folder.known:
+            write_page(self.folder.path, record, list(self.folder.known.values()))
 
 
 def _print(line: str) -> None:

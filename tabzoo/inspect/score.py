@@ -19,6 +19,7 @@ from tabzoo.inspect.detector import InspectionDetector, load_detector
 from tabzoo.inspect.looks import Comparison
 from tabzoo.inspect.overlay import LEGEND, Scale, draw_legend
 from tabzoo.inspect.photos import find_photos
+from tabzoo.inspect.record import DetectorRecord
 from tabzoo.inspect.report import Report
 from tabzoo.inspect.rows import ScoresFolder, open_scores
 from tabzoo.inspect.stream import Stream
@@ -30,6 +31,8 @@ __all__ = ["Score"]
 
 _PAUSE = 1.0
 """Seconds between two looks at a watched folder; longer where a look itself takes longer."""
+_PAGE_EVERY = 60.0
+"""Seconds between two pages of a watched folder: a page of thousands of photos takes a while."""
 _MOST_WORKERS = 4
 _LARGEST = 1024
 
@@ -45,7 +48,8 @@ class Score:
     Without --output, CSV goes to stdout. With it, OUT gets a row for each photo as soon as it is known, in scores.csv and
     scores.jsonl, and an overlay: the photo in its own size with the anomaly map over it, PNG up to 1 megapixel, JPEG above
     (a PNG of a large photo takes seconds). Colours mean the same on all of them (OUT/legend.png); a line goes around what
-    reaches the threshold. The same command again scores only photos that are new or have changed.
+    is above the threshold. OUT/index.html shows all of it. The same command again scores only photos that are new or have
+    changed.
 
     milliseconds: of one photo from its file to the verdict, decoding included, the overlay not; where photos are computed
     together, as on a GPU, their time divided by their number.
@@ -90,11 +94,12 @@ class Score:
             )
             try:
                 if self.watch:
-                    self._score_arriving(stream, report, request)
+                    self._score_arriving(stream, report, request, detector.record)
                 else:
                     _score_all(files, stream, report, request)
             finally:
                 report.say_summary(of=None if self.watch else len(files))
+            report.write_page(detector.record)
         if not self.watch and report.count < len(files):
             return 128 + request.signal
         return report.exit_code
@@ -121,9 +126,10 @@ class Score:
             raise InputError(f"{', '.join(self.photos)}: no photos; expected files that end with {endings}")
         return files
 
-    def _score_arriving(self, stream: Stream, report: Report, request: StopRequest) -> None:
+    def _score_arriving(self, stream: Stream, report: Report, request: StopRequest, record: DetectorRecord) -> None:
         """Scores what is there and what comes, until a stop is asked for."""
         watch = Watch(self.photos, without=self.output)
+        shown, page_time = 0, time.monotonic()
         while not request.signal:
             start = time.monotonic()
             files = watch.look()
@@ -131,6 +137,9 @@ class Score:
             for scored in stream.score(_until_stopped(files, request), report.known):
                 if watch.settle(scored.row.file, readable=scored.row.verdict != "error"):
                     report.add(scored)
+            if report.count > shown and time.monotonic() - page_time > _PAGE_EVERY:
+                report.write_page(record)
+                shown, page_time = report.count, time.monotonic()
             _wait(max(_PAUSE, look), request)
 
 

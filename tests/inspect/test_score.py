@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tabzoo.inspect.report as report_module
 import tabzoo.inspect.score as score_module
 import tabzoo.inspect.stream as stream_module
 from tabzoo.command import run_command
@@ -79,6 +80,7 @@ def photo(path: Path, value: int = DARK, size: tuple[int, int] = (40, 40)) -> Pa
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> Brightness:
     made = Brightness()
+    monkeypatch.setattr(report_module, "write_page", lambda *_, **__: None)  # it needs a whole record
     monkeypatch.setattr(score_module, "load_detector", lambda *_, **__: made)
     return made
 
@@ -252,6 +254,7 @@ def test_a_detector_with_tiles_sees_photos_in_their_own_size(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(score_module, "load_detector", lambda *_, **__: Brightness(tile=8))
+    monkeypatch.setattr(report_module, "write_page", lambda *_, **__: None)
     photo(parts / "z.png", size=(41, 40))
     assert score(parts, "--output", tmp_path / "out") == 2
     assert "z.png: 41 pixels high, expected 40" in capsys.readouterr().err
@@ -355,6 +358,8 @@ def test_a_fitted_detector_says_the_same_here_as_in_python(
     assert code == int(any(row.verdict == "defective" for row in rows))
     assert len(rows) == 8
     assert capsys.readouterr().err.startswith("8 photos: ")
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/") >= 8
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -418,7 +423,7 @@ def test_watching_scores_what_arrives_and_ends_with_what_was_found(
     assert [row["verdict"] for row in map(json.loads, (out / JSONL).read_text().splitlines())] == [
         *("good", "defective", "defective", "good")
     ]
-    assert capsys.readouterr().err.splitlines()[-1] == "4 photos: 2 good, 2 defective."
+    assert capsys.readouterr().err.splitlines()[-1] == f"4 photos: 2 good, 2 defective. Page: {out / 'index.html'}"
 
 
 def test_watching_names_a_photo_that_stays_unreadable(
