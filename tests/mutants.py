@@ -63,6 +63,27 @@ MUTANTS = [
         tests="tests/benchmark/test_panels.py::test_tensors_of_other_shapes_are_an_error",
     ),
     Mutant(
+        name="score_keeps_the_verdict_of_a_photo_that_was_replaced",
+        file="tabzoo/inspect/stream.py",
+        old="_hash_of(file) == before.sha256",
+        new="before.sha256",
+        tests="tests/inspect/test_score.py",
+    ),
+    Mutant(
+        name="score_tells_scripts_of_defects_before_errors",
+        file="tabzoo/inspect/report.py",
+        old='return ERROR if self._errors else DEFECTIVE if self._judged["defective"] else GOOD',
+        new='return DEFECTIVE if self._judged["defective"] else ERROR if self._errors else GOOD',
+        tests="tests/inspect/test_score.py",
+    ),
+    Mutant(
+        name="watch_takes_a_photo_that_is_still_written",
+        file="tabzoo/inspect/watch.py",
+        old="if seen is None or seen.state != state:",
+        new="if seen is None:",
+        tests="tests/inspect/test_watch.py",
+    ),
+    Mutant(
         name="panels_scaled_by_all_images",
         file="tabzoo/benchmark/kept_maps.py",
         old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",

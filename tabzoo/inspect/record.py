@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
 from tabzoo.data.images import Resampling
+from tabzoo.errors import count
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.threshold import Threshold
 
-__all__ = ["FORMAT", "METHODS", "DetectorRecord", "Scale", "Tested"]
+__all__ = ["FORMAT", "METHODS", "DetectorRecord", "Looks", "Scale", "Tested"]
 
 FORMAT = 1
 METHODS = ("padim", "patchcore")
@@ -50,6 +51,30 @@ class Tested(NamedTuple):
     good: int
     above: int
 
+    @property
+    def words(self) -> str:
+        """A sentence about the threshold; empty if there were no such photos."""
+        parts = [
+            *([f"{self.caught:,} of {count(self.defects, 'defect')} are above it"] if self.defects else []),
+            *([f"{self.above:,} of {count(self.good, 'good photo')} are above it"] if self.good else []),
+        ]
+        text = f"On the test photos, which it does not depend on, {' and '.join(parts)}."
+        return text.replace(" are above it and ", " and ") if parts else ""
+
+
+class Looks(NamedTuple):
+    """What some of the good photos look like, so that others can be noticed.
+
+    Attributes:
+        narrowest: The smallest width divided by height.
+        widest: The largest.
+        grey: Whether all are grey; None if some are.
+    """
+
+    narrowest: float
+    widest: float
+    grey: bool | None
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorRecord:
@@ -72,6 +97,7 @@ class DetectorRecord:
         threshold: And what it means.
         good_scores: Out-of-fold scores of the different good photos, sorted.
         scale: For the maps.
+        looks: Of the good photos, or None if unknown.
         tested: What the threshold does on the class's test photos, or None where there are none.
         blank_score: Score of a plain grey photo: another version of a library that computes otherwise is noticed.
         provenance: Photos, weights, versions, hardware, seed, command and time.
@@ -94,6 +120,7 @@ class DetectorRecord:
     threshold: Threshold
     good_scores: tuple[float, ...]
     scale: Scale
+    looks: Looks | None = None
     tested: Tested | None = None
     blank_score: float
     provenance: dict[str, Any]
@@ -108,6 +135,7 @@ class DetectorRecord:
         }
         content["threshold"] = dataclasses.asdict(self.threshold)
         content["scale"] = self.scale._asdict()
+        content["looks"] = self.looks and self.looks._asdict()
         content["tested"] = self.tested and self.tested._asdict()
         content["files"] = {name: {"bytes": one.size, "sha256": one.sha256} for name, one in self.files.items()}
         return content
@@ -132,6 +160,7 @@ class DetectorRecord:
                 "threshold": Threshold(**given["threshold"]),
                 "good_scores": tuple(map(_finite, given["good_scores"])),
                 "scale": Scale(**given["scale"]),
+                "looks": given["looks"] and Looks(**given["looks"]),
                 "tested": given["tested"] and Tested(**given["tested"]),
                 "files": {name: Digest(str(one["sha256"]), int(one["bytes"])) for name, one in given["files"].items()},
             }
@@ -164,6 +193,8 @@ class DetectorRecord:
                 raise ValueError(f"{text!r}: expected text")
         for value in numbers.values():
             _finite(value)
+        if self.looks and not (0 < _finite(self.looks.narrowest) <= _finite(self.looks.widest)):
+            raise ValueError("looks: expected positive numbers, the smaller one first")
         if not all(isinstance(part, dict) for part in (self.settings, self.backbone, self.provenance)):
             raise ValueError("settings, backbone and provenance: expected JSON objects")
 

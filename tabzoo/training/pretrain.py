@@ -21,6 +21,7 @@ from tabzoo.compute import deterministic
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.hub.folder import RECORD
+from tabzoo.signals import output_may_be_unread, stop_requests
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
 from tabzoo.training.command import Command, again, parse
@@ -30,7 +31,6 @@ from tabzoo.training.recipe import FILE_FIELDS, Recipe, changed_fields, load_rec
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
-from tabzoo.training.signals import output_may_be_unread, stop_requests
 
 __all__ = ["main"]
 
