@@ -84,6 +84,27 @@ MUTANTS = [
         tests="tests/inspect/test_watch.py",
     ),
     Mutant(
+        name="pages_do_not_escape",
+        file="tabzoo/pages/environment.py",
+        old="autoescape=True",
+        new="autoescape=False",
+        tests="tests/pages/test_pages.py",
+    ),
+    Mutant(
+        name="verdicts_are_not_corrected_for_their_number",
+        file="tabzoo/benchmark/verdicts.py",
+        old="corrected = holm({name: one.p_value for name, one in known.items()})",
+        new="corrected = {name: one.p_value for name, one in known.items()}",
+        tests="tests/benchmark/test_verdicts.py",
+    ),
+    Mutant(
+        name="score_page_begins_with_the_least_anomalous",
+        file="tabzoo/inspect/page.py",
+        old="key=lambda row: -(row.score or 0)",
+        new="key=lambda row: row.score or 0",
+        tests="tests/inspect/test_score_page.py",
+    ),
+    Mutant(
         name="panels_scaled_by_all_images",
         file="tabzoo/benchmark/kept_maps.py",
         old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",

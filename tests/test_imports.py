@@ -71,7 +71,9 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
             "tabzoo.scores",
             ("tabzoo.hub", "tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark"),
         ),
-        ("tabzoo.benchmark", ("tabzoo.training",)),
+        ("tabzoo.benchmark", ("tabzoo.training", "tabzoo.inspect")),
+        ("tabzoo.inspect", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.trial")),
+        ("tabzoo.pages", tuple(room for room in ROOMS if room not in ("tabzoo.pages", "tabzoo.scores"))),
         (
             "tabzoo.backbones",
             ("tabzoo.synthesis", "tabzoo.training", "tabzoo.detectors", "tabzoo.benchmark", "tabzoo.data"),

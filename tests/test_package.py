@@ -23,10 +23,13 @@ def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
         "tabzoo",
     ]
     package = target / "tabzoo"
-    data = ("training/recipes", "*.yaml"), ("training/prompt_sets", "*.yaml"), ("trial", "*.html"), (".", "py.typed")
-    for folder, pattern in data:
-        shipped = {entry.name for entry in (package / folder).glob(pattern)}
-        assert shipped == {entry.name for entry in (REPOSITORY / "tabzoo" / folder).glob(pattern)}
+    yaml = (f"training/{name}/*.yaml" for name in ("recipes", "prompt_sets"))
+    pages = (f"{name}/*.html" for name in ("pages", "trial", "benchmark", "inspect"))
+    for pattern in (*yaml, *pages, "pages/*.css", "pages/*.js", "py.typed"):
+        shipped, ours = (
+            {entry.relative_to(root) for entry in root.glob(pattern)} for root in (package, REPOSITORY / "tabzoo")
+        )
+        assert shipped == ours
         assert shipped
     # One process: each import of torch takes seconds.
     code = "import tabzoo; from tabzoo.cli import main; print(tabzoo.__file__); main(['list']); main(['pretrain', '--help'])"

@@ -99,7 +99,7 @@ def write_page(
         others=others,
         without_scipy=without_scipy,
         studies=[] if without_scipy else _studies(rows, baseline, others),
-        parts=[(title(part.rows[-1], f"on {part.rows[-1].dataset}"), part) for part in parts],
+        parts=parts,
         sections=[_section(group, baseline, album) for group in groups],
         cell=cell_in_words,
         notes=list_notes(groups, left_out=left_out, about_intervals=_INTERVALS),

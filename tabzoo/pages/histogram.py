@@ -110,7 +110,8 @@ def _range(values: NDArray[np.float64], threshold: float) -> tuple[float, float]
 def _edges(low: float, high: float, threshold: float) -> NDArray[np.float64]:
     step = (high - low) / (_BINS - 1)  # one bin less, since the shift takes up to one
     below = max(1, math.ceil(round((threshold - low) / step, 6)))
-    return threshold + step * (np.arange(_BINS + 1) - below)
+    edges: NDArray[np.float64] = threshold + step * (np.arange(_BINS + 1, dtype=np.float64) - below)
+    return edges
 
 
 def _place(value: float, low: float, high: float) -> float:

@@ -10,7 +10,7 @@ from tabzoo.scores.words import signed
 __all__ = ["IntervalPlot", "interval_plot"]
 
 _WIDTH, _LINE = 360, 26  # of the plot and of a line in it, in pixels
-_LONGEST = 27  # characters of a name beside the plot
+_LONGEST = 25  # characters of a name beside the plot
 _SMALLEST = 0.01
 """Half the range of the plot at least, so that differences within chance look small."""
 

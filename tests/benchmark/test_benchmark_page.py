@@ -56,7 +56,7 @@ def test_verdicts_differences_and_tables(rows: list[Row], tmp_path: Path) -> Non
     padim = [row for row in rows if row.method == "padim"]
     one = compare(padim[:2], [padim[2:]])
     numbers = [f"{100 * value:+.1f}" for value in (one.difference, one.low, one.high)]
-    assert by_method[1] == ["mine", "padim on factory, all good training images", "better", *numbers, "40", "60", "2"]
+    assert by_method[1] == ["mine", "padim", "factory", "all", "better", *numbers, "40", "60", "2"]
     assert f"{numbers[0]} ({numbers[1]} to {numbers[2]})" in text
     assert len(tables) == 2 * 3
     start, mine = (100 * float(row.image_auroc or 0) for row in (padim[0], padim[2]))

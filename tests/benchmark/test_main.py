@@ -21,7 +21,7 @@ FLAGS = {
         regad-lr regad-regularisation regad-steps resampling resize seeds shots simplenet-adaptor-lr
         simplenet-batch-size simplenet-discriminator-lr simplenet-gan-epochs simplenet-hidden
         simplenet-margin simplenet-meta-epochs simplenet-noise simplenet-steps simplenet-width test white-level workers""",
-    "table": "across against",
+    "table": "across against page",
     "classify": """amp backbone batch-size budget cache-dir data device epochs labels lr mode optimizer output seeds size
         weight-decay workers""",
     "fid": "batch-size classes crop data device features layout output resize seed synthesis white-level",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browser import check_loads_nothing, needs_browser, open_page
 
 from tabzoo.plain import for_path
 from tabzoo.scores.compare import Comparison
@@ -83,3 +84,11 @@ def test_it_says_what_was_found(page: str) -> None:
         assert text in page
     assert "padim: 0, 1, 2" in page
     assert "there was one" in page
+
+
+@needs_browser
+def test_a_browser_has_nothing_to_complain_of(page: str, tmp_path: Path) -> None:
+    opened = open_page(tmp_path / "index.html", tmp_path / "profile")
+    assert opened.console == []
+    scores, hashes = check_loads_nothing(opened.dom).tables
+    assert [len(scores), len(hashes)] == [3, 4]
