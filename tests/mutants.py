@@ -42,6 +42,20 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="calls_from_python_show_progress",
+        file="tabzoo/progress.py",
+        old='ContextVar("shown", default=False)',
+        new='ContextVar("shown", default=True)',
+        tests="tests/test_progress.py::test_calls_from_python_say_nothing",
+    ),
+    Mutant(
+        name="steps_of_an_earlier_run_count_in_the_time_left",
+        file="tabzoo/progress.py",
+        old="self._done - self._before, self._total - self._done",
+        new="self._done, self._total - self._done",
+        tests="tests/test_progress.py::test_a_log_file_gets_lines_now_and_then",
+    ),
+    Mutant(
         name="panels_scaled_by_all_images",
         file="tabzoo/benchmark/kept_maps.py",
         old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",

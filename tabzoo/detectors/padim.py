@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.compute import to_device
+from tabzoo.detectors.batches import each_batch
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import PyramidGaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
@@ -76,7 +77,7 @@ class Padim:
         Sigma_ij = 1 / (N - 1)  sum_k (x_ij^k - mu_ij) (x_ij^k - mu_ij)^T  +  epsilon I
         """
         self.gaussians = PyramidGaussians(self.gaussians.regularisation)  # epsilon
-        for batch in images:
+        for batch in each_batch(images, "features"):
             self.gaussians.update(self._embed(batch))  # mu_ij and the sums of squares around it
         if not self.gaussians.count:
             raise InputError("PaDiM: no images to fit to")

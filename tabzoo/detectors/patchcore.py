@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabzoo.compute import to_device
+from tabzoo.detectors.batches import each_batch
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
@@ -125,7 +126,7 @@ class Patchcore:
     def _memory_bank(self, images: ImageBatches) -> Tensor:
         """Patch features of all images, [N, C], written into one piece of memory: a list would need it twice for a moment."""
         memory, filled = None, 0
-        for batch in images:
+        for batch in each_batch(images, "features"):
             patches, (height, width) = self._patches(batch)
             if memory is None:
                 memory = patches.new_empty(len(images) * height * width, patches.shape[1])
