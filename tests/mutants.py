@@ -42,6 +42,20 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="each_look_at_drift_has_the_whole_level",
+        file="tabzoo/inspect/drift.py",
+        old="self._level / (look * (look + 1)) / max(1, len(tests))",
+        new="self._level",
+        tests="tests/inspect/test_drift.py::test_streams_in_which_nothing_changes_are_rarely_warned_about",
+    ),
+    Mutant(
+        name="drift_is_looked_for_in_defective_photos",
+        file="tabzoo/inspect/drift.py",
+        old="            if score <= self._threshold:\n",
+        new="            if True:\n",
+        tests="tests/inspect/test_drift.py::test_photos_above_the_threshold_do_not_count",
+    ),
+    Mutant(
         name="calls_from_python_show_progress",
         file="tabzoo/progress.py",
         old='ContextVar("shown", default=False)',
