@@ -31,6 +31,7 @@ from tabzoo.data.cache import open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import Samples
 from tabzoo.data.toy import make_toy_factory
+from tabzoo.signals import StopRequest
 from tabzoo.synthesis import Nsa
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.anomalies import pair_maker
@@ -40,7 +41,6 @@ from tabzoo.training.metrics import read_rows
 from tabzoo.training.output import METRICS
 from tabzoo.training.recipe import Recipe, load_recipe
 from tabzoo.training.run import Run
-from tabzoo.training.signals import StopRequest
 from tabzoo.training.state import State, new_state
 from tabzoo.training.text import TextFeatures
 

@@ -1,23 +1,29 @@
-"""The folder that a command of figures writes into: outside the images, and not one that holds something else."""
+"""The folder that a command writes into: not one that holds something else, and for one process at a time."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tabzoo.errors import InputError
+from tabzoo.locks import hold
 
-__all__ = ["CAPTION", "check_output_folder"]
+__all__ = ["CAPTION", "LOCK", "check_output_folder", "hold_folder"]
 
 CAPTION = "caption.txt"
 """The file that marks a folder as one of figures."""
+LOCK = ".lock"
+"""The lock file of `hold_folder`."""
 
 
-def check_output_folder(output: Path, *, data: str | None = None, mark: str = CAPTION) -> None:
-    """Checks a folder for figures before anything is computed.
+def check_output_folder(output: Path, *, data: str | None = None, mark: str = CAPTION, what: str = "figures") -> None:
+    """Checks a folder before anything is computed.
 
     Args:
         output: The value of --output.
         data: Folder of the images, if there is one.
         mark: A file that every such folder holds.
+        what: What it holds, in a word.
 
     Raises:
         InputError: It is a file, can't be written into, is inside the images, or holds other files.
@@ -34,6 +40,25 @@ def check_output_folder(output: Path, *, data: str | None = None, mark: str = CA
     if held and mark not in held:
         shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"
         raise InputError(
-            f"--output {output}: holds no figures of tabzoo: it has no {mark}, but {shown}. Name another folder, or move "
+            f"--output {output}: holds no {what} of tabzoo: it has no {mark}, but {shown}. Name another folder, or move "
             f"these files away."
         )
+
+
+@contextmanager
+def hold_folder(path: Path) -> Iterator[None]:
+    """Within it, no other process writes into a folder that exists.
+
+    Raises:
+        InputError: Another process does, or no file can be written there.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(path / LOCK))
+        except BlockingIOError as error:
+            raise InputError(
+                f"--output {path}: {error} writes into it. Wait for it to end, or name another folder."
+            ) from error
+        except OSError as error:
+            raise InputError(f"--output {path}: can't be written into: {LOCK}: {error.strerror}") from error
+        yield

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 
-__all__ = ["PlainFormatter", "for_lines", "for_path", "for_table", "for_terminal", "plain_json"]
+__all__ = ["PlainFormatter", "for_lines", "for_path", "for_sheet", "for_table", "for_terminal", "plain_json"]
 
 # C0, DEL and C1 controls, marks that turn the direction of text, line and paragraph separators, lone surrogates.
 _UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
@@ -16,6 +16,8 @@ _NOT_IN_A_NAME = re.compile(rf'[{_UNSAFE}/\\:*?"<>|]|^\.+|[. ]+\Z')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.DOTALL)
 _MARK = re.compile(r"~[0-9a-f]{12}\Z")
 _LONGEST = 100
+# What makes a cell a formula, also in the full width of East Asian keyboards.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 def for_terminal(text: str) -> str:
@@ -46,6 +48,11 @@ def for_table(text: str) -> str:
     r"""As `for_terminal`, for a cell of a Markdown table: `|` becomes `\|`."""
     # Backslashes before a bar are doubled: a parser may take two of them for one, and the bar behind them for a border.
     return re.sub(r"(\\*)\|", r"\1\1\|", for_terminal(text))
+
+
+def for_sheet(text: str) -> str:
+    """As `for_terminal`, for a cell of CSV: a text that a spreadsheet would compute as a formula begins with an apostrophe."""
+    return f"'{shown}" if (shown := for_terminal(text)).lstrip().startswith(_FORMULA) else shown
 
 
 def for_path(name: str) -> str:

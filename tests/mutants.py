@@ -42,6 +42,13 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="drift_forgets_earlier_calls",
+        file="tabzoo/inspect/report.py",
+        old="            self._warning_of(row)  # told",
+        new="            pass  # told",
+        tests="tests/inspect/test_score.py::test_drift_is_told_once_and_earlier_calls_count",
+    ),
+    Mutant(
         name="each_look_at_drift_has_the_whole_level",
         file="tabzoo/inspect/drift.py",
         old="self._level / (look * (look + 1)) / max(1, len(tests))",

@@ -11,11 +11,11 @@ from fake_cuda import BUILT, CUDA, UNORDERED, Record, backward, fake_cuda, in_a_
 from fake_step import FakeStep
 from torch import Tensor
 
+from tabzoo.signals import StopRequest
 from tabzoo.synthesis import SYNTHESES
 from tabzoo.synthesis.pairs import PairMaker
 from tabzoo.training import loop
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.signals import StopRequest
 
 pytestmark = pytest.mark.skipif(not BUILT, reason="torch is built without CUDA, whose tensors could be fake")
 

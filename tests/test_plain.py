@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tabzoo.command import log_to_terminal
-from tabzoo.plain import for_lines, for_path, for_table, for_terminal, plain_json
+from tabzoo.plain import for_lines, for_path, for_sheet, for_table, for_terminal, plain_json
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 
@@ -52,6 +52,13 @@ def test_a_message_keeps_its_lines() -> None:
 )
 def test_a_cell_stays_one_cell(text: str, cell: str) -> None:
     assert for_table(text) == cell
+
+
+@pytest.mark.parametrize("start", [*"=+-@", " =", "\uff1d", "\xa0@"])
+def test_a_spreadsheet_computes_no_name(start: str) -> None:
+    assert for_sheet(f"{start}1+1.png") == f"'{start}1+1.png"
+    assert for_sheet("a=b.png") == "a=b.png"
+    assert for_sheet("\t=1") == r"\t=1"
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,18 @@ class Folder:
             yield from folder.walk()
 
 
-def scan(root: bytes, path: bytes, ancestors: frozenset[tuple[int, int]]) -> Folder:
-    """The tree of image names. Links are followed, except those to a folder above them."""
+def scan(root: bytes, path: bytes, ancestors: frozenset[tuple[int, int]], *, depth: int = _MAX_DEPTH) -> Folder:
+    """The tree of image names. Links are followed, except those to a folder above them.
+
+    Args:
+        root: Where paths start.
+        path: The folder, relative to `root`.
+        ancestors: Device and inode of the folders above it.
+        depth: Number of levels below `root`; what is deeper is left out.
+
+    Raises:
+        InputError: A folder can't be listed.
+    """
     here = os.path.join(root, path)
     folder, images, below = Folder(path), [], []
     try:
@@ -90,10 +100,10 @@ def scan(root: bytes, path: bytes, ancestors: frozenset[tuple[int, int]]) -> Fol
     if identity in ancestors:
         return Folder(path)
     folder.images = np.array(sorted(images), dtype=np.bytes_)
-    if path.count(b"/") + bool(path) < _MAX_DEPTH:
+    if path.count(b"/") + bool(path) < depth:
         for name in sorted(below):
             if name.lower() not in _SYSTEM_FOLDERS:
-                folder.folders[name] = scan(root, folder.join(name), ancestors | {identity})
+                folder.folders[name] = scan(root, folder.join(name), ancestors | {identity}, depth=depth)
     return folder
 
 

@@ -16,6 +16,7 @@ from tabzoo.detectors.settings_flags import flags_of_settings
 from tabzoo.inspect.fit import fit_detector, forbids_commercial_use
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.record import METHODS, DetectorRecord
+from tabzoo.inspect.score import Score
 
 __all__ = ["COMMANDS", "main"]
 
@@ -66,6 +67,7 @@ def _with_settings() -> Any:
 
 COMMANDS: dict[str, type[Command]] = {
     "fit": _with_settings(),
+    "score": Score,
 }
 
 

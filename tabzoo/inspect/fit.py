@@ -29,9 +29,10 @@ from tabzoo.hub.files import Digest
 from tabzoo.inspect.detector import InspectionDetector, build_method, load_detector
 from tabzoo.inspect.features import OutOfFold, PhotoFeatures, score_out_of_fold
 from tabzoo.inspect.folder import FittedPhoto, check_output, write_detector
+from tabzoo.inspect.looks import looks_of
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.rebuild import describe, licence_of
-from tabzoo.inspect.record import DetectorRecord, Tested
+from tabzoo.inspect.record import DetectorRecord, Looks, Tested
 from tabzoo.inspect.threshold import Threshold, choose_threshold
 from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import draw_shots, permutation
@@ -130,6 +131,7 @@ class _Found(NamedTuple):
     threshold: Threshold
     good_scores: tuple[float, ...]
     unreadable: int
+    looks: Looks
 
 
 def _fit(
@@ -157,6 +159,7 @@ def _fit(
         choose_threshold(scores, asked=options.false_alarms, folds=out_of_fold.folds),
         tuple(scores.tolist()),
         len(images.unreadable),
+        looks_of([images.samples.path(row) for row in rows.tolist()], white_level=options.white_level),
     )
 
 
@@ -208,6 +211,7 @@ def _record(
         threshold=found.threshold,
         good_scores=found.good_scores,
         scale=found.out_of_fold.scale,
+        looks=found.looks,
         blank_score=0.0,
         provenance={
             "photos": len(found.photos),

@@ -10,7 +10,7 @@ from tabzoo.data.images import Resampling
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.threshold import Threshold
 
-__all__ = ["FORMAT", "METHODS", "DetectorRecord", "Scale", "Tested"]
+__all__ = ["FORMAT", "METHODS", "DetectorRecord", "Looks", "Scale", "Tested"]
 
 FORMAT = 1
 METHODS = ("padim", "patchcore")
@@ -46,6 +46,20 @@ class Tested(NamedTuple):
     above: int
 
 
+class Looks(NamedTuple):
+    """What some of the good photos look like, so that others can be noticed.
+
+    Attributes:
+        narrowest: The smallest width divided by height.
+        widest: The largest.
+        grey: Whether all are grey; None if some are.
+    """
+
+    narrowest: float
+    widest: float
+    grey: bool | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectorRecord:
     """What detector.json holds.
@@ -67,6 +81,7 @@ class DetectorRecord:
         threshold: And what it means.
         good_scores: Out-of-fold scores of the different good photos, sorted.
         scale: For the maps.
+        looks: Of the good photos, or None if unknown.
         tested: What the threshold does on the class's test photos, or None where there are none.
         blank_score: Score of a plain grey photo: another version of a library that computes otherwise is noticed.
         provenance: Photos, weights, versions, hardware, seed, command and time.
@@ -89,6 +104,7 @@ class DetectorRecord:
     threshold: Threshold
     good_scores: tuple[float, ...]
     scale: Scale
+    looks: Looks | None = None
     tested: Tested | None = None
     blank_score: float
     provenance: dict[str, Any]
@@ -103,6 +119,7 @@ class DetectorRecord:
         }
         content["threshold"] = dataclasses.asdict(self.threshold)
         content["scale"] = self.scale._asdict()
+        content["looks"] = self.looks and self.looks._asdict()
         content["tested"] = self.tested and self.tested._asdict()
         content["files"] = {name: {"bytes": one.size, "sha256": one.sha256} for name, one in self.files.items()}
         return content
@@ -127,6 +144,7 @@ class DetectorRecord:
                 "threshold": Threshold(**given["threshold"]),
                 "good_scores": tuple(map(_finite, given["good_scores"])),
                 "scale": Scale(**given["scale"]),
+                "looks": given["looks"] and Looks(**given["looks"]),
                 "tested": given["tested"] and Tested(**given["tested"]),
                 "files": {name: Digest(str(one["sha256"]), int(one["bytes"])) for name, one in given["files"].items()},
             }
@@ -159,6 +177,8 @@ class DetectorRecord:
                 raise ValueError(f"{text!r}: expected text")
         for value in numbers.values():
             _finite(value)
+        if self.looks and not (0 < _finite(self.looks.narrowest) <= _finite(self.looks.widest)):
+            raise ValueError("looks: expected positive numbers, the smaller one first")
         if not all(isinstance(part, dict) for part in (self.settings, self.backbone, self.provenance)):
             raise ValueError("settings, backbone and provenance: expected JSON objects")
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from tabzoo.compute import CoreWatch
+from tabzoo.signals import StopRequest
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.log import Log, progress_of
 from tabzoo.training.objective import total_loss
 from tabzoo.training.ranks import StopVote
 from tabzoo.training.run import Run
-from tabzoo.training.signals import StopRequest
 from tabzoo.training.state import State, checkpoint_writer, save_state
 from tabzoo.training.validation import validate
 

@@ -22,6 +22,7 @@ from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.hub.folder import RECORD
 from tabzoo.progress import showing
+from tabzoo.signals import output_may_be_unread, stop_requests
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
 from tabzoo.training.command import Command, again, parse
@@ -31,7 +32,6 @@ from tabzoo.training.recipe import FILE_FIELDS, Recipe, changed_fields, load_rec
 from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
-from tabzoo.training.signals import output_may_be_unread, stop_requests
 
 __all__ = ["main"]
 

@@ -4,13 +4,13 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.files import read_json, write_json
-from tabzoo.locks import hold
+from tabzoo.output_folder import LOCK, hold_folder
 from tabzoo.training.output import TEXT
 from tabzoo.trial.images import HELD_OUT, IMAGES
 from tabzoo.trial.plan import Plan
@@ -19,7 +19,6 @@ from tabzoo.trial.settings import START
 __all__ = ["BENCHMARK", "PAGE", "RUNS", "VERDICT", "TrialFolder", "damaged", "open_folder", "read_part"]
 
 STATE, VERDICT, PAGE, RUNS, BENCHMARK = "trial.json", "verdict.json", "index.html", "runs", "benchmark"
-_LOCK = ".lock"
 _OURS = (STATE, VERDICT, PAGE, RUNS, BENCHMARK, IMAGES, HELD_OUT, f".{HELD_OUT}.half", TEXT, START)
 _FITTED = "minutes"
 """A setting that may change as long as nothing was fitted to it."""
@@ -92,7 +91,7 @@ def open_folder(path: Path, *, overwrite: bool, inputs: Mapping[str, str | None]
     except OSError as error:
         raise InputError(f"--output {path}: can't be used as a folder: {error.strerror}") from error
     try:
-        with _held(path):
+        with hold_folder(path):
             folder = TrialFolder(path)
             _prepare(folder, overwrite=overwrite, inputs=inputs)
             try:
@@ -106,23 +105,9 @@ def open_folder(path: Path, *, overwrite: bool, inputs: Mapping[str, str | None]
                 new.rmdir()
 
 
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(hold(path / _LOCK))
-        except BlockingIOError as error:
-            raise InputError(
-                f"--output {path}: {error} writes into it. Wait for it to end, or name another folder."
-            ) from error
-        except OSError as error:
-            raise InputError(f"--output {path}: can't be written into: {_LOCK}: {error.strerror}") from error
-        yield
-
-
 def _prepare(folder: TrialFolder, *, overwrite: bool, inputs: Mapping[str, str | None]) -> None:
     path = folder.path
-    held = sorted({entry.name for entry in path.iterdir()} - {_LOCK})
+    held = sorted({entry.name for entry in path.iterdir()} - {LOCK})
     # Texts alone: a trial that was stopped before its settings were written.
     if held and STATE not in held and set(held) - {TEXT, START}:
         shown = f"{', '.join(held[:3])}{' ...' if len(held) > 3 else ''}"

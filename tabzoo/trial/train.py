@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from tabzoo.errors import InputError
+from tabzoo.signals import stop_requests
 from tabzoo.training import output, report
 from tabzoo.training.command import Command
 from tabzoo.training.loop import optimise, train
@@ -17,7 +18,6 @@ from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run
-from tabzoo.training.signals import stop_requests
 from tabzoo.trial.stopping import StoppedError
 
 __all__ = ["Speed", "measure_speed", "train_run"]

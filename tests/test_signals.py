@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from tabzoo.training.signals import StopRequest, stop_requests
+from tabzoo.signals import StopRequest, stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
