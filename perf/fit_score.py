@@ -4,8 +4,8 @@
     python perf/fit_score.py [--method padim patchcore] [--train 150] [--test 60] [--size 224] [--side 512] [--rounds 3]
 
 Both sides begin with photo files: generated PNG, a ResNet-18 with random weights, the method's settings of its authors, one
-thread. Ours is `tabzoo fit`, with a new cache of photos and the out-of-fold scores for the threshold, then the folder is loaded and
-scores the test photos one by one, as `tabzoo score` does. anomalib's is `Engine.fit` without validation, so without a
+thread. Ours is `tabzoo fit`, with a new cache of photos and the out-of-fold scores for the threshold; then the folder is
+loaded and scores the photos one by one, as `tabzoo score` does. anomalib's is `Engine.fit` without validation, so without a
 threshold, and `Engine.predict` in batches of 32. Rounds of both take turns. Times are CPU seconds: other work on the machine
 matters less than to the clock on the wall.
 
@@ -86,9 +86,12 @@ class Theirs:
         self.engine = Engine(accelerator="cpu", devices=1, default_root_dir=folder, **quiet)
 
     def fit(self) -> None:
-        self.engine.fit(self.model, datamodule=self.data)
+        """Fits to the good photos."""
+        self.data.setup()
+        self.engine.fit(self.model, train_dataloaders=self.data.train_dataloader())
 
     def score(self, folder: Path) -> None:
+        """Scores all photos of a folder."""
         from anomalib.data import PredictDataset
         from torch.utils.data import DataLoader
 
@@ -155,19 +158,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        root, good = Path(folder) / "toy", options.test // 2
-        make_toy_factory(root, size=options.side, train=options.train, test_good=0, test_defect=0, classes=(CLASS,))
-        other = make_toy_factory(
-            Path(folder) / "tested",
-            seed=1,
-            size=options.side,
-            train=options.test,
-            test_good=0,
-            test_defect=0,
-            classes=(CLASS,),
-        )
+        drawn = {"size": options.side, "test_good": 1, "test_defect": 1, "classes": (CLASS,)}
+        root = make_toy_factory(Path(folder) / "toy", train=options.train, **drawn)
+        other = make_toy_factory(Path(folder) / "others", train=options.test, seed=1, **drawn)
         photos = sorted((other / CLASS / "train" / "good").iterdir())
-        del good
         for method in options.method:
             latency(method, compare(method, root, photos, options), photos)
 
