@@ -22,6 +22,7 @@ from tabzoo.benchmark.options import (
     Options,
     choose_classes,
 )
+from tabzoo.benchmark.page import PAGE, write_page
 from tabzoo.benchmark.panels import Panels
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import latest_rows
@@ -59,7 +60,7 @@ class _Run:
         except KeyboardInterrupt:
             say(f"Stopped. Finished rows are in {output}; the same command continues.")
             return 130
-        made = [name for name in (RESULTS, "table.md", "table.csv", "maps/", "roc/") if (output / name).exists()]
+        made = [name for name in (RESULTS, PAGE, "table.md", "table.csv", "maps/", "roc/") if (output / name).exists()]
         show(f"Made in {output}: {', '.join(made)}")
         return 0
 
@@ -96,6 +97,8 @@ class Table:
     """Add the numbers of the paper's Table 2."""
     across: Annotated[Literal["datasets"] | None, optional("datasets")] = None
     """One table over the data sets for each method and its settings (the form of the paper's Table 4)."""
+    page: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")] = False
+    """Also write the page of one folder, OUT/index.html, as a run does at its end."""
 
     def run(self) -> int:
         """Prints the tables."""
@@ -103,6 +106,8 @@ class Table:
             raise InputError("--against paper: not allowed with --across datasets")
         if not self.outputs:
             raise InputError("table: expected one or more output folders of runs")
+        if self.page and (len(self.outputs) > 1 or not Path(self.outputs[0]).is_dir()):
+            raise InputError(f"--page: expected one output folder of runs; got {', '.join(self.outputs)}")
         rows = [row for folder in self.outputs for row in read_rows(Path(folder))]
         if not rows:
             raise InputError(f"{', '.join(self.outputs)}: no {RESULTS} with rows; give the output folder of a run")
@@ -110,6 +115,9 @@ class Table:
         against_paper, across_datasets = self.against == "paper", self.across == "datasets"
         text = to_markdown(rows, against_paper=against_paper, across_datasets=across_datasets, left_out=left_out)
         print(text, end="")
+        if self.page:
+            order = list(dict.fromkeys(row.backbone for row in rows))
+            write_page(Path(self.outputs[0]), rows, order=order, left_out=left_out)
         return 0
 
 

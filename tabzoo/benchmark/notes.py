@@ -8,7 +8,7 @@ from tabzoo.plain import for_terminal
 from tabzoo.scores.bootstrap import DRAWS
 from tabzoo.scores.rows import EMPTY_MASKS, METRICS, Row
 
-__all__ = ["SHOWN", "write_notes"]
+__all__ = ["SHOWN", "list_notes", "write_notes"]
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 """Metrics that have a table; the CSV has all."""
@@ -39,10 +39,28 @@ def write_notes(groups: Sequence[Group], *, against_paper: bool, left_out: int) 
         against_paper: Whether the tables have the paper's numbers.
         left_out: Number of rows left out by `summary.latest_rows`.
     """
+    notes = list_notes(groups, left_out=left_out, about_intervals=_INTERVALS)
+    if against_paper:
+        rows = [row for group in groups for row in group.all_rows()]
+        notes.append(_PAPER)
+        if others := _list(f"{row.class_name} of {row.dataset}" for row in rows if not is_mvtec(row)):
+            reason = "since the name or the numbers of images are not MVTec AD's"
+            notes.append(f"Not compared with the paper, {reason}: {others}.")
+    return "\n".join(f"- {for_terminal(note)}" for note in notes)
+
+
+def list_notes(groups: Sequence[Group], *, left_out: int, about_intervals: str) -> list[str]:
+    """The notes, without those on the paper's numbers.
+
+    Args:
+        groups: The rows of the tables.
+        left_out: Number of rows left out by `summary.latest_rows`.
+        about_intervals: How the intervals beside the tables are made.
+    """
     rows = [row for group in groups for row in group.all_rows()]
     with_oracle = any(group.with_oracle for group in groups)
     exception = ", except in columns called oracle" if with_oracle else ""
-    notes = [_MEANS, _INTERVALS, _PIXELS]
+    notes = [_MEANS, about_intervals, _PIXELS]
     notes.append(f"Selection: the weights of the last training step; nothing is selected on test data{exception}.")
     if draws := {group.first.settings["draws"] for group in groups if "draws" in group.first.settings}:
         numbers = _list(map(str, sorted(draws)))
@@ -53,12 +71,7 @@ def write_notes(groups: Sequence[Group], *, against_paper: bool, left_out: int) 
     if left_out:
         what = "row" if left_out == 1 else "rows"
         notes.append(f"Left out: {left_out} {what} of older weights or images with the same names.")
-    if against_paper:
-        notes.append(_PAPER)
-        if others := _list(f"{row.class_name} of {row.dataset}" for row in rows if not is_mvtec(row)):
-            reason = "since the name or the numbers of images are not MVTec AD's"
-            notes.append(f"Not compared with the paper, {reason}: {others}.")
-    return "\n".join(f"- {for_terminal(note)}" for note in notes)
+    return notes
 
 
 def _transductive(rows: Sequence[Row]) -> Iterable[str]:

@@ -15,17 +15,17 @@ from torch import Tensor
 from tabzoo.benchmark.class_images import ClassImages, EvaluationSet
 from tabzoo.benchmark.kept_maps import keep_raw_maps
 from tabzoo.benchmark.plan import Job, Plan
-from tabzoo.benchmark.summary import Group, group_rows, latest_rows
+from tabzoo.benchmark.summary import Group, group_rows
 from tabzoo.benchmark.table import to_csv, to_markdown
 from tabzoo.figures import save_figure
 from tabzoo.plain import for_path
-from tabzoo.scores.rows import REAL, Row, read_rows
+from tabzoo.scores.rows import REAL, Row
 from tabzoo.system import whole_file
 
-__all__ = ["KEPT", "MAPS", "Panel", "draw_grid", "draw_roc", "keep_maps", "name_of_group", "roc", "write_report"]
+__all__ = ["KEPT", "MAPS", "ROC", "Panel", "draw_grid", "draw_roc", "keep_maps", "name_of_group", "roc", "write_report"]
 
 Pixels = NDArray[np.uint8]
-MAPS = "maps"
+MAPS, ROC = "maps", "roc"
 KEPT = "kept"
 """Folder in `MAPS` of what pictures are made from."""
 _DEFECTS, _GOOD = 4, 2  # images in a grid
@@ -50,16 +50,20 @@ def keep_maps(folder: Path, key: str, evaluation: EvaluationSet, maps: Tensor) -
         Image.fromarray(np.concatenate(list(levels.numpy()), axis=1)).save(file)
 
 
-def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
-    """Writes table.md, table.csv and the pictures. The tables show the rows of the folder that have the weights and images of
-    this run, the pictures this run's rows.
+def write_report(plan: Plan, jobs: Sequence[Job], rows: Sequence[Row], *, left_out: int) -> str:
+    """Writes table.md, table.csv and the pictures.
+
+    Args:
+        plan: Of the run.
+        jobs: Its rows, which the pictures show.
+        rows: The rows of the folder that have the weights and images of this run, which the tables show.
+        left_out: Number of the other rows.
 
     Returns:
         The tables.
     """
     folder, order = plan.options.output, [backbone.name for backbone in plan.backbones]
     keys = {job.key for job in jobs}
-    rows, left_out = latest_rows(read_rows(folder), keys)
     table = to_markdown(rows, order=order, left_out=left_out)
     for name, text in (("table.md", table), ("table.csv", to_csv(rows, order=order))):
         with whole_file(folder / name) as file:
@@ -68,7 +72,7 @@ def write_report(plan: Plan, jobs: Sequence[Job]) -> str:
     for group in group_rows(rows, order=order):
         if keys.isdisjoint(row.key for row in group.all_rows()):
             continue
-        draw_roc(folder / "roc" / f"{name_of_group(group.first)}.png", group)
+        draw_roc(folder / ROC / f"{name_of_group(group.first)}.png", group)
         for class_name in group.classes:
             if of_class := images.get((group.first.method, class_name)):
                 _draw_grid(plan, group, of_class)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.options import Options
+from tabzoo.benchmark.page import write_page
 from tabzoo.benchmark.plan import Plan
 from tabzoo.benchmark.report import MAPS, write_report
+from tabzoo.benchmark.summary import latest_rows
 from tabzoo.command import say
 from tabzoo.compute import CoreWatch, deterministic
 from tabzoo.errors import InputError
@@ -23,7 +25,7 @@ __all__ = ["run"]
 
 
 def run(options: Options, *, progress: bool = True) -> str:
-    """Measures what is missing, and writes results, tables and pictures into the output folder.
+    """Measures what is missing, and writes results, tables, pictures and a page into the output folder.
 
     Args:
         options: What to measure.
@@ -92,4 +94,8 @@ def _run(options: Options) -> str:
                 append_row(folder, row := measure_row(plan, job, extractor, detector))
                 bar.update(line=f"{about}: {sum(row.seconds.values()):.0f} s")
                 watch.check()
-    return write_report(plan, jobs)
+    keys = {job.key for job in jobs}
+    latest, left_out = latest_rows(read_rows(folder), keys)
+    table = write_report(plan, jobs, latest, left_out=left_out)
+    write_page(folder, latest, order=[backbone.name for backbone in plan.backbones], left_out=left_out, drawn=keys)
+    return table

@@ -20,9 +20,21 @@ from tabzoo.benchmark.summary import (
 from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores.rows import METRICS, ORACLE, REAL, Row
 
-__all__ = ["grid", "plain_cell", "to_csv", "to_markdown"]
+__all__ = [
+    "SQUASHED",
+    "cautions",
+    "cell_in_words",
+    "grid",
+    "images_in_words",
+    "plain_cell",
+    "seeds_in_words",
+    "settings_in_words",
+    "title",
+    "to_csv",
+    "to_markdown",
+]
 
-_SQUASHED = "Images are squashed to a square."
+SQUASHED = "Images are squashed to a square."
 _AVERAGED = {TEXTURE_AVERAGE: TEXTURES, OBJECT_AVERAGE: OBJECTS, OVERALL: (*TEXTURES, *OBJECTS)}
 Column = Callable[[Line], str]
 _NO_COLUMNS: Mapping[str, Column] = {}
@@ -72,7 +84,7 @@ def to_csv(rows: Iterable[Row], *, order: Sequence[str] = ()) -> str:
         common = (
             *map(plain_cell, (row.dataset, row.test)),
             row.shots or "all",
-            *map(plain_cell, (row.method, seeds, _settings(row))),
+            *map(plain_cell, (row.method, seeds, settings_in_words(row))),
         )
         for metric in (*METRICS, ORACLE) if group.with_oracle else METRICS:
             for line in summarise(group, metric):
@@ -93,44 +105,63 @@ def _of_dataset(group: Group, against_paper: bool) -> list[str]:
         _table(metric, "class", summarise(group, metric), group.backbones, more if metric == "image_auroc" else {})
         for metric in SHOWN
     ]
-    about = map(for_terminal, (f"Seeds {_seeds(group)}; {_settings(row)}. {_SQUASHED}", _images(group)))
+    about = map(
+        for_terminal, (f"Seeds {seeds_in_words(group)}; {settings_in_words(row)}. {SQUASHED}", images_in_words(group))
+    )
     return [_title(row, f"on {row.dataset}"), *about, *filter(None, tables)]
 
 
 def _across_datasets(groups: Sequence[Group], order: Sequence[str]) -> list[str]:
     row, backbones = groups[0].first, [name for name in order if any(name in group.backbones for group in groups)]
     tables = [_table(metric, "data set", summarise_datasets(groups, metric, backbones), backbones) for metric in SHOWN]
-    about = [for_terminal(f"- {group.first.dataset}, seeds {_seeds(group)}. {_images(group)}") for group in groups]
+    about = [
+        for_terminal(f"- {group.first.dataset}, seeds {seeds_in_words(group)}. {images_in_words(group)}")
+        for group in groups
+    ]
     return [
         _title(row, "across data sets"),
-        for_terminal(f"{_settings(row)}. {_SQUASHED}"),
+        for_terminal(f"{settings_in_words(row)}. {SQUASHED}"),
         "\n".join(about),
         *filter(None, tables),
     ]
 
 
 def _title(row: Row, where: str) -> str:
-    given = "all good training images" if row.shots is None else f"{row.shots} good training images"
-    lines = [f"## {row.method} {where}, {given}"]
-    if row.test != REAL:
-        kind = row.test.partition(":")[2]
-        lines.append(f"**PROXY: synthetic {kind} anomalies on held-out good images, not real defects.**")
-    if steps := row.settings.get("steps"):
-        lines.append(f"**SHORT: each training ends after {steps} steps, earlier than its authors' training.**")
+    lines = [f"## {title(row, where)}", *(f"**{caution}**" for caution in cautions(row))]
     return "\n\n".join(map(for_terminal, lines))
 
 
-def _seeds(group: Group) -> str:
+def title(row: Row, where: str) -> str:
+    """What the rows of a table have in common, in a few words."""
+    given = "all good training images" if row.shots is None else f"{row.shots} good training images"
+    return f"{row.method} {where}, {given}"
+
+
+def cautions(row: Row) -> list[str]:
+    """What must be said first about the rows of a table."""
+    said = []
+    if row.test != REAL:
+        kind = row.test.partition(":")[2]
+        said.append(f"PROXY: synthetic {kind} anomalies on held-out good images, not real defects.")
+    if steps := row.settings.get("steps"):
+        said.append(f"SHORT: each training ends after {steps} steps, earlier than its authors' training.")
+    return said
+
+
+def seeds_in_words(group: Group) -> str:
+    """The seeds of a group."""
     return ", ".join(map(str, group.seeds))
 
 
-def _images(group: Group) -> str:
+def images_in_words(group: Group) -> str:
+    """The numbers of test images of each class."""
     rows = {row.class_name: row.images for row in group.all_rows()}
     counts = (f"{name} {rows[name]['good']} + {rows[name]['anomalous']}" for name in group.classes)
     return f"Tested on (good + anomalous images): {', '.join(counts)}."
 
 
-def _settings(row: Row) -> str:
+def settings_in_words(row: Row) -> str:
+    """The settings that are set."""
     return ", ".join(
         f"{key} {' '.join(map(str, value)) if isinstance(value, list) else value}"
         for key, value in row.settings.items()
@@ -153,7 +184,7 @@ def _table(
     body = [
         [
             f"{line.name} ({line.over})" if line.over else line.name,
-            *map(_cell, line.cells),
+            *map(cell_in_words, line.cells),
             *map(_difference, line.differences),
             *(column(line) for column in more.values()),
         ]
@@ -162,7 +193,8 @@ def _table(
     return f"{METRICS[metric]}, %:\n\n{grid([header, *body])}"
 
 
-def _cell(cell: Cell | None) -> str:
+def cell_in_words(cell: Cell | None) -> str:
+    """A cell of a table, in per cent."""
     if cell is None:
         return "not run"
     if cell.mean is None:
@@ -177,7 +209,7 @@ def _oracles(group: Group) -> dict[str, Column]:
 
     def column(backbone: int, line: Line) -> str:
         cell = found[line.name, line.over][backbone] if (line.name, line.over) in found else None
-        return _cell(cell) if cell and cell.mean is not None else "-"
+        return cell_in_words(cell) if cell and cell.mean is not None else "-"
 
     return {f"{name} oracle": partial(column, group.backbones.index(name)) for name in group.with_oracle}
 

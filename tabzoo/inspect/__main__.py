@@ -45,10 +45,7 @@ def _report(record: DetectorRecord, options: FitOptions) -> None:
     show(f"{record.method} of {record.class_name}, fitted to {photos}: {options.output}, {size:.1f} MB.")
     show(f"Threshold {record.threshold.value:.6g}. {record.threshold.words}")
     if tested := record.tested:
-        caught = f"{tested.caught} of {tested.defects} defects are above it"
-        show(
-            f"On the test photos, which it does not depend on, {caught}, and {tested.above} of {tested.good} good photos."
-        )
+        show(tested.words)
     if forbids_commercial_use(licence := record.backbone["license"]):
         say(f"The licence of the backbone's weights, {licence}, forbids commercial use, also of this detector.")
     show(f"Next: tabzoo score {options.output} PHOTO|DIR")

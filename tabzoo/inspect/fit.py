@@ -130,8 +130,8 @@ class _Found(NamedTuple):
     out_of_fold: OutOfFold
     threshold: Threshold
     good_scores: tuple[float, ...]
-    unreadable: int
     looks: Looks
+    unreadable: int
 
 
 def _fit(
@@ -158,8 +158,8 @@ def _fit(
         out_of_fold,
         choose_threshold(scores, asked=options.false_alarms, folds=out_of_fold.folds),
         tuple(scores.tolist()),
-        len(images.unreadable),
         looks_of([images.samples.path(row) for row in rows.tolist()], white_level=options.white_level),
+        len(images.unreadable),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
 from tabzoo.data.images import Resampling
+from tabzoo.errors import count
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.threshold import Threshold
 
@@ -44,6 +45,16 @@ class Tested(NamedTuple):
     caught: int
     good: int
     above: int
+
+    @property
+    def words(self) -> str:
+        """A sentence about the threshold; empty if there were no such photos."""
+        parts = [
+            *([f"{self.caught:,} of {count(self.defects, 'defect')} are above it"] if self.defects else []),
+            *([f"{self.above:,} of {count(self.good, 'good photo')} are above it"] if self.good else []),
+        ]
+        text = f"On the test photos, which it does not depend on, {' and '.join(parts)}."
+        return text.replace(" are above it and ", " and ") if parts else ""
 
 
 class Looks(NamedTuple):

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tabzoo.errors import count
 from tabzoo.hub.files import write_json
 from tabzoo.plain import for_terminal
 from tabzoo.scores.compare import Comparison
+from tabzoo.scores.words import interval_in_words, points, signed, tested_on
 from tabzoo.trial.folder import VERDICT, damaged, read_part
 
-__all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict", "signed"]
+__all__ = ["EXIT_CODES", "Verdict", "judge", "read_verdict"]
 
 EXIT_CODES = {"better": 0, "no difference": 10, "worse": 11}
 _HARDLY = 0.001
@@ -85,16 +85,13 @@ def judge(
     c, verdict = comparison, comparison.verdict
     use = result if verdict == "better" else start
     says = {
-        "better": f"Better: pre-training raised the image AUROC by {_points(c.difference)} points "
-        f"({_interval(c.low, c.high)})",
-        "no difference": f"No difference beyond chance: pre-training changed the image AUROC by {signed(c.difference)} points "
-        f"({_interval(c.low, c.high, with_sign=True)})",
-        "worse": f"Worse: pre-training lowered the image AUROC by {_points(-c.difference)} points "
-        f"({_interval(-c.high, -c.low)})",
+        "better": f"Better: pre-training raised the image AUROC by {points(c.difference)} points",
+        "no difference": f"No difference beyond chance: pre-training changed the image AUROC by {signed(c.difference)} points",
+        "worse": f"Worse: pre-training lowered the image AUROC by {points(-c.difference)} points",
     }
     runs = "one training run" if c.training_runs == 1 else f"{c.training_runs} training runs"
     advice = f"Use {for_terminal(use)}." if verdict == "better" else f"Keep {for_terminal(use)}."
-    sentence = f"{says[verdict]} on {_tested_on(c, kind)}, {runs}. {advice}"
+    sentence = f"{says[verdict]} ({interval_in_words(c)}) on {tested_on(c, kind)}, {runs}. {advice}"
     if change < _HARDLY and verdict == "no difference":
         sentence += (
             f" Training hardly changed the weights (by {100 * change:.2g} %), so this says little about pre-training: to learn "
@@ -105,28 +102,3 @@ def judge(
             " The texts were not CLIP's but an untrained tower's, so this says nothing about pre-training with CLIP."
         )
     return Verdict(verdict=verdict, sentence=sentence, use=use, numbers={**asdict(comparison), **numbers})
-
-
-def _tested_on(c: Comparison, kind: str | None) -> str:
-    classes = count(c.classes, "class", "classes")
-    if kind is None:
-        return f"{c.good:,} good and {count(c.defective, 'defective photo')} of {classes}"
-    made = "synthetic anomaly" if c.defective == 1 else "synthetic anomalies"
-    proxy = f"{c.defective:,} {made} ({kind}), which are a proxy for real defects"
-    return f"{count(c.good, 'good photo')} and {proxy}, of {classes}"
-
-
-def _points(fraction: float) -> str:
-    """A fraction in points; -0.0 is 0.0."""
-    return f"{100 * fraction + 0.0:.1f}".replace("-0.0", "0.0")
-
-
-def signed(fraction: float) -> str:
-    """A difference in points with its sign; none where it rounds to 0."""
-    text = f"{100 * fraction:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
-
-
-def _interval(low: float, high: float, *, with_sign: bool = False) -> str:
-    write = signed if with_sign else _points
-    return f"95 % interval {write(low)} to {write(high)}"
