@@ -42,6 +42,13 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="lower_scores_than_those_of_the_fit_are_drift",
+        file="tabzoo/inspect/drift.py",
+        old=" and (higher or before is not self._known)",
+        new="",
+        tests="tests/inspect/test_drift.py::test_lower_scores_than_those_of_the_fit_are_no_drift",
+    ),
+    Mutant(
         name="drift_forgets_earlier_calls",
         file="tabzoo/inspect/report.py",
         old="            self._warning_of(row)  # told",

@@ -5,11 +5,13 @@ good-looking photos, the last 50, 100, 200, 400 and 800 of them are compared by 
 out-of-fold scores of the good photos, and with the first 200 good-looking photos, which tell more where the detector was
 fitted to few. Good-looking photos are those up to the threshold, so the scores of the good photos are cut there, too.
 
+Out-of-fold scores are of detectors with fewer photos, which tends to make them a little higher. So scores that are lower than
+those of the good photos say nothing; lower than those of the first 200 do.
+
 The test is exact (Hodges 1958, "The significance probability of the Smirnov two-sample test", by counting paths), and many
 looks do not add up to a false warning: the k-th look has the level / (k (k + 1)), divided by its number of tests, and these
 add up to the level (Bonferroni). So of 1,000 streams in which nothing changes, at most one is warned about (`LEVEL`), however
-long they are. That is exact for scores that are independent and of one detector; the out-of-fold scores are of detectors with
-fewer photos, which tends to make them a little higher.
+long they are. That is exact for scores that are independent.
 """
 
 import math
@@ -79,10 +81,9 @@ class Drift:
         level = self._level / (look * (look + 1)) / max(1, len(tests))
         for of, before, number in tests:
             new = np.array(self._last[-number:])
-            p = ks_p_value(before, new, unless_above=level)
-            if p <= level:
+            p, higher = ks_p_value(before, new, unless_above=level), ks_distance(before, new) > 0
+            if p <= level and (higher or before is not self._known):
                 self._silent_until = 2 * self.count
-                higher = ks_distance(before, new) > 0
                 return (
                     f"the scores of the last {number} good photos are {'higher' if higher else 'lower'} than those of {of} "
                     f"(Kolmogorov-Smirnov test, p = {max(p, 1e-300):.0e}). Has the camera, the lamp or the lens changed?"

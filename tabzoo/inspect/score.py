@@ -48,9 +48,9 @@ class Score:
     (a PNG of a large photo takes seconds). Colours mean the same on all of them (OUT/legend.png); a line goes around what
     reaches the threshold. The same command again scores only photos that are new or have changed.
 
-    A line warns when the scores of the good photos have left those of the photos that the detector was fitted to
-    (Kolmogorov-Smirnov test after every 50 good photos, at most one false warning in 1,000 streams). With --output, the
-    photos of earlier calls count, too.
+    A line warns when the scores of the good photos are higher than those of the photos that the detector was fitted to, or
+    have left those of the first 200 (Kolmogorov-Smirnov tests after every 50 good photos, at most one false warning in 1,000
+    streams). With --output, the photos of earlier calls count, too.
 
     milliseconds: of one photo from its file to the verdict, decoding included, the overlay not; where photos are computed
     together, as on a GPU, their time divided by their number.
