@@ -19,6 +19,7 @@ import tyro
 from tabzoo.errors import TabzooError
 from tabzoo.flags import parse
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
+from tabzoo.progress import showing
 
 __all__ = ["Command", "log_to_terminal", "print_anything", "run_command", "run_commands", "say", "show", "typed"]
 
@@ -63,7 +64,8 @@ def _exit_code(command: Command) -> int:
     print_anything()
     log_to_terminal(logging.WARNING)
     try:
-        code = command.run()
+        with showing():
+            code = command.run()
         sys.stdout.flush()
         return code
     except TabzooError as error:

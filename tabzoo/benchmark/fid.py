@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import timm
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tabzoo.backbones import cached_weights, embedding_width
 from tabzoo.compute import deterministic, seeded
@@ -23,6 +22,7 @@ from tabzoo.data.images import centre_crop
 from tabzoo.data.samples import TEST, Samples
 from tabzoo.detectors.extractor import is_random, timm_name, unavailable
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.progress import Progress
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.pairs import PairMaker
 
@@ -112,7 +112,7 @@ def measure(
         preparation: Sizes, seed and cache; the defaults if not given.
         batch_size: Images at a time.
         device: Where to compute.
-        progress: Show a progress bar.
+        progress: Show progress, if a command runs.
 
     Raises:
         InputError: No class with defects, or an unknown model.
@@ -127,8 +127,8 @@ def measure(
     normals = samples.train_normals()
     images = open_prepared(normals, how, device)
     defects = open_prepared(samples.select(defective, drop=True), how, device)
-    bar = tqdm(total=len(defects) + len(syntheses) * len(images), unit="img", disable=None if progress else True)
-    with bar:
+    total = len(defects) + len(syntheses) * len(images)
+    with Progress(total, "features", unit="img", kept=True, show=progress) as bar:
         real = _by_class(defects, _features_of_defects(defects, how, extract, batch_size, bar))
         rows: list[Distance] = []
         for name in syntheses:
@@ -146,7 +146,6 @@ def open_prepared(samples: Samples, how: Preparation, device: torch.device) -> I
         cache_dir=how.cache_dir,
         workers=how.workers,
         device=device,
-        progress=False,
         white_level=how.white_level,
     )
 

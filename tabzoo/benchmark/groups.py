@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tabzoo.benchmark.fid import Preparation, embeddings, open_prepared
 from tabzoo.data.cache import Images
 from tabzoo.data.images import centre_crop
 from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.errors import InputError, count
+from tabzoo.progress import Progress
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.draws import hold_out, permutation
 from tabzoo.synthesis.pairs import PairMaker
@@ -69,7 +69,7 @@ class Groups:
         """The features of all images by each network, float64 [N, D]; each image is read and each anomaly made once."""
         extract = [embeddings(network) for network in networks]
         found: list[list[Tensor]] = [[] for _ in networks]
-        with tqdm(total=len(self), unit="img", disable=None if progress else True) as bar:
+        with Progress(len(self), "features", unit="img", kept=True, show=progress) as bar:
             for part in self._parts:
                 for rows in torch.from_numpy(part.rows).split(batch_size):
                     pixels = self._pixels(part.group, rows)

@@ -22,6 +22,7 @@ from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.errors import InputError
 from tabzoo.machine import hardware, peak_memory, versions
+from tabzoo.progress import track
 from tabzoo.scores.rows import EMPTY_MASKS, METRICS, Metrics, Row
 
 __all__ = ["measure_row"]
@@ -119,7 +120,8 @@ def _measure(
 
     def test() -> Iterator[Tensor]:
         """Scores and maps of all test images."""
-        scored = [score(positions) for positions in torch.arange(len(evaluation)).split(size)]
+        parts = torch.arange(len(evaluation)).split(size)
+        scored = [score(positions) for positions in track(parts, len(evaluation), "test", unit="img", size=len)]
         for parts in zip(*scored, strict=True):
             values = torch.cat([part.cpu() for part in parts])
             if not values.isfinite().all():

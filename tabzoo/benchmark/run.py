@@ -6,11 +6,8 @@ depend on is digested into its key (`rows.row_key`), and existing rows are not c
 
 import dataclasses
 import itertools
-from contextlib import suppress
-from datetime import datetime
+from contextlib import nullcontext, suppress
 from pathlib import Path
-
-from tqdm import tqdm
 
 from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.options import Options
@@ -21,7 +18,7 @@ from tabzoo.benchmark.summary import latest_rows
 from tabzoo.command import say
 from tabzoo.compute import CoreWatch, deterministic
 from tabzoo.errors import InputError
-from tabzoo.plain import for_terminal
+from tabzoo.progress import Progress, showing
 from tabzoo.scores.rows import RESULTS, append_row, read_rows
 
 __all__ = ["run"]
@@ -32,7 +29,7 @@ def run(options: Options, *, progress: bool = True) -> str:
 
     Args:
         options: What to measure.
-        progress: Show a progress bar.
+        progress: Show progress, if a command runs.
 
     Returns:
         The tables of all rows in the folder.
@@ -48,7 +45,8 @@ def run(options: Options, *, progress: bool = True) -> str:
     except OSError as error:
         raise InputError(f"--output {options.output}: can't be used as a folder: {error.strerror}") from error
     try:
-        return _run(options, progress=progress)
+        with nullcontext() if progress else showing(False):
+            return _run(options)
     finally:
         for folder in made:
             with suppress(OSError):  # it is not empty
@@ -69,7 +67,7 @@ def _check_output(options: Options) -> None:
         )
 
 
-def _run(options: Options, *, progress: bool) -> str:
+def _run(options: Options) -> str:
     deterministic()
     folder = options.output
     plan = Plan(options)
@@ -83,20 +81,19 @@ def _run(options: Options, *, progress: bool) -> str:
     for job in jobs:  # older versions judged this by the class's name and number of images
         if job.key in done and job.transductive != rows[job.key].transductive:
             append_row(folder, dataclasses.replace(rows[job.key], transductive=job.transductive))
-    with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="row", disable=None if progress else True) as bar:
+    finished = len(jobs) - len(missing)
+    with Progress(len(jobs), unit="row", done=finished, each=True, kept=True) as bar:
         for (backbone, name, seed), of_one in itertools.groupby(
             missing, lambda job: (job.backbone, job.method, job.seed)
         ):
             extractor, detector = plan.build(backbone, name, seed)
             for job in of_one:
                 shots = f" {job.shots} shots" if job.shots else ""
-                about = for_terminal(f"{name}{shots} {backbone.name} {job.images.name} seed {seed}")
-                bar.set_postfix_str(about, refresh=False)
+                about = f"{name}{shots} {backbone.name} {job.images.name} seed {seed}"
+                bar.tell(about)
                 append_row(folder, row := measure_row(plan, job, extractor, detector))
-                bar.update()
+                bar.update(line=f"{about}: {sum(row.seconds.values()):.0f} s")
                 watch.check()
-                if progress and bar.disable:  # no terminal, but a log
-                    say(f"{datetime.now():%H:%M:%S} {about}: {sum(row.seconds.values()):.0f} s")
     keys = {job.key for job in jobs}
     latest, left_out = latest_rows(read_rows(folder), keys)
     table = write_report(plan, jobs, latest, left_out=left_out)

@@ -115,7 +115,7 @@ def open_images(
             process.
         device: Where batches go.
         strict: Unreadable files are an error; otherwise each is left out with a warning.
-        progress: Show a progress bar while decoding.
+        progress: Show progress while decoding, if a command runs.
         masks: Also make `Images.masks` available.
         resampling: How images are resized; masks are resized to the nearest pixel.
         white_level: The value that becomes white in images with more than 8 bits; see `images.py`.

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from tabzoo.data.images import Facts, Levels, read_image, read_mask
 from tabzoo.data.industrial import INDUSTRIAL, IndustrialClass
@@ -20,6 +19,7 @@ from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.data.white_level import check_value, suggested_white_level, white_level_messages
 from tabzoo.errors import ImageError, InputError, count
+from tabzoo.progress import Progress
 
 __all__ = ["FEW_IMAGES", "Problem", "Report", "Standing", "check_samples", "compare"]
 
@@ -99,7 +99,7 @@ def check_samples(
         samples: What to check.
         workers: Number of threads.
         white_level: The value that becomes white in images with more than 8 bits; None: it depends on the kind of file.
-        progress: Show a progress bar.
+        progress: Show progress, if a command runs.
 
     Raises:
         InputError: A value out of range.
@@ -110,17 +110,16 @@ def check_samples(
     report = Report(samples, white_level=white_level)
     # A defective image without a mask is a problem only if others of its class have one.
     masked = set(samples.class_ids[samples.masks != b""].tolist())
-    with ThreadPoolExecutor(workers) as pool:
-        rows = range(len(samples))
-        seen = list(
-            tqdm(
-                pool.map(lambda i: _look_at(samples, i, int(samples.class_ids[i]) in masked, white_level), rows),
-                total=len(rows),
-                desc="reading images",
-                unit="img",
-                disable=None if progress else True,  # None: only in a terminal
-            )
-        )
+    seen: list[_Seen] = []
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        Progress(len(samples), "reading images", unit="img", kept=True, show=progress) as bar,
+    ):
+        for one in pool.map(
+            lambda i: _look_at(samples, i, int(samples.class_ids[i]) in masked, white_level), range(len(samples))
+        ):
+            seen.append(one)
+            bar.update()
     for i, one in enumerate(seen):
         if one.form is not None:
             report.forms[samples.classes[samples.class_ids[i]]][one.form] += 1

@@ -18,11 +18,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tabzoo.data.images import Facts, Resampling, read_image, read_mask
 from tabzoo.data.samples import Bytes
 from tabzoo.errors import ImageError
+from tabzoo.progress import Progress
 
 __all__ = ["ROW", "Failures", "Hashes", "Kind", "Outcome", "Pool", "Rows", "Target", "decode_all", "decode_chunk"]
 
@@ -122,7 +122,7 @@ def decode_all(
         paths: All files, [N].
         known: What is known about the files, 0 for those to decode; filled in, [N].
         workers: Number of processes.
-        progress: Show a progress bar.
+        progress: Show progress, if a command runs.
         save: Called about once a minute, to save the rows so far.
     """
     failures: Failures = {}
@@ -130,7 +130,7 @@ def decode_all(
     chunks = ([(row, bytes(paths[row])) for row in rows[i : i + _CHUNK]] for i in range(0, len(rows), _CHUNK))
     saved_time = time.monotonic()
     verb = "decoding" if target.file else "checking"
-    with tqdm(total=len(rows), desc=f"{verb} {target.kind}s", unit="img", disable=not (progress and rows)) as bar:
+    with Progress(len(rows), f"{verb} {target.kind}s", unit="img", kept=True, show=progress) as bar:
         for decoded, failed in _decode_chunks(target, chunks, len(rows), workers):
             failures |= failed
             known[list(decoded)] = np.array(list(decoded.values()), ROW)

@@ -167,7 +167,7 @@ def open_entry(files: Files, cache_dir: Path, *, stored: bool, workers: int, pro
         cache_dir: Folder of the entries.
         stored: Whether to store the pixels. If not, and the cache has no entry, the files are only checked.
         workers: Number of processes.
-        progress: Show a progress bar.
+        progress: Show progress, if a command runs.
 
     Raises:
         InputError: The folder can't be written or is full.

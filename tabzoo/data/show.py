@@ -78,9 +78,10 @@ class Show:
             ]
             for i, name in enumerate(wafers.classes)
         }
+        of_classes = count(len(shown), "class", "classes")
         words = [
-            f"Wafer maps of {Path(self.data).name}: {count(self.each, 'map')} of each of its {len(shown)} classes, of "
-            f"{len(wafers.maps):,} maps. White: no die; light: a die that passed its test; dark: one that failed.",
+            f"Wafer maps of {Path(self.data).name}: {count(self.each, 'map')} of each of its {of_classes}, "
+            f"of {count(len(wafers.maps), 'map')}. White: no die; light: a die that passed its test; dark: one that failed.",
             f"{', '.join(f'{short(name)} {name}' for name in PATTERNS)}; a mixture has several.",
         ]
         return shown, words, {Path(self.data).name: _sha256(Path(self.data))}
@@ -97,10 +98,10 @@ class Show:
             rows = self._chosen(np.flatnonzero(normal if normal.any() else of_class), i)
             shown[name] = [read_image(samples.path(row), size=_PX) for row in rows]
             digest.update(b"".join(hashlib.sha256(samples.path(row).read_bytes()).digest() for row in rows))
-        kind = "images" if bad else "normal images"
+        kind, of_classes = "images" if bad else "normal images", count(len(shown), "class", "classes")
         words = [
-            f"Samples of {samples.root.name}: {self.each} of the {kind} of each of its {len(shown)} classes, squashed to "
-            f"squares, of {count(len(samples), 'image')}."
+            f"Samples of {samples.root.name}: {self.each} of the {kind} of each of its {of_classes}, "
+            f"squashed to squares, of {count(len(samples), 'image')}."
         ]
         return shown, words, {"the hashes of the images that are shown": digest.hexdigest()}
 

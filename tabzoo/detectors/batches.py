@@ -6,12 +6,19 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tabzoo.compute import to_device
 from tabzoo.detectors.interface import ImageBatches
+from tabzoo.progress import track
 
-__all__ = ["FrozenFeatures", "NormalisedBatches", "check_finite", "shuffled_batches", "with_progress"]
+__all__ = [
+    "FrozenFeatures",
+    "NormalisedBatches",
+    "check_finite",
+    "each_batch",
+    "shuffled_batches",
+    "with_progress",
+]
 
 Batch = TypeVar("Batch")
 _MOST_BYTES = 4 * 2**30
@@ -75,7 +82,7 @@ class FrozenFeatures:
         self._images, self._compute = images, compute
         self._kept: list[Tensor] | None = None
         filled, most = 0, _MOST_BYTES if most_bytes is None else most_bytes
-        for batch in images:
+        for batch in each_batch(images, "features"):
             layers = compute(batch)
             if self._kept is None:
                 if sum(layer.nbytes for layer in layers) / len(batch) * len(images) > most:
@@ -98,10 +105,15 @@ class FrozenFeatures:
         return [layer[positions] for layer in self._kept]
 
 
+def each_batch(images: ImageBatches, about: str) -> Iterator[Tensor]:
+    """All batches of the images, with progress with the text `about`."""
+    return track(images, len(images), about, unit="img", size=len)
+
+
 def shuffled_batches(
     count: int, batch_size: int, *, epochs: int, steps: int | None, seed: int, about: str
 ) -> Iterator[Tensor]:
-    """Positions of images, batch after batch, in a new order for each epoch. Shows a progress bar.
+    """Positions of images, batch after batch, in a new order for each epoch, with progress.
 
     Args:
         count: Number of images.
@@ -109,7 +121,7 @@ def shuffled_batches(
         epochs: How often to go over the images.
         steps: Stop after this number of batches, even before the epochs are over.
         seed: Of the orders.
-        about: Text of the progress bar.
+        about: Text of the progress.
     """
     generator = torch.Generator().manual_seed(seed)
     orders = (torch.randperm(count, generator=generator) for _ in range(epochs))
@@ -118,9 +130,9 @@ def shuffled_batches(
 
 
 def with_progress(batches: Iterable[Batch], total: int, *, steps: int | None, about: str) -> Iterator[Batch]:
-    """All `total` batches, or the first `steps` of them, with a progress bar with the text `about`."""
+    """All `total` batches, or the first `steps` of them, with progress with the text `about`."""
     total = total if steps is None else min(steps, total)
-    return iter(tqdm(islice(batches, total), total=total, desc=about, unit="step", leave=False, disable=None))
+    return track(islice(batches, total), total, about)
 
 
 def check_finite(step: int, loss: Tensor) -> None:

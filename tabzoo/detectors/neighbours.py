@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from tabzoo.progress import Progress
+
 __all__ = ["k_center_greedy", "squared_distances"]
 
 # Distances computed at a time: on a CPU as many as fit its cache. At least _POINTS rows, since small products are slow.
@@ -42,13 +44,15 @@ def k_center_greedy(points: Tensor, count: int, *, start: int) -> Tensor:
     """
     chosen = torch.full((1,), start, device=points.device)
     new, nearest = chosen, points.new_full((len(points),), torch.inf)
-    while len(chosen) < count:
-        for part, distances in squared_distances(points, points[new]):
-            nearest[part] = torch.minimum(nearest[part], distances.amin(1))
-        nearest.index_fill_(0, new, -torch.inf)  # Never again, also where several points are equal.
-        far, rows = nearest.topk(min(_FARTHEST, len(points)))
-        new = rows[_farthest_first(points[rows], far, count - len(chosen))]
-        chosen = torch.cat([chosen, new])
+    with Progress(count, "coreset", unit="patch", done=1) as progress:
+        while len(chosen) < count:
+            for part, distances in squared_distances(points, points[new]):
+                nearest[part] = torch.minimum(nearest[part], distances.amin(1))
+            nearest.index_fill_(0, new, -torch.inf)  # Never again, also where several points are equal.
+            far, rows = nearest.topk(min(_FARTHEST, len(points)))
+            new = rows[_farthest_first(points[rows], far, count - len(chosen))]
+            chosen = torch.cat([chosen, new])
+            progress.update(len(new))
     return chosen
 
 

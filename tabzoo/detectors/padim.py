@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.compute import to_device
+from tabzoo.detectors.batches import each_batch
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import (
     FewImageGaussians,
@@ -86,7 +87,9 @@ class Padim:
         mu_ij    = 1 / N        sum_k x_ij^k
         Sigma_ij = 1 / (N - 1)  sum_k (x_ij^k - mu_ij) (x_ij^k - mu_ij)^T  +  epsilon I
         """
-        self._fit(PyramidGaussians(self.gaussians.regularisation), map(self.embed, images))  # epsilon
+        self._fit(
+            PyramidGaussians(self.gaussians.regularisation), map(self.embed, each_batch(images, "features"))
+        )  # epsilon
 
     def fit_maps(self, batches: Iterable[Sequence[Tensor]], count: int) -> None:
         """The same from what `embed` returned for `count` images, with the form of Gaussians that `smaller_gaussians` says."""

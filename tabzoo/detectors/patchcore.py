@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabzoo.compute import to_device
+from tabzoo.detectors.batches import each_batch
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
@@ -82,7 +83,7 @@ class Patchcore:
 
         M_C* = argmin_{M_C in M} max_{m in M} min_{n in M_C} ||m - n||,  chosen greedily on a random projection
         """
-        self.fit_maps(map(self.embed, images), len(images))
+        self.fit_maps(map(self.embed, each_batch(images, "features")), len(images))
 
     def fit_maps(self, batches: Iterable[Sequence[Tensor]], count: int) -> None:
         """The same from what `embed` returned for `count` images, or from some of the patches: [B, ..., C] each."""

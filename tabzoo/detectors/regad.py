@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.compute import seeded
-from tabzoo.detectors.batches import check_finite, with_progress
+from tabzoo.detectors.batches import check_finite, each_batch, with_progress
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
@@ -115,7 +115,7 @@ class Regad:
         # Up to about here this form is the faster one; its time and memory grow with the square of the number of views.
         few = 2 * VIEWS * len(images) < sum(self.extractor.channels.values())
         self.gaussians = (FewImageGaussians if few else PyramidGaussians)(self.options.regularisation)
-        for batch in images:
+        for batch in each_batch(images, "features"):
             for part in support_views(batch).split(_AT_A_TIME):
                 self.gaussians.update(self.embed(part))
         self.gaussians.factorise()

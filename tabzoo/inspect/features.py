@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.inspect.record import Scale
+from tabzoo.inspect.threshold import assign_folds
+from tabzoo.progress import track
 from tabzoo.synthesis.draws import permutation
 
 __all__ = ["OutOfFold", "PhotoFeatures", "score_out_of_fold"]
@@ -132,14 +133,14 @@ def score_out_of_fold(
         scores = found.image_scores.cpu().numpy()[same.reshape(-1)]
         return OutOfFold(scores, len(different), _scale([_summary(found.anomaly_maps)]))
     scores, maps = np.empty(len(folds), np.float32), []
-    for fold in tqdm(range(int(folds.max()) + 1), desc="folds", unit="fold", leave=False, disable=None):
+    for fold in track(range(number := int(folds.max()) + 1), number, "folds", unit="fold"):
         inside, outside = (torch.from_numpy(np.flatnonzero(of)) for of in (folds != fold, folds == fold))
         detector.fit_maps(features.to_fit(inside), len(inside))
         for part in outside.split(features.batch_size):
             found = detector.score_maps(features.take(part), (size, size))
             scores[part.numpy()] = found.image_scores.cpu().numpy()
             maps.append(_summary(found.anomaly_maps))
-    return OutOfFold(scores, int(folds.max()) + 1, _scale(maps))
+    return OutOfFold(scores, number, _scale(maps))
 
 
 def _summary(maps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from tabzoo.command import say
 from tabzoo.errors import count
 from tabzoo.inspect.page import PAGE, write_page
 from tabzoo.inspect.record import DetectorRecord
+from tabzoo.inspect.drift import Drift
 from tabzoo.inspect.rows import ScoreRow, ScoresFolder, csv_head, csv_line
 from tabzoo.inspect.stream import Scored
 
@@ -24,10 +25,13 @@ class Report:
 
     Args:
         folder: Where rows go; None: to stdout.
+        drift: Warns when the scores of good photos have left those of the fit. It goes on from the rows of earlier calls.
     """
 
-    def __init__(self, folder: ScoresFolder | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: ScoresFolder | None, drift: Drift) -> None:
+        self.folder, self._drift = folder, drift
+        for row in self.known.values():
+            self._warning_of(row)  # told by an earlier call, if there was one
         self._judged: Counter[str] = Counter()  # photos by verdict; one that is replaced counts again
         self._errors: set[str] = set()  # one that can be read later is no error any more
         self._known: set[str] = set()
@@ -71,7 +75,13 @@ class Report:
                 say(f"{row.file}: {row.error}")
         else:
             self._judged[row.verdict] += 1
+            if not scored.known and (warning := self._warning_of(row)):
+                with tqdm.external_write_mode(file=sys.stderr):
+                    say(f"warning: {warning}")
             self._known |= {row.file} if scored.known else set()
+
+    def _warning_of(self, row: ScoreRow) -> str | None:
+        return self._drift.update(row.score) if row.verdict == "good" and row.score is not None else None
 
     def say_summary(self, *, of: int | None) -> None:
         """Says in a line what was found.

@@ -1,23 +1,21 @@
 """What a run says while it trains: rows of metrics.jsonl, a bar, and an error once a loss is not a finite number."""
 
 import itertools
-import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tabzoo.errors import TrainingError
 from tabzoo.jsonl import append_line
+from tabzoo.progress import Progress
 from tabzoo.training.objective import total_loss
 from tabzoo.training.output import CHECKPOINTS, METRICS
 from tabzoo.training.run import Run
 
-__all__ = ["Log", "named_metrics", "progress_bar"]
+__all__ = ["Log", "named_metrics", "progress_of"]
 
 
 class Log:
@@ -42,7 +40,7 @@ class Log:
         self._learning_rate = learning_rate
         self._step += 1
 
-    def write_row(self) -> dict[str, str]:
+    def write_row(self) -> str:
         """Appends the means over the steps since the last row to metrics.jsonl.
 
         Returns:
@@ -64,11 +62,8 @@ class Log:
         self._since_row = []
         if run.ranks.is_first:
             append_line(run.folder / METRICS, row)
-        return {
-            "loss": f"{row['loss']:.3f}",
-            "accuracy": f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}",
-            "images/s": f"{row['images_per_second']:.0f}",
-        }
+        accuracies = f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}"
+        return f"loss {row['loss']:.3f}, accuracy {accuracies}, {row['images_per_second']:.0f} images/s"
 
     def check(self) -> None:
         """Copies what is still on the device, the sum over all processes.
@@ -99,17 +94,9 @@ def named_metrics(run: Run, values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def progress_bar(run: Run, step: int) -> "tqdm[NoReturn]":
-    """A bar over the steps of the run."""
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file needs fewer lines
-    return tqdm(
-        total=run.total_steps,
-        initial=step,
-        unit="step",
-        mininterval=every,
-        maxinterval=every,
-        disable=not run.ranks.is_first,
-    )
+def progress_of(run: Run, step: int) -> Progress:
+    """Progress over the steps of the run, of which `step` are done."""
+    return Progress(run.total_steps, "training", done=step, kept=True, show=run.ranks.is_first)
 
 
 def _not_finite(run: Run, step: int) -> str:

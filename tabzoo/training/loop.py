@@ -8,7 +8,7 @@ from torch import Tensor
 from tabzoo.compute import CoreWatch
 from tabzoo.signals import StopRequest
 from tabzoo.synthesis.pairs import Pairs
-from tabzoo.training.log import Log, progress_bar
+from tabzoo.training.log import Log, progress_of
 from tabzoo.training.objective import total_loss
 from tabzoo.training.ranks import StopVote
 from tabzoo.training.run import Run
@@ -28,15 +28,15 @@ def train(run: Run, state: State, stop: StopRequest) -> int:
     writer = checkpoint_writer(run)
     log = Log(run, state.step, before_error=writer.wait)
     batches = ((epoch, run.ranks.share(ids)) for epoch, ids in run.batches(state.step))
-    with progress_bar(run, state.step) as bar, closing(run.pairs.stream(recipe.seed, batches)) as stream, writer:
+    with progress_of(run, state.step) as progress, closing(run.pairs.stream(recipe.seed, batches)) as stream, writer:
         for pairs in stream:  # synthesis: (X, y) -> X, its anomalies X', their masks M and classes y
             log.add(optimise(run, state, pairs), learning_rate=state.optimizer.param_groups[0]["lr"])
             state.scheduler.step()
             state.step += 1
 
-            bar.update()
+            progress.update()
             if state.step % recipe.log_every == 0 or state.step == run.total_steps:
-                bar.set_postfix(log.write_row(), refresh=False)
+                progress.tell(log.write_row())
                 watch.check()
             if state.step % run.steps_per_epoch == 0:
                 validate(run, state)

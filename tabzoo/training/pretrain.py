@@ -21,6 +21,7 @@ from tabzoo.compute import deterministic
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.hub.folder import RECORD
+from tabzoo.progress import showing
 from tabzoo.signals import output_may_be_unread, stop_requests
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The first process speaks for all: the others would repeat its warnings.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
     print_anything()
-    with output_may_be_unread():
+    with output_may_be_unread(), showing():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
 

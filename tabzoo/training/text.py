@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from tabzoo._version import __version__
-from tabzoo.errors import InputError, brief
+from tabzoo.errors import InputError, brief, count
+from tabzoo.progress import track
 from tabzoo.system import user_folder, whole_file
 from tabzoo.training import clip
 from tabzoo.training.clip import UNTRAINED
@@ -157,7 +157,7 @@ def _encode_classes(
     encode = clip.load_encoder(text_model, text_pretrained, device=device, seed=seed)  # E_T
     normal: list[Tensor] = []
     abnormal: list[Tensor] = []
-    for phrase in tqdm(words.values(), desc="encoding texts", unit="class", disable=None):
+    for phrase in track(words.values(), len(words), "encoding texts", unit="class"):
         for sentences, features in zip(prompts.sentences(phrase), (normal, abnormal), strict=True):
             embeddings = F.normalize(encode(sentences), dim=-1)  # of all sentences of a class and state, [S, D]
             features.append(F.normalize(embeddings.mean(dim=0), dim=-1))  # f_n^T or f_a^T of the class, [D]
@@ -212,7 +212,7 @@ def load_text_features(path: Path) -> TextFeatures | None:
     tensors = (normal, abnormal)
     if not all(each.shape == shape and each.is_floating_point() and each.isfinite().all() for each in tensors):
         raise InputError(
-            f"--text-pretrained {path}: expected finite tensors [C, D] for {len(features.words)} classes; "
+            f"--text-pretrained {path}: expected finite tensors [C, D] for {count(len(features.words), 'class', 'classes')}; "
             f"got normal {list(normal.shape)}, abnormal {list(abnormal.shape)}"
         )
     return features

@@ -33,6 +33,7 @@ from tabzoo.data.samples import TEST, TRAIN, Samples
 from tabzoo.detectors import DETECTORS, ImageBatches
 from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError, WeightsError, WriteError
+from tabzoo.progress import showing
 from tabzoo.scores.rows import RESULTS, Metrics, Row, read_rows
 from tabzoo.training import pretrain
 from tabzoo.training.recipe import Recipe
@@ -233,9 +234,10 @@ def test_a_single_held_out_image(options: Callable[..., Options], toy: Path, tmp
 def test_a_log_says_what_is_done(
     options: Callable[..., Options], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(options(classes=["capsule"], shots=[4]))
+    with showing():
+        run(options(classes=["capsule"], shots=[4]))
     assert re.search(
-        r"\d\d:\d\d:\d\d padim 4 shots random:test_resnet capsule seed 0: \d+ s\n", capsys.readouterr().err
+        r"\d\d:\d\d:\d\d 1/1 padim 4 shots random:test_resnet capsule seed 0: \d+ s\n", capsys.readouterr().err
     )
 
 

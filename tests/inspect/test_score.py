@@ -47,6 +47,7 @@ class Brightness:
             white_level=None,
             scale=Scale(50.0, 250.0),
             looks=Looks(1.0, 1.0, grey=True),
+            good_scores=tuple(range(80, 120)),
             to_json=lambda: {"threshold": threshold, "provenance": time.time()},
         )
         self.threshold = threshold
@@ -195,6 +196,24 @@ def test_a_second_call_scores_only_what_is_new_or_has_changed(
     assert detector.batches == [1, 1, 1]
     assert "7 photos: 5 good, 2 defective. 4 of them had been scored before." in capsys.readouterr().err
     assert {Path(row.file).name: row.verdict for row in read_scores(tmp_path / "out")}["x.bmp"] == "defective"
+
+
+def test_drift_is_told_once_and_earlier_calls_count(
+    detector: Brightness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(80):
+        photo(tmp_path / "photos" / f"{i // 40}" / f"{i:02d}.png", 130 + i % 7)
+    (tmp_path / "photos" / "1").rename(tmp_path / "later")
+    assert score(tmp_path / "photos", "--output", tmp_path / "out") == 0
+    assert "warning" not in capsys.readouterr().err
+    assert score(tmp_path / "later", "--output", tmp_path / "out") == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    (line,) = warnings
+    assert line.startswith(
+        "warning: the scores of the last 50 good photos are higher than those of the good photos that"
+    )
+    assert score(tmp_path / "photos", tmp_path / "later", "--output", tmp_path / "out") == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_another_detector_does_not_write_into_the_same_folder(

@@ -14,12 +14,12 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tabzoo.benchmark.classify.images import LabelledImages
 from tabzoo.benchmark.classify.options import Mode, Options
 from tabzoo.compute import seeded
 from tabzoo.errors import InputError, brief
+from tabzoo.progress import track
 from tabzoo.synthesis.draws import permutation
 
 __all__ = ["Rows", "features_of", "fine_tune", "learn_on_features", "settings_of"]
@@ -71,7 +71,8 @@ def features_of(
     """
     device, parts = next(model.parameters()).device, []
     mean, std = (torch.tensor(one, device=device).view(1, 3, 1, 1) for one in statistics or _statistics(model))
-    for part in torch.from_numpy(rows).split(options.batch_size):
+    parts_of_rows = torch.from_numpy(rows).split(options.batch_size)
+    for part in track(parts_of_rows, len(rows), "features", unit="img", size=len):
         batch = images.batch(part, options.effort.size).float().div(255)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
             parts.append(model.eval()((batch - mean) / std).float().cpu())
@@ -137,7 +138,7 @@ def fine_tune(
         options: Of the run.
         seed: Of the head, of the order of images and of their augmentation.
         amp: Compute in bfloat16.
-        label: Of the progress bar; none if empty.
+        label: What the progress is about; none is shown if it is empty.
 
     Raises:
         InputError: The optimizer is unknown, or the loss became NaN or infinite.
@@ -178,7 +179,7 @@ def _train(
     targets = torch.from_numpy(images.class_ids).to(device)
     augment = _augmentation(statistics, images, effort.size)
     model.train()
-    for step in tqdm(range(steps), desc=label, leave=False, disable=None if label else True):
+    for step in track(range(steps), steps, label, show=bool(label)):
         epoch, position = divmod(step, per_epoch)
         order = permutation(seed, epoch, len(rows), _STREAM)[position * size : (position + 1) * size]
         chosen = torch.from_numpy(rows)[order]

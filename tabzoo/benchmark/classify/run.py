@@ -29,6 +29,7 @@ from tabzoo.detectors.extractor import is_random, weights_sha256
 from tabzoo.errors import InputError
 from tabzoo.machine import hardware, peak_memory, versions
 from tabzoo.plain import for_terminal
+from tabzoo.progress import Progress
 from tabzoo.scores.rows import row_key
 
 __all__ = ["classify"]
@@ -192,7 +193,7 @@ def classify(options: Options, *, command: str, progress: bool = True) -> str:
     Args:
         options: What to measure.
         command: What the user typed, for the caption.
-        progress: Print what is measured.
+        progress: Show progress, if a command runs.
 
     Returns:
         The tables of all rows in the folder.
@@ -213,14 +214,14 @@ def classify(options: Options, *, command: str, progress: bool = True) -> str:
         plan.write_splits()
     except OSError as error:
         raise InputError(f"--output {options.output}: can't be used as a folder: {error.strerror or error}") from error
-    for number, job in enumerate(jobs, start=1):
-        if job.key in done:
-            continue
-        append_row(options.output, row := plan.measure(job, progress=progress))
-        watch.check()
-        if progress:
+    missing = [job for job in jobs if job.key not in done]
+    finished = len(jobs) - len(missing)
+    with Progress(len(jobs), unit="row", done=finished, each=True, kept=True, show=progress) as bar:
+        for job in missing:
             about = f"{options.mode} {job.backbone.name} {job.percent} % seed {job.seed}"
-            say(f"{number}/{len(jobs)} {about}: macro-F1 {100 * row.macro_f1:.1f} %, {row.seconds:.0f} s")
+            append_row(options.output, row := plan.measure(job, progress=progress))
+            bar.update(line=f"{about}: macro-F1 {100 * row.macro_f1:.1f} %, {row.seconds:.0f} s")
+            watch.check()
     return write_report(options.output, {job.key for job in jobs}, [one.name for one in plan.backbones], command)
 
 
