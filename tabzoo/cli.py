@@ -21,11 +21,16 @@ _MODULES = {
 _HUB = "tabzoo.hub.__main__"
 _HUB_COMMANDS = ("list", "info", "download", "verify", "install", "uninstall", "convert", "publish")
 
+# The same.
+_INSPECT = "tabzoo.inspect.__main__"
+_INSPECT_COMMANDS = ("fit",)
+
 _USAGE = """usage: tabzoo COMMAND ...
 
   pretrain   make a backbone from a folder of good images
   data       look at a folder of images
   benchmark  measure backbones (PaDiM, RD4AD and others) and synthetic anomalies
+  fit        make a detector from good photos: a folder that judges new ones
   trial      is pre-training worth it on your photos? a verdict and a page
   list       tabzoo's weights and those installed: state and licence
   info       show everything known about some weights
@@ -48,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(_MODULES[command]).main(rest))
     if command in _HUB_COMMANDS:
         return int(importlib.import_module(_HUB).main(arguments))
+    if command in _INSPECT_COMMANDS:
+        return int(importlib.import_module(_INSPECT).main(arguments, prog="tabzoo"))
     if command in ("-h", "--help"):
         print(_USAGE, end="")
         return 0
     if command == "--version":
         print(f"tabzoo {__version__}")
         return 0
-    known = (*_MODULES, *_HUB_COMMANDS)
+    known = (*_MODULES, *_INSPECT_COMMANDS, *_HUB_COMMANDS)
     say(
         f"error: no command {command!r}; there are {', '.join(known)}.{did_you_mean(command, known)}\nSee tabzoo --help"
     )

@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from tabzoo.errors import InputError
 from tabzoo.system import process_use
 
-__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp", "deterministic", "seeded", "to_device"]
+__all__ = ["Amp", "AmpChoice", "CoreWatch", "choose_amp", "choose_device", "deterministic", "seeded", "to_device"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
@@ -54,6 +55,17 @@ def choose_amp(amp: Amp, device: torch.device) -> AmpChoice:
             why,
         )
     return AmpChoice(amp)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes the GPU if there is one.
+
+    Raises:
+        InputError: "cuda" without a CUDA device.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here. Type --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _bf16_support(device: torch.device) -> tuple[bool, str]:

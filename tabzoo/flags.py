@@ -12,10 +12,12 @@ from typing import Any, Union, get_args
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from tabzoo.errors import did_you_mean
+from tabzoo.errors import InputError, did_you_mean
 from tabzoo.plain import for_lines
 
-__all__ = ["parse"]
+__all__ = ["check_number", "check_white_level", "optional", "parse"]
+
+_LARGEST = 2**31 - 1
 
 _REGISTRY = ConstructorRegistry()
 
@@ -54,6 +56,32 @@ def parse(
             said = f"{said.partition('.')[0]}. {instead}" if instead else said
             print(for_lines(f"error: {said}\nSee {' '.join(command)} --help"), file=sys.stderr)
         raise
+
+
+def optional(metavar: str) -> Any:
+    """What `--help` shows for a flag that has no value unless given."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+def check_number(flag: str, value: int | None, *, least: int) -> None:
+    """Checks the number given to a flag; None passes.
+
+    Raises:
+        InputError: It is too small or too large.
+    """
+    if value is not None and not least <= value <= _LARGEST:
+        expected = f"at least {least}" if value < least else f"at most {_LARGEST}"
+        raise InputError(f"--{flag} {value}: expected {expected}")
+
+
+def check_white_level(value: float | None) -> None:
+    """Checks a white level; None passes.
+
+    Raises:
+        InputError: It is not a finite number above 0.
+    """
+    if value is not None and not 0 < value < float("inf"):
+        raise InputError(f"--white-level {value:g}: expected the pixel value that becomes white, above 0")
 
 
 def _reworded(box: str) -> str:

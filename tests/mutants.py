@@ -695,8 +695,8 @@ MUTANTS = [
     Mutant(
         name="exif_orientation_is_ignored",
         file="tabzoo/data/images.py",
-        old="yield _Decoded(_upright(image), image.format",
-        new="yield _Decoded(image, image.format",
+        old="return _Decoded(_upright(image), image.format",
+        new="return _Decoded(image, image.format",
         tests="tests/data/test_images.py::test_readable[orientation-6.jpg]",
     ),
     Mutant(

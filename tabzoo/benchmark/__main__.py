@@ -1,11 +1,9 @@
 """`python -m tabzoo.benchmark run|table|fid|embed|panels|classify ...`: the benchmark's command line."""
 
-import dataclasses
 import importlib.util
 import json
 import os
 import sys
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -22,45 +20,26 @@ from tabzoo.benchmark.options import (
     ImageOptions,
     MainOptions,
     Options,
-    check_number,
-    check_white_level,
     choose_classes,
-    choose_device,
-    optional,
 )
 from tabzoo.benchmark.panels import Panels
 from tabzoo.benchmark.run import run
 from tabzoo.benchmark.summary import latest_rows
 from tabzoo.benchmark.table import to_markdown
 from tabzoo.command import Command, run_commands, say, show
+from tabzoo.compute import choose_device
 from tabzoo.data.layouts import LAYOUTS, find_samples
-from tabzoo.detectors import DETECTORS, DetectorSpec
+from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.interface import flag_of
+from tabzoo.detectors.settings_flags import flags_of_settings
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.flags import check_number, check_white_level, optional
 from tabzoo.scores.rows import RESULTS, read_rows
 from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["COMMANDS", "main"]
 
 _SYNTHESES = f"Kinds of synthetic anomalies: {', '.join(SYNTHESES)}."
-
-
-def _flags_of_settings(name: str, spec: DetectorSpec) -> type[Any]:
-    """A detector's settings as flags; None stands for the budget's value, so that a quick budget knows what was given."""
-    types, flags = typing.get_type_hints(spec.settings), []
-    for entry in dataclasses.fields(spec.settings):
-        (kind, *_) = typing.get_args(types[entry.name]) or (types[entry.name],)  # int of int | None
-        default = "" if entry.default is None else f"default: {entry.default}"
-        quick = f"{spec.quick[entry.name]} with the quick budget" if entry.name in spec.quick else ""
-        hint = ", ".join(filter(None, (default, quick)))
-        flag = tyro.conf.arg(
-            name=flag_of(name, entry.name)[2:],
-            metavar="N" if kind is int else "X",
-            help=entry.metadata["about"],
-            help_behavior_hint=f"({hint})" if hint else "",
-        )
-        flags.append((entry.name, Annotated[kind | None, flag], None))
-    return make_dataclass(name, flags, frozen=True, kw_only=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +79,7 @@ def _with_settings() -> Any:
     """`_Run` with a group of flags for each detector."""
     groups, flat = [], cast(Any, OmitArgPrefixes)
     for name, spec in DETECTORS.items():
-        kind = _flags_of_settings(name, spec)
+        kind = flags_of_settings(name, spec)
         groups.append((name, flat[kind], field(default_factory=kind)))
     made = make_dataclass("Run", groups, bases=(_Run,), frozen=True, kw_only=True)
     made.__doc__ = _Run.__doc__

@@ -22,14 +22,13 @@ from tabzoo.data.samples import TEST, TRAIN
 from tabzoo.errors import InputError
 from tabzoo.scores.rows import REAL
 from tabzoo.synthesis import make_synthesis
-from tabzoo.synthesis.draws import hold_out, permutation
+from tabzoo.synthesis.draws import draw_shots, hold_out
 from tabzoo.synthesis.pairs import PairMaker
 
 __all__ = ["ClassImages", "FittingSet", "EvaluationSet"]
 
 _HELD_OUT = 0.25
 """Fraction of the good training images that a synthetic test holds out to make anomalies from."""
-_SHOTS = 201  # key of the draw, different from those of training
 _AT_A_TIME = 256
 
 
@@ -131,7 +130,7 @@ class ClassImages:
                     f"--shots {shots}: class {self.name} has only {len(rows)} good images. Lower --shots, or give "
                     f"other --classes."
                 )
-            rows = rows[np.sort(permutation(seed, number, len(rows), _SHOTS)[:shots])]
+            rows = rows[draw_shots(seed, len(rows), shots, number=number).numpy()]
         return FittingSet(rows, [os.fsdecode(path) for path in self._images.samples.paths[rows].tolist()])
 
     def evaluation_set(self, *, test: str, seed: int) -> EvaluationSet:

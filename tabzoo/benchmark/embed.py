@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from tabzoo.benchmark.embed_tables import describe, print_numbers, write_numbers, write_points
 from tabzoo.benchmark.fid import Preparation, embedding_network
 from tabzoo.benchmark.groups import GROUPS, SOURCE, Groups, group_images
-from tabzoo.benchmark.options import check_number, check_white_level, choose_classes, choose_device, optional
+from tabzoo.benchmark.options import choose_classes
 from tabzoo.benchmark.provenance import Backbone, find_backbones
 from tabzoo.benchmark.scatter import LEAST, Plane, draw_planes, pca, t_sne
 from tabzoo.benchmark.separation import Separation, average, separation
 from tabzoo.captions import write_caption
 from tabzoo.command import show, typed
-from tabzoo.compute import deterministic
+from tabzoo.compute import choose_device, deterministic
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.detectors.extractor import weights_sha256
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.flags import check_number, check_white_level, optional
 from tabzoo.output_folder import CAPTION, check_output_folder
 from tabzoo.synthesis import SYNTHESES
 

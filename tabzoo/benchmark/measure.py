@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tabzoo.benchmark.class_images import EvaluationSet, FittingSet
-from tabzoo.benchmark.machine import hardware, peak_memory, versions
 from tabzoo.benchmark.metrics import Planes, evaluate, image_auroc, not_empty
 from tabzoo.benchmark.plan import Job, Plan
 from tabzoo.benchmark.report import keep_maps
@@ -22,6 +21,7 @@ from tabzoo.detectors import DETECTORS, CallbackDetector, Detector, FewShotDetec
 from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.errors import InputError
+from tabzoo.machine import hardware, peak_memory, versions
 from tabzoo.scores.rows import EMPTY_MASKS, METRICS, Metrics, Row
 
 __all__ = ["measure_row"]

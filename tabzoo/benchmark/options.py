@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-import torch
 import tyro
 
+from tabzoo.compute import choose_device
 from tabzoo.data.cache import CacheMode
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import LAYOUTS
 from tabzoo.data.samples import Samples
 from tabzoo.detectors import DETECTORS, Budget
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.flags import check_number, check_white_level, optional
 from tabzoo.scores.rows import REAL
 
 __all__ = [
@@ -27,14 +28,6 @@ __all__ = [
     "choose_device",
     "optional",
 ]
-
-_LARGEST = 2**31 - 1
-
-
-def optional(metavar: str) -> Any:
-    """What `--help` shows for a flag that has no value unless given."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
-
 
 _Names = Annotated[Sequence[str], tyro.conf.arg(metavar="NAME [NAME ...]")]
 _Pixels = Annotated[int | None, optional("PX")]
@@ -161,27 +154,6 @@ class Options(MainOptions, ImageOptions, ComputeOptions):
         return {name for name in self.method if self.oracle and DETECTORS[name].oracle}
 
 
-def check_number(flag: str, value: int | None, *, least: int) -> None:
-    """Checks the number given to a flag; None passes.
-
-    Raises:
-        InputError: It is too small or too large.
-    """
-    if value is not None and not least <= value <= _LARGEST:
-        expected = f"at least {least}" if value < least else f"at most {_LARGEST}"
-        raise InputError(f"--{flag} {value}: expected {expected}")
-
-
-def check_white_level(value: float | None) -> None:
-    """Checks a white level; None passes.
-
-    Raises:
-        InputError: It is not a finite number above 0.
-    """
-    if value is not None and not 0 < value < float("inf"):
-        raise InputError(f"--white-level {value:g}: expected the pixel value that becomes white, above 0")
-
-
 def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:
     """The samples of these classes, all if no names are given.
 
@@ -196,14 +168,3 @@ def choose_classes(samples: Samples, names: Sequence[str] | None) -> Samples:
             f"{did_you_mean(unknown[0], samples.classes)}"
         )
     return samples.select([samples.classes[i] in names for i in samples.class_ids], drop=True)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes the GPU if there is one.
-
-    Raises:
-        InputError: "cuda" without a CUDA device.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here. Type --device cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -11,12 +11,12 @@ from tyro.conf import Positional
 
 from tabzoo.benchmark.kept_maps import Kept, read_kept
 from tabzoo.benchmark.localisation import BRIGHTEST, can_scale, draw_localisation
-from tabzoo.benchmark.options import optional
 from tabzoo.benchmark.report import KEPT, MAPS, name_of_group
 from tabzoo.benchmark.summary import Group, group_rows, latest_rows
 from tabzoo.captions import write_caption
 from tabzoo.command import say, show, typed
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.flags import optional
 from tabzoo.output_folder import CAPTION, check_output_folder
 from tabzoo.plain import for_path
 from tabzoo.scores.rows import RESULTS, Row, read_rows

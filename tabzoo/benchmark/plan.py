@@ -10,9 +10,9 @@ import numpy as np
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tabzoo.benchmark.class_images import ClassImages
-from tabzoo.benchmark.options import Options, choose_classes, choose_device
+from tabzoo.benchmark.options import Options, choose_classes
 from tabzoo.benchmark.provenance import Backbone, find_backbones, unseen_synthesis
-from tabzoo.compute import choose_amp
+from tabzoo.compute import choose_amp, choose_device
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.images import Resampling
 from tabzoo.data.layouts import find_samples

@@ -47,6 +47,7 @@ __all__ = [
     "centre_crop",
     "crop_edges",
     "files_of_mask",
+    "image_pixels",
     "read_image",
     "read_mask",
 ]
@@ -140,11 +141,43 @@ def read_image(
     if resampling not in get_args(Resampling):
         raise InputError(f"resampling {resampling!r}: expected {' or '.join(get_args(Resampling))}")
     with _opened(path, facts) as decoded:
-        plain = _to_8_bit(decoded, white_level, facts)
-        # A grey image is resized as one channel: the same values as with three, in a third of the time.
-        if size is not None and plain.size != (size, size):
-            plain = plain.resize((size, size), Image.Resampling[resampling.upper()])
-        pixels = np.array(plain, dtype=np.uint8)
+        return _as_rgb(_to_8_bit(decoded, white_level, facts), size, resampling)
+
+
+def image_pixels(
+    image: Image.Image,
+    *,
+    size: int | None = None,
+    resampling: Resampling = "lanczos",
+    white_level: float | None = None,
+) -> NDArray[np.uint8]:
+    """Pixels of a Pillow image, RGB [H, W, 3], as `read_image` has them for a file with the same content.
+
+    Args:
+        image: The image, of any mode; what its EXIF data say about its orientation is done.
+        size: As for `read_image`.
+        resampling: As for `read_image`.
+        white_level: As for `read_image`.
+
+    Raises:
+        ImageError: It can't be loaded, or its values make no image.
+    """
+    _check_size(size)
+    try:
+        with _steady_pillow():
+            image.load()
+            return _as_rgb(_to_8_bit(_decoded(image), white_level, None), size, resampling)
+    except Exception as error:  # as for files
+        raise ImageError(
+            getattr(image, "filename", "") or "a Pillow image", f"can't be read: {_reason(error)}"
+        ) from error
+
+
+def _as_rgb(plain: Image.Image, size: int | None, resampling: Resampling) -> NDArray[np.uint8]:
+    # A grey image is resized as one channel: the same values as with three, in a third of the time.
+    if size is not None and plain.size != (size, size):
+        plain = plain.resize((size, size), Image.Resampling[resampling.upper()])
+    pixels = np.array(plain, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
@@ -235,9 +268,7 @@ def _opened(path: str | os.PathLike[str], facts: Facts | None) -> Iterator[_Deco
                 raise ImageError(shown, _too_large(f"{width}x{height} pixels"))
             deep = any(re.search(";16[BLN]", str(tile)) for tile in image.tile)
             image.load()
-            # 258 is TIFF's BitsPerSample. Rotating an image drops its tags and format.
-            bits = getattr(image, "tag_v2", {}).get(258, (16,))
-            yield _Decoded(_upright(image), image.format, int(bits[0]), deep, _is_lossy(image, path))
+            yield _decoded(image)._replace(deep=deep, lossy=_is_lossy(image, path))
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -249,6 +280,12 @@ def _opened(path: str | os.PathLike[str], facts: Facts | None) -> Iterator[_Deco
     except Exception as error:
         # On broken files Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, IndexError and more.
         raise ImageError(shown, f"can't be decoded: {_reason(error)}") from error
+
+
+def _decoded(image: Image.Image) -> _Decoded:
+    # 258 is TIFF's BitsPerSample. Rotating an image drops its tags and format.
+    bits = getattr(image, "tag_v2", {}).get(258, (16,))
+    return _Decoded(_upright(image), image.format, int(bits[0]), deep=False, lossy=False)
 
 
 def _hashed(file: BinaryIO, facts: Facts | None) -> BinaryIO:

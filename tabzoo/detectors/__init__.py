@@ -7,6 +7,7 @@ from tabzoo.detectors.interface import (
     DetectorSpec,
     FewShotDetector,
     ImageBatches,
+    MapDetector,
     Scores,
 )
 from tabzoo.detectors.registry import DETECTORS
@@ -19,5 +20,6 @@ __all__ = [
     "DetectorSpec",
     "FewShotDetector",
     "ImageBatches",
+    "MapDetector",
     "Scores",
 ]

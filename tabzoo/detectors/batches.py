@@ -62,16 +62,23 @@ class FrozenFeatures:
     Args:
         images: The images.
         compute: From a batch [B, 3, H, W], float32 [B, ...] for each layer.
+        most_bytes: How much memory they may take; if they take more, they are computed again each time.
     """
 
-    def __init__(self, images: ImageBatches, compute: Callable[[Tensor], Sequence[Tensor]]) -> None:
+    def __init__(
+        self,
+        images: ImageBatches,
+        compute: Callable[[Tensor], Sequence[Tensor]],
+        *,
+        most_bytes: float | None = None,
+    ) -> None:
         self._images, self._compute = images, compute
         self._kept: list[Tensor] | None = None
-        filled = 0
+        filled, most = 0, _MOST_BYTES if most_bytes is None else most_bytes
         for batch in images:
             layers = compute(batch)
             if self._kept is None:
-                if sum(layer.nbytes for layer in layers) / len(batch) * len(images) > _MOST_BYTES:
+                if sum(layer.nbytes for layer in layers) / len(batch) * len(images) > most:
                     return
                 self._kept = [layer.new_empty(len(images), *layer.shape[1:]) for layer in layers]
             for kept, layer in zip(self._kept, layers, strict=True):

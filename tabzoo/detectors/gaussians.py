@@ -9,14 +9,19 @@ The positions of each map are ordered so that those below one coarser pixel foll
 fine positions, grouped by the Q positions of a coarser map, are a view, [P, d, ...] as [Q, P / Q * d, ...], and not a copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["FewImageGaussians", "PyramidGaussians"]
+from tabzoo.errors import InputError
+
+__all__ = ["FewImageGaussians", "PyramidGaussians", "gaussians_of_state", "smaller_gaussians"]
+
+_SMALL = 64 * 2**20
+"""Bytes up to which covariances are kept, whatever the number of images."""
 
 
 class PyramidGaussians:
@@ -36,6 +41,16 @@ class PyramidGaussians:
     def num_bytes(self) -> int:
         """Memory that means and covariances take."""
         return sum(tensor.nbytes for tensors in (self._means, *self._blocks) for tensor in tensors)
+
+    def state(self) -> dict[str, Tensor]:
+        """Means and factors by name; `gaussians_of_state` makes Gaussians of it that measure the same distances."""
+        means = {f"mean.{j}": mean for j, mean in enumerate(self._means)}
+        return means | {f"factor.{j}.{i}": block for j, row in enumerate(self._blocks) for i, block in enumerate(row)}
+
+    def load(self, state: Mapping[str, Tensor], levels: int) -> None:
+        """Takes means and factors of so many levels; `gaussians_of_state` checks them."""
+        self._means = [state[f"mean.{j}"] for j in range(levels)]
+        self._blocks = [[state[f"factor.{j}.{i}"] for i in range(j + 1)] for j in range(levels)]
 
     def update(self, maps: Sequence[Tensor]) -> None:
         """Adds a batch of maps [B, d, h, w], coarse to fine.
@@ -84,7 +99,9 @@ class PyramidGaussians:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
         maps = _nest(maps)
         whitened: list[Tensor] = []
-        for level, mean, row in zip(_levels(maps), self._means, self._blocks, strict=True):
+        levels = _levels(maps)
+        _check_positions(levels, self._means)
+        for level, mean, row in zip(levels, self._means, self._blocks, strict=True):
             rest = level - mean
             for coarse, factor in zip(whitened, row, strict=False):
                 _grouped_by(coarse, rest).baddbmm_(_grouped_by(coarse, factor), coarse, alpha=-1)
@@ -116,6 +133,17 @@ class FewImageGaussians:
         """Memory that means, features and factors take."""
         return sum(tensor.nbytes for tensor in (*self._means, *self._centred, self._factors))
 
+    def state(self) -> dict[str, Tensor]:
+        """As that of `PyramidGaussians`."""
+        means = {f"mean.{j}": mean for j, mean in enumerate(self._means)}
+        return means | {f"centred.{j}": images for j, images in enumerate(self._centred)} | {"products": self._factors}
+
+    def load(self, state: Mapping[str, Tensor], levels: int) -> None:
+        """As that of `PyramidGaussians`."""
+        self._means = [state[f"mean.{j}"] for j in range(levels)]
+        self._centred = [state[f"centred.{j}"] for j in range(levels)]
+        self._factors = state["products"]
+
     def update(self, maps: Sequence[Tensor]) -> None:
         """Adds a batch of maps [B, d, h, w], coarse to fine."""
         self._maps.append(_nest(maps))
@@ -135,12 +163,74 @@ class FewImageGaussians:
     def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
         maps = _nest(maps)
-        rest = [(level - mean).double() for level, mean in zip(_levels(maps), self._means, strict=True)]
+        levels = _levels(maps)
+        _check_positions(levels, self._means)
+        rest = [(level - mean).double() for level, mean in zip(levels, self._means, strict=True)]
         squares = _over_levels([level.square().sum(1) for level in rest])  # [P, B]
         products = _over_levels([images.double().mT @ level for images, level in zip(self._centred, rest, strict=True)])
         explained = torch.linalg.solve_triangular(self._factors, products, upper=False).square().sum(1)
         distances = ((squares - explained).clamp(min=0) / self.regularisation).sqrt()
         return _as_grid(distances.to(maps[-1].dtype), maps)
+
+
+def smaller_gaussians(
+    maps: Sequence[Tensor], count: int, regularisation: float
+) -> PyramidGaussians | FewImageGaussians:
+    """The form of Gaussians that takes less memory for `count` images with maps [B, d, h, w] like these, coarse to fine.
+
+    Where covariances are small anyway, they are taken: distances to them are faster.
+    """
+    sizes = [(level.shape[2] * level.shape[3], level.shape[1]) for level in _nest(maps)]
+    channels, covariances, images = 0, 0, 8 * sizes[-1][0] * count**2
+    for positions, width in sizes:
+        channels += width
+        covariances += 4 * positions * width * (1 + channels)
+        images += 4 * positions * width * (1 + count)
+    few = covariances > _SMALL and images < covariances
+    return (FewImageGaussians if few else PyramidGaussians)(regularisation)
+
+
+def gaussians_of_state(
+    state: Mapping[str, Tensor], widths: Sequence[int], regularisation: float
+) -> PyramidGaussians | FewImageGaussians:
+    """The Gaussians whose `state` it was; they measure the same distances, and take no more images.
+
+    Args:
+        state: Tensors by name.
+        widths: Number of channels of each level, coarse to fine.
+        regularisation: Of the Gaussians.
+
+    Raises:
+        InputError: A tensor is missing, is not known, or has another shape or type than expected.
+    """
+    levels, few = range(len(widths)), "products" in state
+    positions = [len(state.get(f"mean.{j}", ())) for j in levels]
+    expected: dict[str, tuple[int, ...]] = {f"mean.{j}": (positions[j], widths[j], 1) for j in levels}
+    if few:
+        count = state["products"].shape[-1] if state["products"].ndim else 0
+        expected |= {f"centred.{j}": (positions[j], widths[j], count) for j in levels}
+        expected["products"] = (positions[-1], count, count)
+    else:
+        expected |= {f"factor.{j}.{i}": (positions[j], widths[j], widths[i]) for j in levels for i in range(j + 1)}
+    if wrong := sorted(state.keys() ^ expected.keys()):
+        raise InputError(f"Gaussians: the tensor {wrong[0]!r} is {'not known' if wrong[0] in state else 'missing'}")
+    for name, shape in expected.items():
+        kind = torch.float64 if name == "products" else torch.float32
+        if tuple(state[name].shape) != shape or state[name].dtype != kind:
+            raise InputError(
+                f"Gaussians: {name} is {tuple(state[name].shape)}, {state[name].dtype}; expected {shape}, {kind}"
+            )
+    if 0 in positions or any(fine % coarse for coarse, fine in pairwise(positions)):
+        raise InputError(f"Gaussians: maps of {', '.join(map(str, positions))} positions do not nest")
+    gaussians = (FewImageGaussians if few else PyramidGaussians)(regularisation)
+    gaussians.load(state, len(widths))
+    return gaussians
+
+
+def _check_positions(levels: Sequence[Tensor], means: Sequence[Tensor]) -> None:
+    """Checks that maps are as those fitted to: torch would repeat a mean of one position for all."""
+    if [level.shape[:2] for level in levels] != [mean.shape[:2] for mean in means]:
+        raise InputError("Gaussians: the maps have other sizes than those that the Gaussians were fitted to")
 
 
 def _nest(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ __all__ = [
     "DetectorSpec",
     "FewShotDetector",
     "ImageBatches",
+    "MapDetector",
     "Scores",
     "flag_of",
     "setting",
@@ -76,6 +77,29 @@ class CallbackDetector(Detector, Protocol):
 
     def fit(self, images: ImageBatches, after_meta_epoch: Callable[[], None] | None = None) -> None:
         """Learns what is normal; calls `after_meta_epoch`, which may score, whenever the public code would test."""
+
+
+class MapDetector(Detector, Protocol):
+    """A detector that is fitted to features of a frozen backbone at once, and whose fitted state can be kept in a file."""
+
+    def embed(self, images: Tensor) -> Sequence[Tensor]:
+        """Features of images [B, 3, H, W] that do not depend on what was fitted: [B, ...] each."""
+
+    def fit_maps(self, batches: Iterable[Sequence[Tensor]], count: int) -> None:
+        """Learns what is normal from what `embed` returned for `count` images, batch by batch."""
+
+    def score_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
+        """Scores from what `embed` returned, for images of this size."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was fitted, by name."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes the place of `fit`: the scores are bit by bit those of the detector whose `state` it is.
+
+        Raises:
+            InputError: The state is not one of such a detector.
+        """
 
 
 @runtime_checkable

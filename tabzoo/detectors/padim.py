@@ -8,14 +8,16 @@ squashed to a square, where it scales the shorter side.
 """
 
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from tabzoo.compute import to_device
 from tabzoo.detectors.extractor import FeatureExtractor
-from tabzoo.detectors.gaussians import PyramidGaussians
+from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians, gaussians_of_state, smaller_gaussians
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
@@ -23,6 +25,7 @@ from tabzoo.errors import InputError
 __all__ = ["Padim", "PadimSettings", "choose_channels"]
 
 _SIGMA = 4.0
+_CHOSEN, _GAUSSIANS = "chosen.", "gaussians."  # how names of tensors in a state begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class Padim:
         InputError: More channels than there are.
     """
 
+    gaussians: PyramidGaussians | FewImageGaussians
+
     def __init__(self, extractor: FeatureExtractor, seed: int, settings: PadimSettings | None = None) -> None:
         self.extractor = extractor
         settings = settings or PadimSettings()
@@ -75,27 +80,72 @@ class Padim:
         mu_ij    = 1 / N        sum_k x_ij^k
         Sigma_ij = 1 / (N - 1)  sum_k (x_ij^k - mu_ij) (x_ij^k - mu_ij)^T  +  epsilon I
         """
-        self.gaussians = PyramidGaussians(self.gaussians.regularisation)  # epsilon
-        for batch in images:
-            self.gaussians.update(self._embed(batch))  # mu_ij and the sums of squares around it
-        if not self.gaussians.count:
+        self._fit(PyramidGaussians(self.gaussians.regularisation), map(self.embed, images))  # epsilon
+
+    def fit_maps(self, batches: Iterable[Sequence[Tensor]], count: int) -> None:
+        """The same from what `embed` returned for `count` images, with the form of Gaussians that `smaller_gaussians` says."""
+        batches = iter(batches)
+        first = next(batches, None)
+        if first is None:
             raise InputError("PaDiM: no images to fit to")
-        self.gaussians.factorise()  # Sigma_ij = L_ij L_ij^T
+        self._fit(smaller_gaussians(first, count, self.gaussians.regularisation), chain([first], batches))
 
     def score(self, images: Tensor) -> Scores:
         """The anomaly map is made of Mahalanobis distances (Equation 2), upsampled and smoothed; the score is its largest.
 
         M(x_ij) = sqrt((x_ij - mu_ij)^T Sigma_ij^-1 (x_ij - mu_ij))
         """
-        distances = self.gaussians.mahalanobis(self._embed(images))  # [B, h, w]
-        maps = smooth_upsample(distances, (images.shape[2], images.shape[3]), sigma=_SIGMA)
-        return Scores(maps.amax(dim=(1, 2)), maps)
+        return self.score_maps(self.embed(images), (images.shape[2], images.shape[3]))
 
-    def _embed(self, images: Tensor) -> list[Tensor]:
+    def score_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
+        """The same from what `embed` returned for images of this size."""
+        distances = self.gaussians.mahalanobis(maps)  # [B, h, w]
+        smooth = smooth_upsample(distances, size, sigma=_SIGMA)
+        return Scores(smooth.amax(dim=(1, 2)), smooth)
+
+    def embed(self, images: Tensor) -> list[Tensor]:
         """The chosen channels of each layer [B, d, h, w], coarse to fine; together they are the x_ij."""
         features = self.extractor(images)
         self._indices = {layer: to_device(index, images.device) for layer, index in self._indices.items()}
         return [features[layer][:, index] for layer, index in reversed(self._indices.items())]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was fitted, by name: Gaussians, and the channels chosen of each layer."""
+        chosen = {f"{_CHOSEN}{layer}": index.cpu() for layer, index in self._indices.items()}
+        return chosen | {f"{_GAUSSIANS}{name}": value for name, value in self.gaussians.state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes the place of `fit`: scores are those of the detector whose state it is.
+
+        Raises:
+            InputError: It is not the state of a PaDiM on these layers.
+        """
+        parts: dict[str, dict[str, Tensor]] = {_CHOSEN: {}, _GAUSSIANS: {}}
+        for name, value in state.items():
+            kind = next((kind for kind in parts if name.startswith(kind)), None)
+            if kind is None:
+                raise InputError(f"PaDiM: a state has no tensor {name!r}")
+            parts[kind][name.removeprefix(kind)] = value
+        channels, chosen = self.extractor.channels, parts[_CHOSEN]
+        fits = set(chosen) == set(channels) and all(
+            index.ndim == 1 and index.dtype == torch.int64 and bool(((index >= 0) & (index < channels[layer])).all())
+            for layer, index in chosen.items()
+        )
+        if not fits:
+            raise InputError(f"PaDiM: expected the channels chosen of the layers {', '.join(channels)}")
+        widths = [len(chosen[layer]) for layer in reversed(channels)]
+        self.gaussians = gaussians_of_state(parts[_GAUSSIANS], widths, self.gaussians.regularisation)
+        self._indices = {layer: chosen[layer] for layer in channels}
+        self.chosen = {layer: index.tolist() for layer, index in self._indices.items()}
+
+    def _fit(self, gaussians: PyramidGaussians | FewImageGaussians, batches: Iterable[Sequence[Tensor]]) -> None:
+        self.gaussians, count = gaussians, 0
+        for maps in batches:
+            gaussians.update(maps)  # mu_ij and the sums of squares around it
+            count += len(maps[0])
+        if not count:
+            raise InputError("PaDiM: no images to fit to")
+        gaussians.factorise()  # Sigma_ij = L_ij L_ij^T
 
 
 def choose_channels(channels: dict[str, int], count: int, seed: int) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ Differs from it in:
 - Its AUPRO: see tabzoo/benchmark/metrics.py.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +31,12 @@ from tabzoo.detectors.neighbours import k_center_greedy, squared_distances
 from tabzoo.detectors.patches import WIDEST, embed
 from tabzoo.errors import InputError
 
-__all__ = ["Patchcore", "PatchcoreSettings"]
+__all__ = ["PROJECTED", "Patchcore", "PatchcoreSettings"]
 
-_PROJECTED = 128
+PROJECTED = 128
+"""Length of the random projections that the coreset is chosen on."""
 _SIGMA = 4.0
+_BANK = "bank"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class Patchcore:
             "layers": list(extractor.layers),
             "share": self.share,
             "neighbours": self.neighbours,
-            "projected": _PROJECTED,
+            "projected": PROJECTED,
             "sigma": _SIGMA,
         }
         if self.width is not None:  # rows without it keep their keys
@@ -79,12 +82,16 @@ class Patchcore:
 
         M_C* = argmin_{M_C in M} max_{m in M} min_{n in M_C} ||m - n||,  chosen greedily on a random projection
         """
-        self.bank = memory = self._memory_bank(images)  # An earlier bank is freed before the new one is reduced.
+        self.fit_maps(map(self.embed, images), len(images))
+
+    def fit_maps(self, batches: Iterable[Sequence[Tensor]], count: int) -> None:
+        """The same from what `embed` returned for `count` images, or from some of the patches: [B, ..., C] each."""
+        self.bank = memory = _memory_bank(batches, count)  # An earlier bank is freed before the new one is reduced.
         generator = torch.Generator().manual_seed(self.seed)
         start = int(torch.randint(len(memory), (), generator=generator))
         projected = memory
-        if memory.shape[1] > _PROJECTED:
-            projection = torch.randn(memory.shape[1], _PROJECTED, generator=generator)
+        if memory.shape[1] > PROJECTED:
+            projection = torch.randn(memory.shape[1], PROJECTED, generator=generator)
             projected = memory @ to_device(projection.to(memory.dtype), memory.device)
         self.bank = memory[k_center_greedy(projected, max(1, int(self.share * len(memory))), start=start)]
 
@@ -93,16 +100,22 @@ class Patchcore:
 
         s* = ||m_test* - m*||,  where m_test* is the image's patch that is farthest from the bank, and m* its nearest there
         """
-        patches, (height, width) = self._patches(images)
+        return self.score_maps(self.embed(images), (images.shape[2], images.shape[3]))
+
+    def score_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
+        """The same from what `embed` returned for images of this size."""
+        (patches,) = maps
+        count, height, width = patches.shape[:3]
+        patches = patches.flatten(0, 2)
         nearest = torch.cat([distances.argmin(1) for _, distances in squared_distances(patches, self.bank)])
         # Computed again from the difference: the products that found the nearest lose digits of small distances.
-        distances = (patches - self.bank[nearest]).norm(dim=1).view(len(images), -1)  # [B, h w]
-        maps = smooth_upsample(distances.view(-1, height, width), (images.shape[2], images.shape[3]), sigma=_SIGMA)
+        distances = (patches - self.bank[nearest]).norm(dim=1).view(count, -1)  # [B, h w]
+        smooth = smooth_upsample(distances.view(-1, height, width), size, sigma=_SIGMA)
         farthest = distances.argmax(1, keepdim=True)  # [B, 1]
-        rows = torch.arange(len(images), device=images.device)
-        m_test = patches.view(len(images), -1, patches.shape[1])[rows, farthest[:, 0]]
-        m_star = nearest.view(len(images), -1).gather(1, farthest)[:, 0]
-        return Scores(self._weights(m_test, m_star) * distances.amax(1), maps)
+        rows = torch.arange(count, device=patches.device)
+        m_test = patches.view(count, -1, patches.shape[1])[rows, farthest[:, 0]]
+        m_star = nearest.view(count, -1).gather(1, farthest)[:, 0]
+        return Scores(self._weights(m_test, m_star) * distances.amax(1), smooth)
 
     def _weights(self, m_test: Tensor, m_star: Tensor) -> Tensor:
         """How rare the nearest patch is among its own neighbours (Equation 7), [B].
@@ -122,29 +135,45 @@ class Patchcore:
         own = (m_test - self.bank[m_star]).norm(dim=1)
         return 1 - torch.exp(own - distances.logsumexp(1))
 
-    def _memory_bank(self, images: ImageBatches) -> Tensor:
-        """Patch features of all images, [N, C], written into one piece of memory: a list would need it twice for a moment."""
-        memory, filled = None, 0
-        for batch in images:
-            patches, (height, width) = self._patches(batch)
-            if memory is None:
-                memory = patches.new_empty(len(images) * height * width, patches.shape[1])
-            memory[filled : filled + len(patches)] = patches
-            filled += len(patches)
-        if memory is None:
-            raise InputError("PatchCore: no images to fit to")
-        return memory
-
-    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Locally aware patch features (Equation 2): of 3 x 3 positions, all layers on the finest one's grid.
-
-        Returns:
-            [B h w, C], and h and w.
-        """
+    def embed(self, images: Tensor) -> list[Tensor]:
+        """Locally aware patch features (Equation 2): of 3 x 3 positions, all layers on the finest one's grid, [B, h, w, C]."""
         features = list(self.extractor(images).values())
         height, width = features[0].shape[-2:]
         if self.width is not None:
-            return embed(features, self.width).flatten(0, 2), (height, width)
+            return [embed(features, self.width)]
         layers = [F.avg_pool2d(layer, 3, stride=1, padding=1) for layer in features]
         layers = [layers[0], *(F.interpolate(layer, size=(height, width), mode="bilinear") for layer in layers[1:])]
-        return torch.cat(layers, dim=1).permute(0, 2, 3, 1).flatten(0, 2), (height, width)
+        return [torch.cat(layers, dim=1).permute(0, 2, 3, 1).contiguous()]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was fitted, by name: the coreset."""
+        return {_BANK: self.bank}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes the place of `fit`: scores are those of the detector whose state it is.
+
+        Raises:
+            InputError: It is not the state of a PatchCore on these layers.
+        """
+        width = self.width or sum(self.extractor.channels.values())
+        bank = state.get(_BANK, torch.empty(0))
+        if set(state) != {_BANK} or bank.ndim != 2 or not len(bank) or bank.shape[1] != width:
+            found = ", ".join(f"{name} {tuple(value.shape)}" for name, value in state.items())
+            raise InputError(f"PatchCore: expected patches [N, {width}] as {_BANK!r}, got {found[:200]}")
+        if bank.dtype != torch.float32:
+            raise InputError(f"PatchCore: {_BANK!r} is {bank.dtype}; expected {torch.float32}")
+        self.bank = bank
+
+
+def _memory_bank(batches: Iterable[Sequence[Tensor]], count: int) -> Tensor:
+    """Patches of `count` images, [N, C], written into one piece of memory: a list would need it twice for a moment."""
+    memory, filled = None, 0
+    for (maps,) in batches:
+        patches = maps.flatten(0, -2)
+        if memory is None:
+            memory = patches.new_empty(count * (len(patches) // len(maps)), patches.shape[1])
+        memory[filled : filled + len(patches)] = patches
+        filled += len(patches)
+    if memory is None:
+        raise InputError("PatchCore: no images to fit to")
+    return memory

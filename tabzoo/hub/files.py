@@ -186,14 +186,18 @@ def _looks_like(content: bytes) -> str:
     return ""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, largest: int = LARGEST_JSON) -> dict[str, Any]:
     """Reads a JSON object from a file.
+
+    Args:
+        path: The file.
+        largest: Its largest accepted size, in bytes.
 
     Raises:
         WeightsError: The file is missing, too large, or not a JSON object.
     """
     try:
-        with open_regular(path, LARGEST_JSON) as (file, _):
+        with open_regular(path, largest) as (file, _):
             content = json.loads(file.read().decode(), parse_constant=_refuse)  # given bytes, it would guess UTF-16 too
     except OSError as error:
         raise WeightsError(f"{path}: can't be read: {error.strerror}") from error

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 
-__all__ = ["ClassPool", "GammaTable", "hold_out", "integers", "permutation", "uniforms", "uniforms_at"]
+__all__ = ["ClassPool", "GammaTable", "draw_shots", "hold_out", "integers", "permutation", "uniforms", "uniforms_at"]
 
 _HOLD_OUT = 103  # stream of `hold_out`, distinct from all other streams
+_SHOTS = 201  # the same of `draw_shots`
 
 _WORD = 1 << 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -58,6 +59,18 @@ def uniforms_at(seed: int, epoch: int, sample_ids: Tensor, columns: Tensor, *, s
 def permutation(seed: int, epoch: int, n: int, stream: int) -> Tensor:
     """Returns the order of an epoch: a permutation of 0 ... n - 1, int64 [n], on the CPU."""
     return torch.argsort(_hash(seed, epoch, torch.arange(n), stream), stable=True)
+
+
+def draw_shots(seed: int, n: int, shots: int, *, number: int = 0) -> Tensor:
+    """Draws `shots` of n images to fit to: their positions, sorted, int64 [shots].
+
+    Args:
+        seed: Of the draw.
+        n: Number of images.
+        shots: How many of them.
+        number: Which of the draws with this seed.
+    """
+    return permutation(seed, number, n, _SHOTS)[:shots].sort().values
 
 
 def integers(u: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:

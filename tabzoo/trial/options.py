@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tabzoo.benchmark.options import check_number, check_white_level, optional
 from tabzoo.data.cache import CacheMode
 from tabzoo.data.layouts import LAYOUTS
 from tabzoo.errors import InputError
+from tabzoo.flags import check_number, check_white_level, optional
 
 __all__ = ["DEFAULT_RECIPE", "Options"]
 

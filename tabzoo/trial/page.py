@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from jinja2 import Environment, StrictUndefined
 
-from tabzoo.benchmark.machine import hardware, versions
 from tabzoo.benchmark.report import MAPS
+from tabzoo.machine import hardware, versions
 from tabzoo.plain import for_lines, for_path, for_terminal
 from tabzoo.scores.compare import Comparison
 from tabzoo.system import whole_file

@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tabzoo.backbones import build_backbone, embedding_width
-from tabzoo.benchmark.options import choose_device
-from tabzoo.compute import deterministic
+from tabzoo.compute import choose_device, deterministic
 from tabzoo.data.class_words import class_words
 from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError, TabzooError

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
-from tabzoo.benchmark.options import check_number, optional
 from tabzoo.errors import InputError
+from tabzoo.flags import check_number, optional
 
 __all__ = ["BUDGETS", "Budget", "Mode", "Options"]
 

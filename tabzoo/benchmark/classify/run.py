@@ -21,13 +21,12 @@ from tabzoo.benchmark.classify.report import write_report
 from tabzoo.benchmark.classify.rows import RESULTS, ClassifyRow, append_row, read_rows
 from tabzoo.benchmark.classify.split import Split, split_images, write_split
 from tabzoo.benchmark.fid import Preparation, embedding_network
-from tabzoo.benchmark.machine import hardware, peak_memory, versions
-from tabzoo.benchmark.options import choose_device
 from tabzoo.benchmark.provenance import Backbone, find_backbones
 from tabzoo.command import say
-from tabzoo.compute import CoreWatch, choose_amp, deterministic
+from tabzoo.compute import CoreWatch, choose_amp, choose_device, deterministic
 from tabzoo.detectors.extractor import is_random, weights_sha256
 from tabzoo.errors import InputError
+from tabzoo.machine import hardware, peak_memory, versions
 from tabzoo.plain import for_terminal
 from tabzoo.scores.rows import row_key
 

@@ -1,0 +1,221 @@
+"""Fits a detector to the good photos of a class, chooses its threshold, and writes its folder."""
+
+import dataclasses
+import datetime
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tabzoo.command import typed
+from tabzoo.compute import Amp, choose_amp, choose_device, deterministic
+from tabzoo.data.cache import Images, open_images
+from tabzoo.data.layouts import find_samples
+from tabzoo.data.samples import TEST, TRAIN, Samples
+from tabzoo.detectors import DETECTORS
+from tabzoo.detectors.batches import NormalisedBatches
+from tabzoo.detectors.extractor import FeatureExtractor, build_extractor, check_input_size
+from tabzoo.detectors.interface import flag_of
+from tabzoo.detectors.padim import Padim
+from tabzoo.detectors.patchcore import Patchcore
+from tabzoo.errors import InputError, did_you_mean
+from tabzoo.hub.files import Digest
+from tabzoo.inspect.detector import InspectionDetector, build_method, load_detector
+from tabzoo.inspect.features import OutOfFold, PhotoFeatures, score_out_of_fold
+from tabzoo.inspect.folder import FittedPhoto, check_output, write_detector
+from tabzoo.inspect.options import FitOptions
+from tabzoo.inspect.rebuild import describe, licence_of
+from tabzoo.inspect.record import DetectorRecord, Tested
+from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
+from tabzoo.machine import hardware, versions
+from tabzoo.synthesis.draws import draw_shots, permutation
+
+__all__ = ["fit_detector", "forbids_commercial_use"]
+
+_FOLDS = 302  # stream of the draw of folds, distinct from all other streams
+
+
+def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None = None) -> InspectionDetector:
+    """Fits, writes the folder, and reads it back.
+
+    Args:
+        options: What to fit to which photos.
+        settings: Of the method, those that differ from its authors'.
+
+    Raises:
+        InputError: Options or photos that do not fit.
+        WeightsError: The backbone's weights can't be fetched.
+        WriteError: The folder can't be written.
+    """
+    check_output(options.output, data=options.data, overwrite=options.overwrite)
+    deterministic()
+    device = choose_device(options.device)
+    amp = choose_amp(options.amp, device).amp
+    samples = _of_class(find_samples(options.data, layout=options.layout), options)
+    spec, bfloat16 = DETECTORS[options.method], amp == "bf16"
+    network = build_extractor(
+        options.backbone, layers=spec.layers, seed=options.seed, device=device, amp=bfloat16, channels_last=bfloat16
+    )
+    check_input_size(network, options.backbone, options.size)
+    method = build_method(options.method, network, settings or {}, options.seed)
+    images = open_images(
+        samples,
+        size=options.size,
+        cache_dir=options.cache_dir,
+        workers=options.workers,
+        device=device,
+        resampling=spec.resampling,
+        white_level=options.white_level,
+    )
+    photos = _good_photos(images, options)
+    found = _fit(options, network, method, images, photos)
+    fitted = InspectionDetector(_record(options, settings or {}, amp, network, method, found), network, method)
+    fitted.record = dataclasses.replace(fitted.record, tested=_test(fitted, images), blank_score=fitted.blank_score())
+    write_detector(
+        options.output,
+        fitted.record,
+        backbone=network.body.state_dict(),
+        state=method.state(),
+        photos=found.photos,
+    )
+    return load_detector(options.output, device=options.device)
+
+
+def forbids_commercial_use(licence: str | None) -> bool:
+    """Whether a licence says by its name that weights may not be used commercially, as cc-by-nc-4.0 does."""
+    return bool(re.search(r"(?i)(?:\b|_)nc(?:\b|_)|non-?commercial|research", licence or ""))
+
+
+def _of_class(samples: Samples, options: FitOptions) -> Samples:
+    name, classes = options.class_name, samples.classes
+    if name is None and len(classes) > 1:
+        raise InputError(
+            f"--data {options.data}: has {len(classes)} classes. Type --class with one of {', '.join(classes)}."
+        )
+    if name is not None and name not in classes:
+        raise InputError(f"--class {name}: no such class; there are {', '.join(classes)}.{did_you_mean(name, classes)}")
+    chosen = samples.class_ids == (classes.index(name) if name is not None else 0)
+    chosen &= (samples.split == TEST) | (samples.defect_ids == 0)  # defective photos of a train split are not used
+    found = samples.select(chosen, drop=True)
+    if not ((found.split == TRAIN) & (found.defect_ids == 0)).any():
+        raise InputError(
+            f"--data {options.data}: no good photos to fit to in class {name or classes[0]}; expected CLASS/train/good/*"
+        )
+    return found
+
+
+def _good_photos(images: Images, options: FitOptions) -> NDArray[np.int64]:
+    samples = images.samples
+    rows = np.flatnonzero((samples.split == TRAIN) & (samples.defect_ids == 0))
+    if options.shots is None:
+        return rows
+    if options.shots > len(rows):
+        raise InputError(f"--shots {options.shots}: class {samples.classes[0]} has only {len(rows)} good photos")
+    drawn: NDArray[np.int64] = rows[draw_shots(options.seed, len(rows), options.shots).numpy()]
+    return drawn
+
+
+class _Found(NamedTuple):
+    """What a fit leaves besides the detector."""
+
+    class_name: str
+    photos: list[FittedPhoto]
+    out_of_fold: OutOfFold
+    threshold: Threshold
+    good_scores: tuple[float, ...]
+
+
+def _fit(
+    options: FitOptions, network: FeatureExtractor, method: Padim | Patchcore, images: Images, rows: NDArray[np.int64]
+) -> _Found:
+    hashes = images.hashes[rows]
+    folds = assign_folds(hashes.tolist(), permutation(options.seed, 0, len(rows), _FOLDS).tolist())
+    batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
+    photos = batches(images.batch, torch.from_numpy(rows))
+    features = PhotoFeatures(photos, method, hashes, most_bytes=1e9 * options.max_memory, seed=options.seed)
+    out_of_fold = score_out_of_fold(method, features, folds, options.size)
+    everything = torch.arange(len(rows))
+    method.fit_maps(features.to_fit(everything), len(rows))
+    _, different = np.unique(hashes, return_index=True)
+    scores = np.sort(out_of_fold.scores[different])
+    return _Found(
+        images.samples.classes[0],
+        [_listed(images, row, score) for row, score in zip(rows.tolist(), out_of_fold.scores.tolist(), strict=True)],
+        out_of_fold,
+        choose_threshold(scores, asked=options.false_alarms, folds=int(folds.max()) + 1),
+        tuple(scores.tolist()),
+    )
+
+
+def _listed(images: Images, row: int, score: float) -> FittedPhoto:
+    path = images.samples.path(row)
+    try:
+        sha256 = Digest.of(path).sha256
+    except OSError as error:
+        raise InputError(f"{path}: can't be read any more: {error.strerror}") from error
+    if (int(sha256[:16], 16) or 1) != int(images.hashes[row]):
+        raise InputError(f"{path}: was changed while the detector was fitted. Fit it again.")
+    return FittedPhoto(os.fsdecode(bytes(images.samples.paths[row])), sha256, score)
+
+
+def _test(fitted: InspectionDetector, images: Images) -> Tested | None:
+    """What the threshold does on the class's test photos."""
+    rows = np.flatnonzero(images.samples.split == TEST)
+    if not len(rows):
+        return None
+    parts = torch.from_numpy(rows).split(fitted.batch_size)
+    scores = torch.cat([fitted.score_prepared(images.batch(part)).image_scores.cpu() for part in parts])
+    called, bad = fitted.is_defective(scores.numpy()), images.samples.labels[rows] != 0
+    return Tested(int(bad.sum()), int((called & bad).sum()), int((~bad).sum()), int((called & ~bad).sum()))
+
+
+def _record(
+    options: FitOptions,
+    settings: Mapping[str, object],
+    amp: Amp,
+    network: FeatureExtractor,
+    method: Padim | Patchcore,
+    found: _Found,
+) -> DetectorRecord:
+    described = describe(options.backbone, network)
+    layers, mean, std = (tuple(described.pop(name)) for name in ("layers", "mean", "std"))
+    listed = "".join(f"{photo.path}\t{photo.sha256}\n" for photo in found.photos)
+    return DetectorRecord(
+        method=options.method,
+        settings=dict(method.settings),
+        layers=layers,
+        size=options.size,
+        resampling=DETECTORS[options.method].resampling,
+        white_level=options.white_level,
+        mean=mean,
+        std=std,
+        amp=amp,
+        class_name=found.class_name,
+        backbone={"name": options.backbone, **described, "license": licence_of(options.backbone, network)},
+        threshold=found.threshold,
+        good_scores=found.good_scores,
+        scale=found.out_of_fold.scale,
+        blank_score=0.0,
+        provenance={
+            "photos": len(found.photos),
+            "photos_sha256": hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest(),
+            "weights_sha256": network.sha256(),
+            "versions": versions(),
+            "hardware": hardware(network.device),
+            "seed": options.seed,
+            "shots": options.shots,
+            "command": _command(options, settings),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _command(options: FitOptions, settings: Mapping[str, Any]) -> str:
+    words = typed("tabzoo fit", dataclasses.replace(options, overwrite=False)).replace(" --class-name ", " --class ", 1)
+    return " ".join([words, *(f"{flag_of(options.method, name)} {value}" for name, value in settings.items())])
