@@ -16,7 +16,7 @@ from tabzoo.detectors.patchcore import PROJECTED, Patchcore
 from tabzoo.inspect.record import Scale
 from tabzoo.synthesis.draws import permutation
 
-__all__ = ["OutOfFold", "PhotoFeatures", "score_out_of_fold"]
+__all__ = ["OutOfFold", "PhotoFeatures", "draw_patches", "score_out_of_fold"]
 
 _PATCHES = 301  # stream of the draw of patches, distinct from all other streams
 _AT_A_TIME = 32  # photos scored at a time
@@ -81,9 +81,13 @@ class PhotoFeatures:
     def _drawn(self, maps: Tensor, positions: Tensor, number: int) -> Tensor:
         drawn = []
         for one, position in zip(maps.flatten(1, -2), positions.tolist(), strict=True):
-            order = permutation(self._seed, int(self._hashes[position] >> np.uint64(1)), len(one), _PATCHES)
-            drawn.append(one[order[:number].sort().values.to(one.device)])
+            drawn.append(one[draw_patches(self._seed, self._hashes[position], len(one), number).to(one.device)])
         return torch.stack(drawn)
+
+
+def draw_patches(seed: int, file_hash: np.uint64, patches: int, number: int) -> Tensor:
+    """Some of the patches of a photo: sorted indices, int64 [number], by the seed and the hash of its file."""
+    return permutation(seed, int(file_hash >> np.uint64(1)), patches, _PATCHES)[:number].sort().values
 
 
 class OutOfFold(NamedTuple):
@@ -92,10 +96,12 @@ class OutOfFold(NamedTuple):
     Attributes:
         scores: float32 [N].
         scale: From the maps of all photos.
+        photo_size: Height and width that all photos have, where PaDiM was fitted to each of their tiles; else None.
     """
 
     scores: NDArray[np.float32]
     scale: Scale
+    photo_size: tuple[int, int] | None = None
 
 
 def score_out_of_fold(
@@ -120,4 +126,4 @@ def score_out_of_fold(
             middles += maps.median(dim=1).values.tolist()
             highest = max(highest, float(maps.max()))
     low = float(np.median(middles))
-    return OutOfFold(scores, Scale(low, low + 2 * max(highest - low, 1e-6)))
+    return OutOfFold(scores, Scale.of(low, highest))

@@ -109,6 +109,10 @@ class TensorSets:
         if self._start + self.count * self._bytes != found.size:
             raise WeightsError(f"{path}: not a file of tensors for each tile: they do not fill it")
 
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
     def read(self, position: int) -> dict[str, Tensor]:
         """The tensors of a position, by name."""
         tensors = {name: torch.empty(kind.shape, dtype=kind.dtype) for name, kind in self._kinds.items()}

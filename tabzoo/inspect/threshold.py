@@ -53,12 +53,13 @@ class Threshold:
     words: str
 
 
-def assign_folds(hashes: Sequence[object], order: Sequence[int]) -> NDArray[np.int64]:
+def assign_folds(hashes: Sequence[object], order: Sequence[int], *, most: int | None = None) -> NDArray[np.int64]:
     """The fold of each photo; copies of a photo, which have equal hashes, are in the same one.
 
     Args:
         hashes: Of the photos' files, [N].
         order: A permutation of 0 to N - 1, by which folds are dealt out.
+        most: The largest number of folds, where each costs much.
 
     Raises:
         InputError: All photos are copies of one.
@@ -70,6 +71,7 @@ def assign_folds(hashes: Sequence[object], order: Sequence[int]) -> NDArray[np.i
             f"at least 2 different ones. Add good photos."
         )
     folds = len(different) if len(different) <= _LEAVE_ONE_OUT else _FOLDS
+    folds = min(folds, most or folds)
     fold_of = {value: position % folds for position, value in enumerate(different)}
     return np.array([fold_of[value] for value in hashes])
 
