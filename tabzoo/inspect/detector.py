@@ -204,10 +204,10 @@ def load_detector(
     try:
         method = build_method(record.method, network, record.settings)
         positions = state if isinstance(state, TensorSets) else None
-        if isinstance(state, TensorSets):
-            _check_positions(record, state)
-        else:
-            method.load_state({name: value.to(chosen) for name, value in state.items()})
+        if positions is not None:
+            _check_positions(record, positions)
+        first = state.read(0) if isinstance(state, TensorSets) else state  # all positions have the same channels
+        method.load_state({name: value.to(chosen) for name, value in first.items()})
         loaded = InspectionDetector(record, network, method, positions=positions)
         score = loaded.blank_score()
     except (InputError, RuntimeError, TypeError, ValueError, IndexError) as error:

@@ -66,7 +66,7 @@ def score_by_position(method: Padim, sets: TensorSets, images: Tensor, positions
     """Scores tiles [B, 3, S, S] by the statistics of their positions.
 
     Args:
-        method: PaDiM on the backbone; it is left with the statistics of the last position.
+        method: PaDiM with the statistics of any position, whose channels are those of all; it is left with the last one's.
         sets: Its state for each position.
         images: The tiles, normalised.
         positions: Of each tile.
