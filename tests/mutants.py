@@ -42,6 +42,34 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="tiles_are_cut_off_by_the_photos_border",
+        file="tabzoo/inspect/tiles.py",
+        old="last = length - self.tile\n",
+        new="last = length - self.tile + self.overlap\n",
+        tests="tests/inspect/test_tiles.py",
+    ),
+    Mutant(
+        name="tiles_are_added_without_a_blend",
+        file="tabzoo/inspect/tiles.py",
+        old="to_border = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5",
+        new="to_border = np.ones(tile)",
+        tests="tests/inspect/test_tiles.py",
+    ),
+    Mutant(
+        name="tiles_of_a_photo_help_to_judge_it",
+        file="tabzoo/inspect/tiled_fit.py",
+        old="fitted_to(rows[folds != fold])",
+        new="fitted_to(rows)",
+        tests="tests/inspect/test_tiled_detector.py",
+    ),
+    Mutant(
+        name="statistics_of_another_tile",
+        file="tabzoo/inspect/tiled_scores.py",
+        old="in sets.read(position).items()})",
+        new="in sets.read(row).items()})",
+        tests="tests/inspect/test_tiled_detector.py",
+    ),
+    Mutant(
         name="panels_scaled_by_all_images",
         file="tabzoo/benchmark/kept_maps.py",
         old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",
