@@ -57,7 +57,7 @@ MUTANTS = [
     ),
     Mutant(
         name="tiles_of_a_photo_help_to_judge_it",
-        file="tabzoo/inspect/tiled_fit.py",
+        file="tabzoo/inspect/tiled_patchcore.py",
         old="fitted_to(rows[folds != fold])",
         new="fitted_to(rows)",
         tests="tests/inspect/test_tiled_detector.py",

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -38,8 +38,8 @@ from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.rebuild import describe, licence_of
 from tabzoo.inspect.record import DetectorRecord, Tested
 from tabzoo.inspect.tensor_sets import TensorSets
-from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
-from tabzoo.inspect.tiled_fit import MOST_FOLDS, fit_to_tiles
+from tabzoo.inspect.threshold import Threshold, choose_threshold
+from tabzoo.inspect.tiled_fit import fit_to_tiles
 from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import draw_shots, permutation
 from tabzoo.system import writing
@@ -153,6 +153,7 @@ class _Found(NamedTuple):
     out_of_fold: OutOfFold
     threshold: Threshold
     good_scores: tuple[float, ...]
+    unreadable: int
 
 
 def _fit(
@@ -164,17 +165,17 @@ def _fit(
     state: Path,
 ) -> _Found:
     hashes, order = images.hashes[rows], permutation(options.seed, 0, len(rows), _FOLDS).tolist()
-    folds = assign_folds(hashes.tolist(), order, most=None if options.tiling is None else MOST_FOLDS)
     fit = _fit_to_photos if options.tiling is None else partial(fit_to_tiles, state=state)
-    out_of_fold = fit(options, network, method, images, rows, folds)
+    out_of_fold = fit(options, network, method, images, rows, order)
     _, different = np.unique(hashes, return_index=True)
     scores = np.sort(out_of_fold.scores[different])
     return _Found(
         images.samples.classes[0],
         [_listed(images, row, score) for row, score in zip(rows.tolist(), out_of_fold.scores.tolist(), strict=True)],
         out_of_fold,
-        choose_threshold(scores, asked=options.false_alarms, folds=int(folds.max()) + 1),
+        choose_threshold(scores, asked=options.false_alarms, folds=out_of_fold.folds),
         tuple(scores.tolist()),
+        len(images.unreadable),
     )
 
 
@@ -184,14 +185,17 @@ def _fit_to_photos(
     method: Padim | Patchcore,
     images: Images,
     rows: NDArray[np.int64],
-    folds: NDArray[np.int64],
+    order: Sequence[int],
 ) -> OutOfFold:
     batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
     photos = batches(images.batch, torch.from_numpy(rows))
     features = PhotoFeatures(
-        photos, method, images.hashes[rows], most_bytes=1e9 * options.max_memory, seed=options.seed
+        *(photos, method, images.hashes[rows]),
+        batch_size=options.batch_size,
+        most_bytes=1e9 * options.max_memory,
+        seed=options.seed,
     )
-    out_of_fold = score_out_of_fold(method, features, folds, options.side)
+    out_of_fold = score_out_of_fold(method, features, order, options.side)
     method.fit_maps(features.to_fit(torch.arange(len(rows))), len(rows))
     return out_of_fold
 
@@ -266,6 +270,7 @@ def _record(
         blank_score=0.0,
         provenance={
             "photos": len(found.photos),
+            "unreadable": found.unreadable,
             "photos_sha256": hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest(),
             "weights_sha256": network.sha256(),
             "versions": versions(),

@@ -3,20 +3,20 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tabzoo.compute import to_device
 from tabzoo.data.images import Resampling, read_image
+from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.errors import InputError
 from tabzoo.inspect.tiles import TileGrid, Tiling
 
-__all__ = ["LargePhotos", "TileFile", "check_photo_size"]
+__all__ = ["LargePhotos", "TiledFit", "check_photo_size"]
 
 _AHEAD = 3
 
@@ -78,6 +78,38 @@ class LargePhotos:
                 threads.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TiledFit:
+    """What to fit to, and how.
+
+    Attributes:
+        photos: The good photos.
+        hashes: Of their files, [N].
+        order: A permutation of 0 to N - 1, by which folds are dealt out.
+        device: Where to compute.
+        mean: Of the normalisation.
+        std: The same.
+        batch_size: Tiles at a time.
+        max_memory: In GB.
+        seed: Of the draw of patches.
+    """
+
+    photos: LargePhotos
+    hashes: NDArray[np.uint64]
+    order: Sequence[int]
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch_size: int
+    max_memory: float
+    seed: int
+
+    def normalised(self, tiles: Tensor) -> Tensor:
+        """Tiles uint8 [B, S, S, 3] as the backbone takes them, float32 [B, 3, S, S]."""
+        pixels, rows = tiles.to(self.device), torch.arange(len(tiles))
+        return NormalisedBatches(lambda _: pixels, rows, batch_size=len(rows), mean=self.mean, std=self.std).take(rows)
+
+
 def check_photo_size(shape: Sequence[int], expected: Sequence[int], *, shown: str) -> None:
     """Checks that a photo [H, W, ...] has the height and width that PaDiM with tiles was fitted to.
 
@@ -89,39 +121,3 @@ def check_photo_size(shape: Sequence[int], expected: Sequence[int], *, shown: st
             f"{shown}: {shape[1]} x {shape[0]} pixels, expected {expected[1]} x {expected[0]}: PaDiM with --tile has "
             f"statistics for each place in a photo. For photos of different sizes fit with --method patchcore."
         )
-
-
-class TileFile:
-    """Tiles of all photos in a file on the disk, those at one position of the photos next to each other.
-
-    Photos are read one after another, but PaDiM is fitted to one position after another.
-
-    Args:
-        path: A new file.
-        positions: Number of positions in a photo.
-        photos: Number of photos.
-        size: Side of a tile.
-    """
-
-    def __init__(self, path: Path, *, positions: int, photos: int, size: int) -> None:
-        self._file: BinaryIO = path.open("w+b")
-        self._photos, self._shape = photos, (size, size, 3)
-        self.num_bytes = positions * photos * size * size * 3
-
-    def write(self, position: int, photo: int, tile: NDArray[np.uint8]) -> None:
-        """Keeps the tile at a position of a photo, uint8 [size, size, 3]."""
-        self._file.seek((position * self._photos + photo) * tile.nbytes)
-        self._file.write(np.ascontiguousarray(tile).data)
-
-    def read(self, position: int, photos: Tensor, *, device: torch.device) -> Tensor:
-        """The tiles at a position of some photos, uint8 [B, size, size, 3]."""
-        tiles = np.empty((len(photos), *self._shape), np.uint8)
-        for tile, photo in zip(tiles, photos.tolist(), strict=True):
-            self._file.seek((position * self._photos + photo) * tile.nbytes)
-            read = self._file.readinto(tile.data)  # type: ignore[attr-defined]
-            assert read == tile.nbytes
-        return to_device(torch.from_numpy(tiles), device)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
