@@ -14,7 +14,6 @@ from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.inspect.record import Scale
-from tabzoo.inspect.threshold import assign_folds
 from tabzoo.synthesis.draws import permutation
 
 __all__ = ["OutOfFold", "PhotoFeatures", "draw_patches", "score_out_of_fold"]
@@ -22,9 +21,6 @@ __all__ = ["OutOfFold", "PhotoFeatures", "draw_patches", "score_out_of_fold"]
 _PATCHES = 301  # stream of the draw of patches, distinct from all other streams
 _LEAVE_ONE_OUT = 300
 """Up to so many photos, PaDiM leaves each out by itself: the time for that grows with the cube of their number."""
-_FOLDS = {"padim": 10, "patchcore": 5}
-"""With more than a few photos. PaDiM's distances grow when few photos are left to fit to; PatchCore's hardly do, and each of
-its fits takes long."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +48,7 @@ class PhotoFeatures:
         detector: Padim | Patchcore,
         hashes: NDArray[np.uint64],
         *,
-        batch_size: int,
+        batch_size: int = 32,
         most_bytes: float,
         seed: int,
     ) -> None:
@@ -124,22 +120,19 @@ class OutOfFold(NamedTuple):
 
 
 def score_out_of_fold(
-    detector: Padim | Patchcore, features: PhotoFeatures, order: Sequence[int], size: int
+    detector: Padim | Patchcore, features: PhotoFeatures, folds: NDArray[np.int64], size: int
 ) -> OutOfFold:
-    """Scores each photo by a detector that is fitted to photos of other folds; copies of a photo are in its fold.
+    """Scores each photo by a detector that is fitted to the photos of other folds.
+
+    PaDiM leaves each photo out by itself where it can, for the cost of one fit, whatever the folds; copies count as one.
 
     Args:
         detector: What to fit; what it is fitted to afterwards says nothing.
         features: Of the photos.
-        order: A permutation of 0 to N - 1, by which folds are dealt out.
+        folds: Of each photo, [N]; copies of a photo are in the same one.
         size: Side of the maps.
-
-    Raises:
-        InputError: All photos are copies of one.
     """
-    hashes = features.hashes
-    folds = assign_folds(hashes.tolist(), order, most=_FOLDS["padim" if isinstance(detector, Padim) else "patchcore"])
-    _, different, same = np.unique(hashes, return_index=True, return_inverse=True)
+    _, different, same = np.unique(features.hashes, return_index=True, return_inverse=True)
     if isinstance(detector, Padim) and features.kept and len(different) <= _LEAVE_ONE_OUT:
         found = detector.leave_one_out(features.take(torch.from_numpy(different)), (size, size))
         scores = found.image_scores.cpu().numpy()[same.reshape(-1)]
@@ -163,4 +156,5 @@ def _summary(maps: Tensor) -> Tensor:
 
 def _scale(summaries: Sequence[Tensor]) -> Scale:
     medians, highest = torch.cat(list(summaries)).double().unbind(1)
-    return Scale.of(float(medians.median()), float(highest.max()))
+    low = float(medians.median())
+    return Scale.of(low, float(highest.max()))

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.rebuild import describe, licence_of
 from tabzoo.inspect.record import DetectorRecord, Tested
 from tabzoo.inspect.tensor_sets import TensorSets
-from tabzoo.inspect.threshold import Threshold, choose_threshold
+from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
 from tabzoo.inspect.tiled_fit import fit_to_tiles
 from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import draw_shots, permutation
@@ -49,6 +49,9 @@ __all__ = ["fit_detector", "forbids_commercial_use"]
 logger = logging.getLogger(__name__)
 
 _FOLDS = 302  # stream of the draw of folds, distinct from all other streams
+_USUAL_FOLDS = {"padim": 10, "patchcore": 5}
+"""With more than a few photos. PaDiM's distances grow when few photos are left to fit to; PatchCore's hardly do, and each of
+its fits takes long."""
 
 
 def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None = None) -> InspectionDetector:
@@ -165,8 +168,11 @@ def _fit(
     state: Path,
 ) -> _Found:
     hashes, order = images.hashes[rows], permutation(options.seed, 0, len(rows), _FOLDS).tolist()
+    usual = _USUAL_FOLDS[options.method]
+    most = {} if options.tiling is None else {"leave_one_out": usual}  # each fold has many tiles
+    folds = assign_folds(hashes.tolist(), order, usual=usual, **most)
     fit = _fit_to_photos if options.tiling is None else partial(fit_to_tiles, state=state)
-    out_of_fold = fit(options, network, method, images, rows, order)
+    out_of_fold = fit(options, network, method, images, rows, folds)
     _, different = np.unique(hashes, return_index=True)
     scores = np.sort(out_of_fold.scores[different])
     return _Found(
@@ -185,7 +191,7 @@ def _fit_to_photos(
     method: Padim | Patchcore,
     images: Images,
     rows: NDArray[np.int64],
-    order: Sequence[int],
+    folds: NDArray[np.int64],
 ) -> OutOfFold:
     batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
     photos = batches(images.batch, torch.from_numpy(rows))
@@ -195,7 +201,7 @@ def _fit_to_photos(
         most_bytes=1e9 * options.max_memory,
         seed=options.seed,
     )
-    out_of_fold = score_out_of_fold(method, features, order, options.side)
+    out_of_fold = score_out_of_fold(method, features, folds, options.side)
     method.fit_maps(features.to_fit(torch.arange(len(rows))), len(rows))
     return out_of_fold
 

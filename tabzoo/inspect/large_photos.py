@@ -85,7 +85,7 @@ class TiledFit:
     Attributes:
         photos: The good photos.
         hashes: Of their files, [N].
-        order: A permutation of 0 to N - 1, by which folds are dealt out.
+        folds: Of each photo, [N]; copies of a photo are in the same one.
         device: Where to compute.
         mean: Of the normalisation.
         std: The same.
@@ -96,7 +96,7 @@ class TiledFit:
 
     photos: LargePhotos
     hashes: NDArray[np.uint64]
-    order: Sequence[int]
+    folds: NDArray[np.int64]
     device: torch.device
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -1,6 +1,5 @@
 """Fits a detector to the tiles of large photos. Folds are of photos, so no tile of a photo helps to judge another of it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ def fit_to_tiles(
     method: Padim | Patchcore,
     images: Images,
     rows: NDArray[np.int64],
-    order: Sequence[int],
+    folds: NDArray[np.int64],
     *,
     state: Path,
 ) -> OutOfFold:
@@ -39,7 +38,7 @@ def fit_to_tiles(
         method: What to fit.
         images: Photos, of which `rows` are fitted to, [N].
         rows: As said.
-        order: A permutation of 0 to N - 1, by which folds are dealt out.
+        folds: Of each photo, [N]; copies of a photo are in the same one.
         state: A new file for the state of PaDiM at each position.
 
     Raises:
@@ -57,7 +56,7 @@ def fit_to_tiles(
     fit = TiledFit(
         photos=photos,
         hashes=images.hashes[rows],
-        order=order,
+        folds=folds,
         device=network.device,
         mean=network.mean,
         std=network.std,

@@ -98,7 +98,7 @@ def fit_positions(method: Padim, fit: TiledFit, state: Path) -> OutOfFold:
                 most_bytes=1e9 * fit.max_memory,
                 seed=fit.seed,
             )
-            found = score_out_of_fold(method, features, fit.order, size)
+            found = score_out_of_fold(method, features, fit.folds, size)
             np.maximum(scores, found.scores, out=scores)
             folds = found.folds
             lows.append(found.scale.low)

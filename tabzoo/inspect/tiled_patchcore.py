@@ -15,13 +15,10 @@ from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.inspect.features import OutOfFold, draw_patches
 from tabzoo.inspect.large_photos import TiledFit
 from tabzoo.inspect.record import Scale
-from tabzoo.inspect.threshold import assign_folds
 from tabzoo.inspect.tiled_scores import score_tiles
 
 __all__ = ["fit_bank"]
 
-_FOLDS = 5
-"""At most: each costs a coreset."""
 _PATIENCE = 120.0  # seconds; what takes longer is announced
 
 logger = logging.getLogger(__name__)
@@ -38,8 +35,7 @@ def fit_bank(method: Patchcore, fit: TiledFit) -> OutOfFold:
         InputError: A photo is smaller than a tile.
     """
     photos, rows = fit.photos, np.arange(len(fit.photos))
-    folds = assign_folds(fit.hashes.tolist(), fit.order, most=_FOLDS, leave_one_out=_FOLDS)
-    number = int(folds.max()) + 1
+    folds, number = fit.folds, int(fit.folds.max()) + 1
     patches, most = _patches(method, fit)
     _announce(method, patches, number + 1, most)
     scores, lows, highest = np.empty(len(photos), np.float32), [], -np.inf

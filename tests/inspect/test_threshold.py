@@ -61,12 +61,12 @@ def test_equal_scores_are_said(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_folds() -> None:
     hashes = [*range(30), 4, 4, 7]
-    folds = assign_folds(hashes, list(range(33))[::-1], most=5)
+    folds = assign_folds(hashes, list(range(33))[::-1], usual=5)
     assert sorted(set(folds.tolist())) == list(range(5))
     assert folds[[30, 31]].tolist() == [folds[4]] * 2
     assert folds[32] == folds[7]
     assert np.bincount(folds[:30]).tolist() == [6] * 5
-    assert sorted(assign_folds(list(range(20)), list(range(20)), most=5).tolist()) == list(range(20))  # each by itself
+    assert sorted(assign_folds(list(range(20)), list(range(20)), usual=5).tolist()) == list(range(20))  # each by itself
     for alike in ([3], [3, 3, 3]):
         with pytest.raises(InputError, match="at least 2 different ones"):
-            assign_folds(alike, list(range(len(alike))), most=5)
+            assign_folds(alike, list(range(len(alike))), usual=5)
