@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +20,13 @@ from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.inspect.folder import BACKBONE, RECORD, STATE, read_detector
+from tabzoo.inspect.large_photos import check_photo_size
 from tabzoo.inspect.prepare import Photo, prepare
 from tabzoo.inspect.rebuild import rebuild
 from tabzoo.inspect.record import DetectorRecord
+from tabzoo.inspect.tensor_sets import TensorSets
+from tabzoo.inspect.tiled_scores import TiledVerdict, score_by_position, score_tiles
+from tabzoo.inspect.tiles import Tiling
 
 __all__ = ["InspectionDetector", "Verdicts", "build_method", "load_detector"]
 
@@ -36,7 +40,7 @@ class Verdicts(NamedTuple):
 
     Attributes:
         scores: float32 [N].
-        maps: For each photo float32 [h, w] at the detector's own size.
+        maps: For each photo float32 [h, w] at the detector's own size, or with tiles at the photo's.
     """
 
     scores: NDArray[np.float32]
@@ -50,36 +54,50 @@ class InspectionDetector:
         record: What it is.
         network: Its backbone.
         detector: The method, fitted.
-        batch_size: Photos that pass the backbone at a time.
+        positions: The states of the method for each position of a tile, if it is PaDiM with tiles.
+        batch_size: Photos, or tiles of a photo, that pass the backbone at a time.
 
     Attributes:
         record: What it is: settings, threshold, provenance.
         threshold: Photos with a higher score are defective.
         network: Its backbone.
-        detector: The method, fitted.
+        detector: The method, fitted; with `positions` to one of them.
+        tiling: How photos are cut into tiles, or None: whole photos.
     """
 
     def __init__(
-        self, record: DetectorRecord, network: FeatureExtractor, detector: Padim | Patchcore, *, batch_size: int = 8
+        self,
+        record: DetectorRecord,
+        network: FeatureExtractor,
+        detector: Padim | Patchcore,
+        *,
+        positions: TensorSets | None = None,
+        batch_size: int = 8,
     ) -> None:
         self.record, self.network, self.detector, self.batch_size = record, network, detector, batch_size
         self.threshold = record.threshold.value
+        self.tiling = None if record.tile is None else Tiling(record.tile, record.overlap or 0)
+        self._positions = positions
         self._good = np.array(record.good_scores)
 
     def __call__(self, images: Photo | Iterable[Photo]) -> Verdicts:
-        """Scores photos of any size.
+        """Scores photos of any size; with tiles, the maps of large photos are large too: give one at a time.
 
         Args:
             images: A path, a Pillow image or uint8 RGB pixels [H, W, 3], or a sequence of them.
 
         Raises:
             ImageError: A file can't be read.
-            InputError: Something else is given.
+            InputError: Something else is given. With tiles: a photo that is smaller than a tile, or, for PaDiM, of another
+                size than those that it was fitted to.
         """
         one = isinstance(images, str | os.PathLike | Image.Image) or (
             isinstance(images, np.ndarray) and images.ndim < 4
         )
         photos: list[Any] = [images] if one else list(images)  # type: ignore[arg-type]
+        if self.tiling is not None:
+            verdicts = [self._of_tiles(photo) for photo in photos]
+            return Verdicts(np.array([one.score for one in verdicts], np.float32), [one.map for one in verdicts])
         scores: list[NDArray[np.float32]] = []
         maps: list[NDArray[np.float32]] = []
         for start in range(0, len(photos), self.batch_size):
@@ -94,13 +112,43 @@ class InspectionDetector:
         record = self.record
         return prepare(photo, record.size, record.resampling, white_level=record.white_level)
 
-    def score_prepared(self, batch: Tensor) -> Scores:
-        """Scores prepared photos, uint8 [B, size, size, 3]: scores [B] and maps [B, size, size], on the detector's device."""
+    def _of_tiles(self, photo: Photo) -> TiledVerdict:
+        record = self.record
+        assert self.tiling is not None
+        pixels = prepare(photo, None, record.resampling, white_level=record.white_level)
+        shown = str(photo) if isinstance(photo, str | os.PathLike) else getattr(photo, "filename", "") or "a photo"
+        if record.photo_size is not None:
+            check_photo_size(pixels.shape, record.photo_size, shown=shown)
+        grid = self.tiling.grid(*pixels.shape[:2], shown=shown)
+        facts: Any = {"size": record.size, "resampling": record.resampling, "batch_size": self.batch_size}
+        return score_tiles(pixels, grid, lambda tiles, where: self.score_prepared(tiles, positions=where), **facts)
+
+    def score_prepared(self, batch: Tensor, *, positions: Sequence[int] | None = None) -> Scores:
+        """Scores prepared photos, or tiles.
+
+        Args:
+            batch: uint8 [B, size, size, 3].
+            positions: Of tiles in their photos, row by row; only PaDiM with tiles needs them.
+
+        Returns:
+            Scores [B] and maps [B, size, size], on the detector's device.
+
+        Raises:
+            InputError: The positions are missing.
+        """
         record, device = self.record, self.network.device
         rows = torch.arange(len(batch))
         pixels = batch.to(device)
         batches = NormalisedBatches(lambda _: pixels, rows, batch_size=len(batch), mean=record.mean, std=record.std)
-        return self.detector.score(batches.take(rows))
+        images = batches.take(rows)
+        if self._positions is None:
+            return self.detector.score(images)
+        if positions is None:
+            raise InputError(
+                "PaDiM with tiles has statistics for each position of a tile. Give photos: detector(photos)."
+            )
+        assert isinstance(self.detector, Padim)
+        return score_by_position(self.detector, self._positions, images, positions)
 
     def is_defective(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Whether photos with these scores are defective."""
@@ -111,9 +159,10 @@ class InspectionDetector:
         return np.asarray(100 * np.searchsorted(self._good, np.asarray(scores), side="left") / len(self._good))
 
     def blank_score(self) -> float:
-        """The score of a plain grey photo."""
+        """The score of a plain grey photo, or of a tile at the top left of one."""
         size = self.record.size
-        return float(self.score_prepared(torch.full((1, size, size, 3), _GREY, dtype=torch.uint8)).image_scores)
+        blank = torch.full((1, size, size, 3), _GREY, dtype=torch.uint8)
+        return float(self.score_prepared(blank, positions=[0]).image_scores)
 
 
 def build_method(
@@ -154,13 +203,29 @@ def load_detector(
     network.to(chosen)
     try:
         method = build_method(record.method, network, record.settings)
-        method.load_state({name: value.to(chosen) for name, value in state.items()})
-        loaded = InspectionDetector(record, network, method)
+        positions = state if isinstance(state, TensorSets) else None
+        if positions is not None:
+            _check_positions(record, positions)
+        first = state.read(0) if isinstance(state, TensorSets) else state  # all positions have the same channels
+        method.load_state({name: value.to(chosen) for name, value in first.items()})
+        loaded = InspectionDetector(record, network, method, positions=positions)
         score = loaded.blank_score()
     except (InputError, RuntimeError, TypeError, ValueError, IndexError) as error:
         raise WeightsError(f"{path / STATE}: does not fit {RECORD}: {brief(error)}") from error
     _check_blank(path, record, score)
     return loaded
+
+
+def _check_positions(record: DetectorRecord, positions: TensorSets) -> None:
+    """Checks that there is a state for each tile, and that it holds numbers; the method checks the rest when it takes one."""
+    assert record.tile is not None
+    assert record.photo_size is not None
+    expected = Tiling(record.tile, record.overlap or 0).grid(*record.photo_size, shown="photo_size").count
+    if record.method != "padim" or positions.count != expected:
+        raise InputError(f"{positions.count} positions of tiles, expected {expected} of padim")
+    for position in range(expected):
+        if not all(bool(tensor.isfinite().all()) for tensor in positions.read(position).values()):
+            raise InputError(f"values of tile {position} are not finite")
 
 
 def _check_blank(path: Path, record: DetectorRecord, score: float) -> None:

@@ -13,11 +13,10 @@ from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.inspect.record import Scale
-from tabzoo.inspect.threshold import assign_folds
 from tabzoo.progress import track
 from tabzoo.synthesis.draws import permutation
 
-__all__ = ["OutOfFold", "PhotoFeatures", "score_out_of_fold"]
+__all__ = ["OutOfFold", "PhotoFeatures", "draw_patches", "score_out_of_fold"]
 
 _PATCHES = 301  # stream of the draw of patches, distinct from all other streams
 _LEAVE_ONE_OUT = 300
@@ -95,9 +94,13 @@ class PhotoFeatures:
     def _drawn(self, maps: Tensor, positions: Tensor, number: int) -> Tensor:
         drawn = []
         for one, position in zip(maps.flatten(1, -2), positions.tolist(), strict=True):
-            order = permutation(self._seed, int(self.hashes[position] >> np.uint64(1)), len(one), _PATCHES)
-            drawn.append(one[order[:number].sort().values.to(one.device)])
+            drawn.append(one[draw_patches(self._seed, self.hashes[position], len(one), number).to(one.device)])
         return torch.stack(drawn)
+
+
+def draw_patches(seed: int, file_hash: np.uint64, patches: int, number: int) -> Tensor:
+    """Some of the patches of a photo: sorted indices, int64 [number], by the seed and the hash of its file."""
+    return permutation(seed, int(file_hash >> np.uint64(1)), patches, _PATCHES)[:number].sort().values
 
 
 class OutOfFold(NamedTuple):
@@ -107,11 +110,13 @@ class OutOfFold(NamedTuple):
         scores: float32 [N].
         folds: Number of folds.
         scale: From the maps of all photos.
+        photo_size: Height and width that all photos have, where PaDiM was fitted to each of their tiles; else None.
     """
 
     scores: NDArray[np.float32]
     folds: int
     scale: Scale
+    photo_size: tuple[int, int] | None = None
 
 
 def score_out_of_fold(

@@ -3,15 +3,20 @@
 import dataclasses
 import datetime
 import hashlib
+import logging
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tabzoo.command import typed
 from tabzoo.compute import Amp, choose_amp, choose_device, deterministic
@@ -28,16 +33,21 @@ from tabzoo.errors import InputError, did_you_mean
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.detector import InspectionDetector, build_method, load_detector
 from tabzoo.inspect.features import OutOfFold, PhotoFeatures, score_out_of_fold
-from tabzoo.inspect.folder import FittedPhoto, check_output, write_detector
+from tabzoo.inspect.folder import STATE, FittedPhoto, check_output, write_detector
 from tabzoo.inspect.looks import looks_of
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.rebuild import describe, licence_of
 from tabzoo.inspect.record import DetectorRecord, Looks, Tested
+from tabzoo.inspect.tensor_sets import TensorSets
 from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
+from tabzoo.inspect.tiled_fit import fit_to_tiles
 from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import draw_shots, permutation
+from tabzoo.system import writing
 
 __all__ = ["fit_detector", "forbids_commercial_use"]
+
+logger = logging.getLogger(__name__)
 
 _FOLDS = 302  # stream of the draw of folds, distinct from all other streams
 _USUAL_FOLDS = {"padim": 10, "patchcore": 5}
@@ -66,29 +76,43 @@ def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None =
     network = build_extractor(
         options.backbone, layers=spec.layers, seed=options.seed, device=device, amp=bfloat16, channels_last=bfloat16
     )
-    check_input_size(network, options.backbone, options.size)
+    check_input_size(network, options.backbone, options.side)
     method = build_method(options.method, network, settings or {}, options.seed)
     images = open_images(
         samples,
-        size=options.size,
+        size=options.side,
+        mode="disk" if options.tiling is None else "off",  # photos in tiles are read in their own size
         cache_dir=options.cache_dir,
         workers=options.workers,
         device=device,
         resampling=spec.resampling,
         white_level=options.white_level,
     )
-    photos = _good_photos(images, options)
-    found = _fit(options, network, method, images, photos)
-    fitted = InspectionDetector(_record(options, settings or {}, amp, network, method, found), network, method)
-    fitted.record = dataclasses.replace(fitted.record, tested=_test(fitted, images), blank_score=fitted.blank_score())
-    write_detector(
-        options.output,
-        fitted.record,
-        backbone=network.body.state_dict(),
-        state=method.state(),
-        photos=found.photos,
-    )
+    with _folder_beside(options.output) as work:
+        state = work / STATE
+        found = _fit(options, network, method, images, _good_photos(images, options), state)
+        record = _record(options, settings or {}, amp, network, method, found)
+        positions = TensorSets(state, Digest.of(state)) if state.exists() else None
+        fitted = InspectionDetector(record, network, method, positions=positions)
+        record = dataclasses.replace(record, tested=_test(fitted, images), blank_score=fitted.blank_score())
+        if positions is not None:
+            positions.close()
+        write_detector(
+            options.output,
+            record,
+            backbone=network.body.state_dict(),
+            state=state if positions is not None else method.state(),
+            photos=found.photos,
+        )
     return load_detector(options.output, device=options.device)
+
+
+@contextmanager
+def _folder_beside(output: Path) -> Iterator[Path]:
+    """A folder for what is too large for memory, on the disk of the output folder."""
+    place = next(one for one in output.absolute().parents if one.exists())
+    with writing(place), tempfile.TemporaryDirectory(prefix=f".{output.name[:60]}.", dir=place) as folder:
+        yield Path(folder)
 
 
 def forbids_commercial_use(licence: str | None) -> bool:
@@ -138,11 +162,19 @@ class _Found(NamedTuple):
 
 
 def _fit(
-    options: FitOptions, network: FeatureExtractor, method: Padim | Patchcore, images: Images, rows: NDArray[np.int64]
+    options: FitOptions,
+    network: FeatureExtractor,
+    method: Padim | Patchcore,
+    images: Images,
+    rows: NDArray[np.int64],
+    state: Path,
 ) -> _Found:
     hashes, order = images.hashes[rows], permutation(options.seed, 0, len(rows), _FOLDS).tolist()
-    folds = assign_folds(hashes.tolist(), order, usual=_USUAL_FOLDS[options.method])
-    out_of_fold = _fit_to_photos(options, network, method, images, rows, folds)
+    usual = _USUAL_FOLDS[options.method]
+    most = {} if options.tiling is None else {"leave_one_out": usual}  # each fold has many tiles
+    folds = assign_folds(hashes.tolist(), order, usual=usual, **most)
+    fit = _fit_to_photos if options.tiling is None else partial(fit_to_tiles, state=state)
+    out_of_fold = fit(options, network, method, images, rows, folds)
     _, different = np.unique(hashes, return_index=True)
     scores = np.sort(out_of_fold.scores[different])
     return _Found(
@@ -165,15 +197,14 @@ def _fit_to_photos(
     folds: NDArray[np.int64],
 ) -> OutOfFold:
     batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
+    photos = batches(images.batch, torch.from_numpy(rows))
     features = PhotoFeatures(
-        batches(images.batch, torch.from_numpy(rows)),
-        method,
-        images.hashes[rows],
+        *(photos, method, images.hashes[rows]),
         batch_size=options.batch_size,
         most_bytes=1e9 * options.max_memory,
         seed=options.seed,
     )
-    out_of_fold = score_out_of_fold(method, features, folds, options.size)
+    out_of_fold = score_out_of_fold(method, features, folds, options.side)
     method.fit_maps(features.to_fit(torch.arange(len(rows))), len(rows))
     return out_of_fold
 
@@ -194,10 +225,26 @@ def _test(fitted: InspectionDetector, images: Images) -> Tested | None:
     rows = np.flatnonzero(images.samples.split == TEST)
     if not len(rows):
         return None
-    parts = torch.from_numpy(rows).split(fitted.batch_size)
-    scores = torch.cat([fitted.score_prepared(images.batch(part)).image_scores.cpu() for part in parts])
-    called, bad = fitted.is_defective(scores.numpy()), images.samples.labels[rows] != 0
+    if fitted.tiling is None:
+        parts = torch.from_numpy(rows).split(fitted.batch_size)
+        scores = torch.cat([fitted.score_prepared(images.batch(part)).image_scores.cpu() for part in parts]).numpy()
+    else:
+        rows, scores = _score_large(fitted, images, rows)
+    called, bad = fitted.is_defective(scores), images.samples.labels[rows] != 0
     return Tested(int(bad.sum()), int((called & bad).sum()), int((~bad).sum()), int((called & ~bad).sum()))
+
+
+def _score_large(
+    fitted: InspectionDetector, images: Images, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The rows of the photos that have a size that fits, and their scores."""
+    scores: dict[int, float] = {}
+    for row in tqdm(rows.tolist(), desc="test photos", unit="photo", leave=False, disable=None):
+        try:
+            scores[row] = fitted(images.samples.path(row)).scores[0]
+        except InputError as error:  # these photos only report; the detector does not need them
+            logger.warning("left out of the test: %s", error)
+    return np.array(list(scores), np.int64), np.array(list(scores.values()), np.float32)
 
 
 def _record(
@@ -215,9 +262,12 @@ def _record(
         method=options.method,
         settings=dict(method.settings),
         layers=layers,
-        size=options.size,
+        size=options.side,
         resampling=DETECTORS[options.method].resampling,
         white_level=options.white_level,
+        tile=options.tile,
+        overlap=None if options.tiling is None else options.tiling.overlap,
+        photo_size=found.out_of_fold.photo_size,
         mean=mean,
         std=std,
         amp=amp,

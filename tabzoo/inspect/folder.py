@@ -23,6 +23,7 @@ from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.files import Digest, read_json, read_tensors, write_json
 from tabzoo.hub.folder import new_folder
 from tabzoo.inspect.record import FORMAT, DetectorRecord
+from tabzoo.inspect.tensor_sets import TensorSets
 from tabzoo.system import writing
 
 __all__ = ["BACKBONE", "PHOTOS", "RECORD", "STATE", "FittedPhoto", "check_output", "read_detector", "write_detector"]
@@ -77,7 +78,7 @@ def write_detector(
     record: DetectorRecord,
     *,
     backbone: Mapping[str, Tensor],
-    state: Mapping[str, Tensor],
+    state: Mapping[str, Tensor] | Path,
     photos: Sequence[FittedPhoto],
 ) -> DetectorRecord:
     """Writes a detector, completely or not at all; a detector that is in the folder is replaced.
@@ -86,7 +87,7 @@ def write_detector(
         folder: Where; checked by `check_output`.
         record: What to write to detector.json, still without the digests of the files.
         backbone: Weights of its features-only body.
-        state: What was fitted.
+        state: What was fitted, or the file that has it, which is moved.
         photos: What it was fitted to.
 
     Returns:
@@ -98,6 +99,9 @@ def write_detector(
     with _replaced(folder) as made:
         for name, tensors in ((BACKBONE, backbone), (STATE, state)):
             with writing(made / name):
+                if isinstance(tensors, Path):
+                    shutil.move(tensors, made / name)
+                    continue
                 save_file({key: value.cpu().contiguous() for key, value in sorted(tensors.items())}, made / name)
         with (
             writing(made / PHOTOS),
@@ -140,12 +144,12 @@ class DetectorFiles(NamedTuple):
     Attributes:
         record: The content of detector.json.
         backbone: Weights of the features-only body.
-        state: What was fitted.
+        state: What was fitted; for each position of a tile where PaDiM has statistics of its own for it.
     """
 
     record: DetectorRecord
     backbone: dict[str, Tensor]
-    state: dict[str, Tensor]
+    state: dict[str, Tensor] | TensorSets
 
 
 def read_detector(folder: Path) -> DetectorFiles:
@@ -167,7 +171,10 @@ def read_detector(folder: Path) -> DetectorFiles:
             raise WeightsError(f"{folder / name}: {found}. The detector was changed or copied incompletely.")
     if (found_digest := Digest.of(folder / PHOTOS)) != record.files[PHOTOS]:
         raise WeightsError(f"{folder / PHOTOS}: was changed: SHA-256 {found_digest.sha256}, not as in {RECORD}")
-    backbone, state = (read_tensors(folder / name, record.files[name])[0] for name in (BACKBONE, STATE))
+    backbone, _ = read_tensors(folder / BACKBONE, record.files[BACKBONE])
+    if record.photo_size is not None:
+        return DetectorFiles(record, backbone, TensorSets(folder / STATE, record.files[STATE]))
+    state, _ = read_tensors(folder / STATE, record.files[STATE])
     return DetectorFiles(record, backbone, state)
 
 

@@ -10,10 +10,13 @@ from tabzoo.data.layouts import LAYOUTS
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.flags import check_number, check_white_level, optional
 from tabzoo.inspect.record import METHODS
+from tabzoo.inspect.tiles import Tiling
 
 __all__ = ["FitOptions"]
 
 _LARGEST_SIZE = 4096
+_DEFAULT_SIZE = 224
+_PART = 8  # of a tile, by which tiles overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,14 @@ class FitOptions:
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"auto, {', '.join(LAYOUTS)}.")] = "auto"
     shots: Annotated[int | None, optional("K")] = None
     """Fit to only K good photos, drawn with the seed. If not given: to all."""
-    size: Annotated[int, tyro.conf.arg(metavar="PX")] = 224
+    size: Annotated[int | None, optional("PX")] = None
     """Side of the square that the whole photo is squashed to. Nothing is cropped: defects can be at the border.
-    (`benchmark run` crops as the papers do.)"""
+    (`benchmark run` crops as the papers do.) If not given: 224; with --tile, the side of a tile."""
+    tile: Annotated[int | None, optional("PX")] = None
+    """For large photos: cut them into tiles of this side, which keep the photo's own pixels. A photo's score is the highest
+    of its tiles. padim has statistics for each place of a tile, and takes photos of one size; patchcore has one bank."""
+    overlap: Annotated[int | None, optional("PX")] = None
+    """Pixels that neighbouring tiles share. If not given: an eighth of a tile."""
     false_alarms: Annotated[float, tyro.conf.arg(metavar="X")] = 0.01
     """Share of good parts that may be called defective: 0.01 is 10 of 1,000."""
     max_memory: Annotated[float, tyro.conf.arg(metavar="GB")] = 4.0
@@ -69,11 +77,15 @@ class FitOptions:
             raise InputError(
                 f"--method {self.method}: can't be kept in a folder; expected {' or '.join(METHODS)}.{hint}"
             )
-        numbers = {"shots": 2, "size": 1, "seed": 0, "batch_size": 1, "workers": 0}
+        if self.overlap is not None and self.tile is None:
+            raise InputError("--overlap: only with --tile")
+        numbers = {"shots": 2, "size": 1, "tile": 1, "overlap": 0, "seed": 0, "batch_size": 1, "workers": 0}
         for name, least in numbers.items():
             check_number(name.replace("_", "-"), getattr(self, name), least=least)
-        if self.size > _LARGEST_SIZE:
-            raise InputError(f"--size {self.size}: expected at most {_LARGEST_SIZE}")
+        for name in ("size", "tile"):
+            if (getattr(self, name) or 0) > _LARGEST_SIZE:
+                raise InputError(f"--{name} {getattr(self, name)}: expected at most {_LARGEST_SIZE}")
+        _ = self.tiling
         if not 0 < self.false_alarms < 1:
             raise InputError(
                 f"--false-alarms {self.false_alarms:g}: expected a share above 0 and below 1, such as 0.01"
@@ -81,3 +93,19 @@ class FitOptions:
         if not 0 < self.max_memory < float("inf"):
             raise InputError(f"--max-memory {self.max_memory:g}: expected gigabytes, above 0")
         check_white_level(self.white_level)
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How photos are cut into tiles, or None: whole photos.
+
+        Raises:
+            InputError: `tile` and `overlap` do not fit each other.
+        """
+        if self.tile is None:
+            return None
+        return Tiling(self.tile, self.tile // _PART if self.overlap is None else self.overlap)
+
+    @property
+    def side(self) -> int:
+        """Side of the square that the backbone takes, in pixels."""
+        return self.size or self.tile or _DEFAULT_SIZE

@@ -16,12 +16,14 @@ Photo: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A file, a Pillow image, or pixels: uint8 RGB [H, W, 3]."""
 
 
-def prepare(source: Photo, size: int, resampling: Resampling, *, white_level: float | None = None) -> NDArray[np.uint8]:
+def prepare(
+    source: Photo, size: int | None, resampling: Resampling, *, white_level: float | None = None
+) -> NDArray[np.uint8]:
     """The whole photo, squashed to a square: nothing is cropped, since defects can be at the border.
 
     Args:
         source: The photo, of any size.
-        size: Side of the square, in pixels.
+        size: Side of the square in pixels. None keeps the photo's own size, and its shape.
         resampling: How it is resized.
         white_level: The value that becomes white in images of more than 8 bits; see `data.images`.
 

@@ -35,6 +35,11 @@ class Scale(NamedTuple):
         """The scale for maps of good photos that usually have `low`, and at most `highest`."""
         return cls(low, low + 2 * max(highest - low, 1e-6))
 
+    @property
+    def highest(self) -> float:
+        """The highest value of all good photos."""
+        return (self.low + self.high) / 2
+
 
 class Tested(NamedTuple):
     """What the threshold does on labelled photos that played no part in its choice.
@@ -84,11 +89,12 @@ class DetectorRecord:
         method: "padim" or "patchcore".
         settings: What the method's numbers depend on, among them those of its flags.
         layers: Of the backbone, fine to coarse.
-        size: Side of the square that photos are squashed to.
+        size: Side of the square that photos, or their tiles, are squashed to.
         resampling: The filter for that.
         white_level: Pixel value that becomes white in photos of more than 8 bits, or None.
         tile: Side of the tiles that photos are cut into, or None: whole photos.
         overlap: Of neighbouring tiles, in pixels, or None.
+        photo_size: Height and width that photos must have, because there are statistics for each tile; else None.
         mean: What pixels in [0, 1] are normalised by, RGB.
         std: The same.
         amp: "off" or "bf16": how the backbone computes.
@@ -112,6 +118,7 @@ class DetectorRecord:
     white_level: float | None = None
     tile: int | None = None
     overlap: int | None = None
+    photo_size: tuple[int, int] | None = None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     amp: str = "off"
@@ -155,6 +162,7 @@ class DetectorRecord:
             **given
             | {
                 "layers": tuple(map(str, given["layers"])),
+                "photo_size": given["photo_size"] and tuple(map(int, given["photo_size"])),
                 "mean": tuple(map(_finite, given["mean"])),
                 "std": tuple(map(_finite, given["std"])),
                 "threshold": Threshold(**given["threshold"]),
@@ -182,6 +190,10 @@ class DetectorRecord:
             value = getattr(self, name)
             if not (value is None and name != "size") and not (type(value) is int and 0 <= value <= _LARGEST_SIDE):
                 raise ValueError(f"{name} {value!r}: expected a number of pixels")
+        if (self.tile is None) != (self.overlap is None) or (
+            self.photo_size and (self.tile is None or len(self.photo_size) != 2)
+        ):
+            raise ValueError("tile, overlap and photo_size do not fit each other")
         if self.size < 1 or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("size, mean or std is out of range")
         if not self.good_scores or list(self.good_scores) != sorted(self.good_scores):

@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from tabzoo.command import say
 from tabzoo.errors import count
+from tabzoo.inspect.drift import Drift
 from tabzoo.inspect.page import PAGE, write_page
 from tabzoo.inspect.record import DetectorRecord
-from tabzoo.inspect.drift import Drift
 from tabzoo.inspect.rows import ScoreRow, ScoresFolder, csv_head, csv_line
 from tabzoo.inspect.stream import Scored
 

@@ -56,13 +56,16 @@ class Threshold:
     words: str
 
 
-def assign_folds(hashes: Sequence[object], order: Sequence[int], *, usual: int) -> NDArray[np.int64]:
+def assign_folds(
+    hashes: Sequence[object], order: Sequence[int], *, usual: int, leave_one_out: int = _LEAVE_ONE_OUT
+) -> NDArray[np.int64]:
     """The fold of each photo; copies of a photo, which have equal hashes, are in the same one.
 
     Args:
         hashes: Of the photos' files, [N].
         order: A permutation of 0 to N - 1, by which folds are dealt out.
         usual: Number of folds where there are more photos than can each be a fold.
+        leave_one_out: Up to so many different photos, each is a fold.
 
     Raises:
         InputError: All photos are copies of one.
@@ -73,7 +76,7 @@ def assign_folds(hashes: Sequence[object], order: Sequence[int], *, usual: int) 
             f"{count(len(hashes), 'good photo')}{', all of them copies of one' if len(hashes) > 1 else ''}: a threshold needs "
             f"at least 2 different ones. Add good photos."
         )
-    folds = len(different) if len(different) <= _LEAVE_ONE_OUT else usual
+    folds = len(different) if len(different) <= leave_one_out else usual
     fold_of = {value: position % folds for position, value in enumerate(different)}
     return np.array([fold_of[value] for value in hashes])
 
