@@ -23,7 +23,7 @@ _HUB_COMMANDS = ("list", "info", "download", "verify", "install", "uninstall", "
 
 # The same.
 _INSPECT = "tabzoo.inspect.__main__"
-_INSPECT_COMMANDS = ("fit",)
+_INSPECT_COMMANDS = ("fit", "export")
 
 _USAGE = """usage: tabzoo COMMAND ...
 
@@ -31,6 +31,7 @@ _USAGE = """usage: tabzoo COMMAND ...
   data       look at a folder of images
   benchmark  measure backbones (PaDiM, RD4AD and others) and synthetic anomalies
   fit        make a detector from good photos: a folder that judges new ones
+  export     write a detector or a backbone as an ONNX file, with a proof that it agrees
   trial      is pre-training worth it on your photos? a verdict and a page
   list       tabzoo's weights and those installed: state and licence
   info       show everything known about some weights

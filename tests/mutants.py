@@ -42,6 +42,34 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="export_forgets_a_part_of_the_distance",
+        file="tabzoo/inspect/export/graph.py",
+        old="squares = self.weight * found.square().sum(1)",
+        new="squares = 0 * found.square().sum(1)",
+        tests="tests/inspect/test_export_graph.py",
+    ),
+    Mutant(
+        name="export_drops_a_score_that_is_no_number",
+        file="tabzoo/inspect/export/parity.py",
+        old="float(np.maximum(self.differences",
+        new="float(np.fmax(self.differences",
+        tests="tests/inspect/test_export_parity.py",
+    ),
+    Mutant(
+        name="export_excuses_other_verdicts",
+        file="tabzoo/inspect/export/parity.py",
+        old="<= ALLOWED * span",
+        new="<= span",
+        tests="tests/inspect/test_export_parity.py",
+    ),
+    Mutant(
+        name="export_prepares_with_another_white",
+        file="tabzoo/inspect/export/prepare_photo.py",
+        old="WHITE_LEVEL or 2**bits - 1",
+        new="WHITE_LEVEL or 65535",
+        tests="tests/data/test_prepare_script.py",
+    ),
+    Mutant(
         name="panels_scaled_by_all_images",
         file="tabzoo/benchmark/kept_maps.py",
         old="good = maps[torch.from_numpy(~evaluation.labels)].numpy()",
