@@ -85,6 +85,11 @@ class FrozenFeatures:
                 kept[filled : filled + len(batch)] = layer
             filled += len(batch)
 
+    @property
+    def kept(self) -> bool:
+        """Whether they are in memory."""
+        return self._kept is not None
+
     def take(self, positions: Tensor) -> Sequence[Tensor]:
         """Of some of the images, by position."""
         if self._kept is None:

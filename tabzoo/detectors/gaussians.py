@@ -22,11 +22,13 @@ __all__ = [
     "FewImageGaussians",
     "PyramidGaussians",
     "gaussians_of_state",
+    "leave_one_out",
     "nested_levels",
     "smaller_gaussians",
     "to_grid",
 ]
 
+_AT_A_TIME = 2**24  # products of images at a time, of 8 bytes each
 _SMALL = 64 * 2**20
 """Bytes up to which covariances are kept, whatever the number of images."""
 
@@ -178,6 +180,41 @@ class FewImageGaussians:
         explained = torch.linalg.solve_triangular(self._factors, products, upper=False).square().sum(1)
         distances = ((squares - explained).clamp(min=0) / self.regularisation).sqrt()
         return _as_grid(distances.to(maps[-1].dtype), maps)
+
+
+def leave_one_out(maps: Sequence[Tensor], regularisation: float) -> Tensor:
+    """Distance of each image at each position to the Gaussian of all other images; the same as if each were fitted apart.
+
+    With centred features X [d, N] of all N images, r the regularisation, w = max(N - 2, 1) and H the inverse of
+    X^T X + w r I without its part along (1, ..., 1), the squared distance of image k is (1 / H_kk - N / (N - 1) w r) / r.
+    This follows from the Woodbury identity, as in `FewImageGaussians`, and from that of Sherman and Morrison for the image
+    that is taken out.
+
+    Args:
+        maps: Of all images, [N, d, h, w], N at least 2, coarse to fine.
+        regularisation: Added to the diagonal of the covariances.
+
+    Returns:
+        [N, H, W], of the size of the finest map.
+    """
+    maps = _nest(maps)
+    levels = _levels(maps)
+    count, coarse = levels[0].shape[-1], len(levels[0])
+    ridge = max(count - 2, 1) * regularisation
+    at_a_time = max(1, _AT_A_TIME // (count**2 * (len(levels[-1]) // coarse)))
+    squares = []
+    for start in range(0, coarse, at_a_time):  # all positions below some pixels of the coarsest map
+        parts = [level.unflatten(0, (coarse, -1))[start : start + at_a_time].flatten(0, 1).double() for level in levels]
+        centred = [part - part.mean(-1, keepdim=True) for part in parts]
+        products = _over_levels([part.mT @ part for part in centred])  # [P, N, N]
+        # The rows of the products sum to 0. A common constant gives them a sum that can be inverted and taken off again.
+        constant = products.diagonal(dim1=-2, dim2=-1).mean(-1) + ridge
+        products += (constant / count)[:, None, None]
+        products.diagonal(dim1=-2, dim2=-1).add_(ridge)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(products)).diagonal(dim1=-2, dim2=-1)
+        inverse = inverse - 1 / (count * (constant + ridge))[:, None]
+        squares.append((1 / inverse - count / (count - 1) * ridge).clamp(min=0) / regularisation)
+    return _as_grid(torch.cat(squares).sqrt().to(maps[-1].dtype), maps)
 
 
 def smaller_gaussians(

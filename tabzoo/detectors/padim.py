@@ -17,7 +17,13 @@ from torch import Tensor
 
 from tabzoo.compute import to_device
 from tabzoo.detectors.extractor import FeatureExtractor
-from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians, gaussians_of_state, smaller_gaussians
+from tabzoo.detectors.gaussians import (
+    FewImageGaussians,
+    PyramidGaussians,
+    gaussians_of_state,
+    leave_one_out,
+    smaller_gaussians,
+)
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
 from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
@@ -101,6 +107,16 @@ class Padim:
         """The same from what `embed` returned for images of this size."""
         distances = self.gaussians.mahalanobis(maps)  # [B, h, w]
         smooth = smooth_upsample(distances, size, sigma=_SIGMA)
+        return Scores(smooth.amax(dim=(1, 2)), smooth)
+
+    def leave_one_out(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Scores:
+        """Scores of each of two or more images by a PaDiM that is fitted to all others, for the cost of about one fit.
+
+        Args:
+            maps: What `embed` returned for all images.
+            size: Of the images.
+        """
+        smooth = smooth_upsample(leave_one_out(maps, self.gaussians.regularisation), size, sigma=_SIGMA)
         return Scores(smooth.amax(dim=(1, 2)), smooth)
 
     def embed(self, images: Tensor) -> list[Tensor]:

@@ -31,10 +31,9 @@ from tabzoo.detectors.neighbours import k_center_greedy, squared_distances
 from tabzoo.detectors.patches import WIDEST, embed
 from tabzoo.errors import InputError
 
-__all__ = ["PROJECTED", "Patchcore", "PatchcoreSettings"]
+__all__ = ["Patchcore", "PatchcoreSettings"]
 
-PROJECTED = 128
-"""Length of the random projections that the coreset is chosen on."""
+_PROJECTED = 128
 _SIGMA = 4.0
 _BANK = "bank"
 
@@ -66,11 +65,12 @@ class Patchcore:
         self.extractor, self.seed = extractor, seed
         settings = settings or PatchcoreSettings()
         self.share, self.neighbours, self.width = settings.share, settings.neighbours, settings.width
+        self.projected = _PROJECTED
         self.settings: dict[str, object] = {
             "layers": list(extractor.layers),
             "share": self.share,
             "neighbours": self.neighbours,
-            "projected": PROJECTED,
+            "projected": self.projected,
             "sigma": _SIGMA,
         }
         if self.width is not None:  # rows without it keep their keys
@@ -90,8 +90,8 @@ class Patchcore:
         generator = torch.Generator().manual_seed(self.seed)
         start = int(torch.randint(len(memory), (), generator=generator))
         projected = memory
-        if memory.shape[1] > PROJECTED:
-            projection = torch.randn(memory.shape[1], PROJECTED, generator=generator)
+        if memory.shape[1] > self.projected:
+            projection = torch.randn(memory.shape[1], self.projected, generator=generator)
             projected = memory @ to_device(projection.to(memory.dtype), memory.device)
         self.bank = memory[k_center_greedy(projected, max(1, int(self.share * len(memory))), start=start)]
 

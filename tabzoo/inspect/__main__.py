@@ -1,6 +1,7 @@
 """`python -m tabzoo.inspect fit ...`: from photos to verdicts."""
 
 import dataclasses
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -25,6 +26,7 @@ class _Fit(FitOptions):
     """Fit a detector to good photos, with a threshold, and keep it in a folder."""
 
     def run(self) -> int:
+        logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of unused layers; what matters is checked here
         given = {
             name: {key: value for key, value in vars(getattr(self, name)).items() if value is not None}
             for name in METHODS

@@ -146,10 +146,10 @@ def load_detector(
     try:
         described = {**record.backbone, "layers": record.layers, "mean": record.mean, "std": record.std}
         network = rebuild(described, backbone, amp=record.amp == "bf16")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path / RECORD}: backbone: {brief(error)}") from error
     except TabzooError as error:
         raise type(error)(f"{path / BACKBONE}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path / RECORD}: backbone: {brief(error)}") from error
     deterministic()
     network.to(chosen)
     try:

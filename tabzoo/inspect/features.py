@@ -12,14 +12,19 @@ from tqdm import tqdm
 
 from tabzoo.detectors.batches import FrozenFeatures, NormalisedBatches
 from tabzoo.detectors.padim import Padim
-from tabzoo.detectors.patchcore import PROJECTED, Patchcore
+from tabzoo.detectors.patchcore import Patchcore
 from tabzoo.inspect.record import Scale
+from tabzoo.inspect.threshold import assign_folds
 from tabzoo.synthesis.draws import permutation
 
 __all__ = ["OutOfFold", "PhotoFeatures", "score_out_of_fold"]
 
 _PATCHES = 301  # stream of the draw of patches, distinct from all other streams
-_AT_A_TIME = 32  # photos scored at a time
+_LEAVE_ONE_OUT = 300
+"""Up to so many photos, PaDiM leaves each out by itself: the time for that grows with the cube of their number."""
+_FOLDS = {"padim": 10, "patchcore": 5}
+"""With more than a few photos. PaDiM's distances grow when few photos are left to fit to; PatchCore's hardly do, and each of
+its fits takes long."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +38,7 @@ class PhotoFeatures:
         photos: The photos.
         detector: What to fit; it computes the features.
         hashes: Of the photos' files, [N]; the patches drawn depend on them and the seed.
+        batch_size: Photos at a time.
         most_bytes: Of memory, for features, bank and projection.
         seed: Of the draw.
 
@@ -46,17 +52,18 @@ class PhotoFeatures:
         detector: Padim | Patchcore,
         hashes: NDArray[np.uint64],
         *,
+        batch_size: int,
         most_bytes: float,
         seed: int,
     ) -> None:
-        self._hashes, self._seed = hashes, seed
+        self.hashes, self.batch_size, self._seed = hashes, batch_size, seed
         first = detector.embed(photos.take(torch.arange(1)))
         each, self.patches = float(sum(layer.nbytes for layer in first)), None
         fitting = each  # of one photo, in bytes
         if isinstance(detector, Patchcore):
             (layer,) = first
-            patches, width = layer[..., 0].numel(), layer.shape[-1]
-            fitting = each * (1 + detector.share) + (4 * patches * PROJECTED if width > PROJECTED else 0)
+            patches, width, projected = layer[..., 0].numel(), layer.shape[-1], detector.projected
+            fitting = each * (1 + detector.share) + (4 * patches * projected if width > projected else 0)
             if (share := most_bytes / (fitting * len(photos))) < 1:
                 self.patches = max(1, int(share * patches))
                 logger.warning(
@@ -67,6 +74,16 @@ class PhotoFeatures:
                 )
         kept = most_bytes - fitting * len(photos) if isinstance(detector, Patchcore) else most_bytes
         self._features = FrozenFeatures(photos, detector.embed, most_bytes=kept)
+        if not self.kept:
+            logger.warning(
+                "--max-memory: features are computed anew for each fold, since they need %.1f GB",
+                each * len(photos) / 1e9,
+            )
+
+    @property
+    def kept(self) -> bool:
+        """Whether they are in memory."""
+        return self._features.kept
 
     def take(self, positions: Tensor) -> Sequence[Tensor]:
         """All features of some of the photos."""
@@ -74,14 +91,14 @@ class PhotoFeatures:
 
     def to_fit(self, positions: Tensor) -> Iterator[Sequence[Tensor]]:
         """What a detector is fitted to: features of these photos, batch by batch."""
-        for part in positions.split(_AT_A_TIME):
+        for part in positions.split(self.batch_size):
             maps = self.take(part)
             yield maps if self.patches is None else [self._drawn(maps[0], part, self.patches)]
 
     def _drawn(self, maps: Tensor, positions: Tensor, number: int) -> Tensor:
         drawn = []
         for one, position in zip(maps.flatten(1, -2), positions.tolist(), strict=True):
-            order = permutation(self._seed, int(self._hashes[position] >> np.uint64(1)), len(one), _PATCHES)
+            order = permutation(self._seed, int(self.hashes[position] >> np.uint64(1)), len(one), _PATCHES)
             drawn.append(one[order[:number].sort().values.to(one.device)])
         return torch.stack(drawn)
 
@@ -91,33 +108,54 @@ class OutOfFold(NamedTuple):
 
     Attributes:
         scores: float32 [N].
+        folds: Number of folds.
         scale: From the maps of all photos.
     """
 
     scores: NDArray[np.float32]
+    folds: int
     scale: Scale
 
 
 def score_out_of_fold(
-    detector: Padim | Patchcore, features: PhotoFeatures, folds: NDArray[np.int64], size: int
+    detector: Padim | Patchcore, features: PhotoFeatures, order: Sequence[int], size: int
 ) -> OutOfFold:
-    """Fits the detector to all folds but one, and scores the photos of that one; in turn.
+    """Scores each photo by a detector that is fitted to photos of other folds; copies of a photo are in its fold.
 
     Args:
-        detector: What to fit; it is left with the last of the fits.
+        detector: What to fit; what it is fitted to afterwards says nothing.
         features: Of the photos.
-        folds: Of each photo, [N].
+        order: A permutation of 0 to N - 1, by which folds are dealt out.
         size: Side of the maps.
+
+    Raises:
+        InputError: All photos are copies of one.
     """
-    scores, middles, highest = np.empty(len(folds), np.float32), [], -np.inf
+    hashes = features.hashes
+    folds = assign_folds(hashes.tolist(), order, most=_FOLDS["padim" if isinstance(detector, Padim) else "patchcore"])
+    _, different, same = np.unique(hashes, return_index=True, return_inverse=True)
+    if isinstance(detector, Padim) and features.kept and len(different) <= _LEAVE_ONE_OUT:
+        found = detector.leave_one_out(features.take(torch.from_numpy(different)), (size, size))
+        scores = found.image_scores.cpu().numpy()[same.reshape(-1)]
+        return OutOfFold(scores, len(different), _scale([_summary(found.anomaly_maps)]))
+    scores, maps = np.empty(len(folds), np.float32), []
     for fold in tqdm(range(int(folds.max()) + 1), desc="folds", unit="fold", leave=False, disable=None):
         inside, outside = (torch.from_numpy(np.flatnonzero(of)) for of in (folds != fold, folds == fold))
         detector.fit_maps(features.to_fit(inside), len(inside))
-        for part in outside.split(_AT_A_TIME):
+        for part in outside.split(features.batch_size):
             found = detector.score_maps(features.take(part), (size, size))
             scores[part.numpy()] = found.image_scores.cpu().numpy()
-            maps = found.anomaly_maps.flatten(1)
-            middles += maps.median(dim=1).values.tolist()
-            highest = max(highest, float(maps.max()))
-    low = float(np.median(middles))
-    return OutOfFold(scores, Scale(low, low + 2 * max(highest - low, 1e-6)))
+            maps.append(_summary(found.anomaly_maps))
+    return OutOfFold(scores, int(folds.max()) + 1, _scale(maps))
+
+
+def _summary(maps: Tensor) -> Tensor:
+    """Median and highest value of each map, [B, 2]."""
+    flat = maps.flatten(1)
+    return torch.stack([flat.median(dim=1).values, flat.amax(dim=1)], dim=1).cpu()
+
+
+def _scale(summaries: Sequence[Tensor]) -> Scale:
+    medians, highest = torch.cat(list(summaries)).double().unbind(1)
+    low = float(medians.median())
+    return Scale(low, low + 2 * max(float(highest.max()) - low, 1e-6))

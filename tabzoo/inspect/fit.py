@@ -32,7 +32,7 @@ from tabzoo.inspect.folder import FittedPhoto, check_output, write_detector
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.rebuild import describe, licence_of
 from tabzoo.inspect.record import DetectorRecord, Tested
-from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
+from tabzoo.inspect.threshold import Threshold, choose_threshold
 from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import draw_shots, permutation
 
@@ -129,17 +129,23 @@ class _Found(NamedTuple):
     out_of_fold: OutOfFold
     threshold: Threshold
     good_scores: tuple[float, ...]
+    unreadable: int
 
 
 def _fit(
     options: FitOptions, network: FeatureExtractor, method: Padim | Patchcore, images: Images, rows: NDArray[np.int64]
 ) -> _Found:
     hashes = images.hashes[rows]
-    folds = assign_folds(hashes.tolist(), permutation(options.seed, 0, len(rows), _FOLDS).tolist())
     batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
     photos = batches(images.batch, torch.from_numpy(rows))
-    features = PhotoFeatures(photos, method, hashes, most_bytes=1e9 * options.max_memory, seed=options.seed)
-    out_of_fold = score_out_of_fold(method, features, folds, options.size)
+    features = PhotoFeatures(
+        *(photos, method, hashes),
+        batch_size=options.batch_size,
+        most_bytes=1e9 * options.max_memory,
+        seed=options.seed,
+    )
+    order = permutation(options.seed, 0, len(rows), _FOLDS).tolist()
+    out_of_fold = score_out_of_fold(method, features, order, options.size)
     everything = torch.arange(len(rows))
     method.fit_maps(features.to_fit(everything), len(rows))
     _, different = np.unique(hashes, return_index=True)
@@ -148,8 +154,9 @@ def _fit(
         images.samples.classes[0],
         [_listed(images, row, score) for row, score in zip(rows.tolist(), out_of_fold.scores.tolist(), strict=True)],
         out_of_fold,
-        choose_threshold(scores, asked=options.false_alarms, folds=int(folds.max()) + 1),
+        choose_threshold(scores, asked=options.false_alarms, folds=out_of_fold.folds),
         tuple(scores.tolist()),
+        len(images.unreadable),
     )
 
 
@@ -204,6 +211,7 @@ def _record(
         blank_score=0.0,
         provenance={
             "photos": len(found.photos),
+            "unreadable": found.unreadable,
             "photos_sha256": hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest(),
             "weights_sha256": network.sha256(),
             "versions": versions(),

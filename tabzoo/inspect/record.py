@@ -152,12 +152,12 @@ class DetectorRecord:
             raise ValueError("size, mean or std is out of range")
         if not self.good_scores or list(self.good_scores) != sorted(self.good_scores):
             raise ValueError("good_scores: expected sorted numbers")
-        for value in (
-            self.threshold.value,
-            *self.scale,
-            self.blank_score,
-            *([self.white_level] if self.white_level else []),
-        ):
+        numbers = {**dataclasses.asdict(self.threshold), **self.scale._asdict(), "blank_score": self.blank_score}
+        numbers |= {} if self.white_level is None else {"white_level": self.white_level}
+        for text in (numbers.pop("words"), self.class_name):
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r}: expected text")
+        for value in numbers.values():
             _finite(value)
         if not all(isinstance(part, dict) for part in (self.settings, self.backbone, self.provenance)):
             raise ValueError("settings, backbone and provenance: expected JSON objects")

@@ -8,6 +8,7 @@ It is exact for scores that are independent and of one detector. Here the folds 
 more photos than each of theirs, so that it tends to give lower scores to good parts.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from tabzoo.errors import InputError, count
 
 __all__ = ["LEVEL", "Threshold", "assign_folds", "beta_quantile", "choose_threshold"]
 
+logger = logging.getLogger(__name__)
+
 LEVEL = 0.9
 """Of the interval of false alarms."""
 _LEAVE_ONE_OUT = 20
 """Up to so many different photos, each is a fold of its own."""
-_FOLDS = 10
+_ALIKE = 1e-6  # scores that differ by less, relative to the highest or to 1, differ by rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +56,13 @@ class Threshold:
     words: str
 
 
-def assign_folds(hashes: Sequence[object], order: Sequence[int]) -> NDArray[np.int64]:
+def assign_folds(hashes: Sequence[object], order: Sequence[int], *, most: int) -> NDArray[np.int64]:
     """The fold of each photo; copies of a photo, which have equal hashes, are in the same one.
 
     Args:
         hashes: Of the photos' files, [N].
         order: A permutation of 0 to N - 1, by which folds are dealt out.
+        most: Number of folds where there are more photos than can each be a fold.
 
     Raises:
         InputError: All photos are copies of one.
@@ -69,7 +73,7 @@ def assign_folds(hashes: Sequence[object], order: Sequence[int]) -> NDArray[np.i
             f"{count(len(hashes), 'good photo')}{', all of them copies of one' if len(hashes) > 1 else ''}: a threshold needs "
             f"at least 2 different ones. Add good photos."
         )
-    folds = len(different) if len(different) <= _LEAVE_ONE_OUT else _FOLDS
+    folds = len(different) if len(different) <= _LEAVE_ONE_OUT else most
     fold_of = {value: position % folds for position, value in enumerate(different)}
     return np.array([fold_of[value] for value in hashes])
 
@@ -83,6 +87,13 @@ def choose_threshold(scores: NDArray[np.float32], *, asked: float, folds: int) -
         folds: Number of folds.
     """
     ordered, n = np.sort(scores), len(scores)
+    if ordered[-1] - ordered[0] <= _ALIKE * max(1.0, abs(ordered[-1])):
+        logger.warning(
+            "all %d good photos have the same score, %.3g: every photo that differs from them will be called defective. Fit to "
+            "photos of different parts.",
+            n,
+            ordered[0],
+        )
     needed = math.ceil((n + 1) * (1 - asked) - 1e-9)  # expected above the k-th: (n + 1 - k) / (n + 1)
     k = min(max(needed, 1), n)
     low, high = (1000 * beta_quantile(p, n - k + 1, k) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))

@@ -125,7 +125,7 @@ def test_patchcore_reads_at_most_two_numbers_for_each_of_its_rounds() -> None:
 
 STEPS = {
     "padim": (padim.PyramidGaussians, "update", padim, "smooth_upsample"),
-    "patchcore": (patchcore.Patchcore, "_patches", patchcore, "smooth_upsample"),
+    "patchcore": (patchcore.Patchcore, "embed", patchcore, "smooth_upsample"),
     "rd4ad": (rd4ad, "distillation_loss", rd4ad, "smooth_upsample"),
     "simplenet": (simplenet, "margin_loss", simplenet, "smooth_upsample"),
     "regad": (regad, "registration_loss", regad, "smooth_upsample"),

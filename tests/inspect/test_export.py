@@ -267,3 +267,15 @@ def test_openvino_reads_the_same_file(method: str, exported: dict[str, Path]) ->
         found = compiled({"photos": photos})
         for name, value in zip(("score", "verdict", "map"), expected, strict=True):
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("method", METHODS)
+def test_real_photos_with_defects(
+    method: str, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector, photos = tmp_path / "detector", real_data / "factory/cookie/test"
+    given = ["--data", real_data / "factory", "--class", "cookie", "--backbone", "random:test_resnet", "--size", 128]
+    assert cli.main(["fit", *map(str, given), "--method", method, "--output", str(detector)]) == 0
+    assert export(detector, "--output", tmp_path / "cookie.onnx", "--photos", photos) == 0
+    assert "46 photos: " in capsys.readouterr().out
