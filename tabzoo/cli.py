@@ -23,7 +23,7 @@ _HUB_COMMANDS = ("list", "info", "download", "verify", "install", "uninstall", "
 
 # The same.
 _INSPECT = "tabzoo.inspect.__main__"
-_INSPECT_COMMANDS = ("fit", "score")
+_INSPECT_COMMANDS = ("fit", "score", "export")
 
 _USAGE = """usage: tabzoo COMMAND ...
 
@@ -32,6 +32,7 @@ _USAGE = """usage: tabzoo COMMAND ...
   benchmark  measure backbones (PaDiM, RD4AD and others) and synthetic anomalies
   fit        make a detector from good photos: a folder that judges new ones
   score      score photos with a detector: good or defective
+  export     write a detector or a backbone as an ONNX file, with a proof that it agrees
   trial      is pre-training worth it on your photos? a verdict and a page
   list       tabzoo's weights and those installed: state and licence
   info       show everything known about some weights

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from tabzoo.errors import InputError
 
-__all__ = ["FewImageGaussians", "PyramidGaussians", "gaussians_of_state", "leave_one_out", "smaller_gaussians"]
+__all__ = [
+    "FewImageGaussians",
+    "PyramidGaussians",
+    "gaussians_of_state",
+    "leave_one_out",
+    "nested_levels",
+    "smaller_gaussians",
+    "to_grid",
+]
 
 _AT_A_TIME = 2**24  # products of images at a time, of 8 bytes each
 _SMALL = 64 * 2**20
@@ -271,6 +279,16 @@ def _check_positions(levels: Sequence[Tensor], means: Sequence[Tensor]) -> None:
     """Checks that maps are as those fitted to: torch would repeat a mean of one position for all."""
     if [level.shape[:2] for level in levels] != [mean.shape[:2] for mean in means]:
         raise InputError("Gaussians: the maps have other sizes than those that the Gaussians were fitted to")
+
+
+def nested_levels(maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps [B, d, h, w], coarse to fine, as Gaussians take them, [P, d, B] each; see the top of this file."""
+    return _levels(_nest(maps))
+
+
+def to_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """The reverse for one value a position of the finest of these maps: [P, B] as [B, H, W]."""
+    return _as_grid(values, _nest(maps))
 
 
 def _nest(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tabzoo.compute import to_device
 
-__all__ = ["smooth_upsample"]
+__all__ = ["side_matrix", "smooth_upsample"]
 
 _TRUNCATE = 4.0
 
@@ -28,18 +28,29 @@ def smooth_upsample(grid: Tensor, size: tuple[int, int], *, sigma: float = 4.0, 
         align_corners: As in `F.interpolate`.
     """
     sides = zip(grid.shape[-2:], size, strict=True)
-    rows, columns = (_matrix(*side, sigma, align_corners, grid.dtype, grid.device) for side in sides)
+    rows, columns = (_matrix_on(*side, sigma, align_corners, grid.dtype, grid.device) for side in sides)
     return rows @ grid @ columns.T
 
 
-@cache  # also of what is on a GPU: copying it for every batch would wait for the device
-def _matrix(
-    small: int, large: int, sigma: float, align_corners: bool, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """[large, small]: smoothing times upsampling, computed in float64."""
+def side_matrix(small: int, large: int, *, sigma: float | None, align_corners: bool = False) -> Tensor:
+    """The matrix A of a side of `small` positions and `large` pixels: smoothing times upsampling, float64 [large, small].
+
+    Args:
+        small: Positions.
+        large: Pixels.
+        sigma: As for `smooth_upsample`; None: no smoothing.
+        align_corners: As for `smooth_upsample`.
+    """
     unit = torch.eye(small, dtype=torch.float64)[None]
     upsampling = F.interpolate(unit, size=large, mode="linear", align_corners=align_corners)[0].T
-    return to_device((_smoothing(large, sigma) @ upsampling).to(dtype), device)
+    return upsampling if sigma is None else _smoothing(large, sigma) @ upsampling
+
+
+@cache  # also of what is on a GPU: copying it for every batch would wait for the device
+def _matrix_on(
+    small: int, large: int, sigma: float, align_corners: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return to_device(side_matrix(small, large, sigma=sigma, align_corners=align_corners).to(dtype), device)
 
 
 def _smoothing(size: int, sigma: float) -> Tensor:

@@ -13,6 +13,7 @@ from tabzoo.command import Command, run_command, run_commands, say, show
 from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.interface import flag_of
 from tabzoo.detectors.settings_flags import flags_of_settings
+from tabzoo.inspect.export.command import Export
 from tabzoo.inspect.fit import fit_detector, forbids_commercial_use
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.record import METHODS, DetectorRecord
@@ -65,6 +66,7 @@ def _with_settings() -> Any:
 COMMANDS: dict[str, type[Command]] = {
     "fit": _with_settings(),
     "score": Score,
+    "export": Export,
 }
 
 

@@ -50,9 +50,7 @@ __all__ = ["fit_detector", "forbids_commercial_use"]
 logger = logging.getLogger(__name__)
 
 _FOLDS = 302  # stream of the draw of folds, distinct from all other streams
-_USUAL_FOLDS = {"padim": 10, "patchcore": 5}
-"""With more than a few photos. PaDiM's distances grow when few photos are left to fit to; PatchCore's hardly do, and each of
-its fits takes long."""
+_USUAL_FOLDS, _FOLDS_OF_TILES = 10, 5  # with more than a few photos; a fold of PatchCore with tiles can take minutes
 
 
 def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None = None) -> InspectionDetector:
@@ -170,10 +168,12 @@ def _fit(
     state: Path,
 ) -> _Found:
     hashes, order = images.hashes[rows], permutation(options.seed, 0, len(rows), _FOLDS).tolist()
-    usual = _USUAL_FOLDS[options.method]
-    most = {} if options.tiling is None else {"leave_one_out": usual}  # each fold has many tiles
-    folds = assign_folds(hashes.tolist(), order, usual=usual, **most)
-    fit = _fit_to_photos if options.tiling is None else partial(fit_to_tiles, state=state)
+    if options.tiling is None:
+        folds, fit = assign_folds(hashes.tolist(), order, usual=_USUAL_FOLDS), _fit_to_photos
+    else:
+        tiled = _FOLDS_OF_TILES if options.method == "patchcore" else _USUAL_FOLDS
+        folds = assign_folds(hashes.tolist(), order, usual=tiled, leave_one_out=tiled)
+        fit = partial(fit_to_tiles, state=state)
     out_of_fold = fit(options, network, method, images, rows, folds)
     _, different = np.unique(hashes, return_index=True)
     scores = np.sort(out_of_fold.scores[different])
