@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol, Union
 
@@ -21,7 +21,17 @@ from tabzoo.flags import parse
 from tabzoo.plain import PlainFormatter, for_lines, for_terminal
 from tabzoo.progress import showing
 
-__all__ = ["Command", "log_to_terminal", "print_anything", "run_command", "run_commands", "say", "show", "typed"]
+__all__ = [
+    "Command",
+    "guarded",
+    "log_to_terminal",
+    "print_anything",
+    "run_command",
+    "run_commands",
+    "say",
+    "show",
+    "typed",
+]
 
 
 class Command(Protocol):
@@ -51,21 +61,22 @@ def run_commands(
     named = [Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)] for name, kind in commands.items()]
     union: Any = Union[tuple(named)]  # noqa: UP007
     command: Command = parse(union, argv, prog=prog, commands=commands, elsewhere=elsewhere, description=description)
-    return _exit_code(command)
+    return guarded(command.run)
 
 
 def run_command(kind: type[Command], argv: Sequence[str] | None, *, prog: str) -> int:
     """Runs a command line without subcommands, as `run_commands` runs one with them."""
     command: Command = parse(kind, argv, prog=prog)
-    return _exit_code(command)
+    return guarded(command.run)
 
 
-def _exit_code(command: Command) -> int:
+def guarded(work: Callable[[], int | None]) -> int:
+    """Does some work and returns its exit code; a user's mistake, a full disk or Ctrl-C becomes a line and a code."""
     print_anything()
     log_to_terminal(logging.WARNING)
     try:
         with showing():
-            code = command.run()
+            code = work() or 0
         sys.stdout.flush()
         return code
     except TabzooError as error:

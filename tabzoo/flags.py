@@ -5,7 +5,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from types import MappingProxyType
 from typing import Any, Union, get_args
 
@@ -52,6 +52,9 @@ def parse(
         if error.code:
             command = [prog, *arguments[:1]] if arguments[:1] and arguments[0] in commands else [prog]
             said = _reworded(box.getvalue())
+            # Where something is missing, a flag that does not exist is perhaps meant for it.
+            if said.startswith("missing: ") or said.endswith("a value is missing"):
+                said = _unknown_flag(kind, arguments, options) or said
             instead = elsewhere.get(said.partition(":")[0]) if ": no such flag." in said else None
             said = f"{said.partition('.')[0]}. {instead}" if instead else said
             print(for_lines(f"error: {said}\nSee {' '.join(command)} --help"), file=sys.stderr)
@@ -111,6 +114,19 @@ def _reworded(box: str) -> str:
         near = [name.rstrip(",") for section in listed[1:] for name in section if name.startswith("--")]
         return _unknown(re.sub(r"\(applied to .*?\)", ",", found[1]), near, others)
     return text
+
+
+def _unknown_flag(kind: Any, arguments: list[str], options: dict[str, Any]) -> str | None:
+    """What is wrong with the first flag that does not exist, or None."""
+    with redirect_stdout(io.StringIO()) as help_text, suppress(SystemExit):
+        tyro.cli(kind, args=[*arguments[:1], "--help"], registry=_REGISTRY, **options)
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", help_text.getvalue()))
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if re.match("--[a-zA-Z]", flag) and flag.replace("_", "-") not in known:
+            near = did_you_mean(flag[2:], (name[2:] for name in known)).replace("'", "")
+            return f"{flag}: no such flag.{near.replace('mean ', 'mean --')}"
+    return None
 
 
 def _unknown(given: str, near: list[str], sections: list[list[str]]) -> str:

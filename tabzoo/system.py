@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -24,6 +24,8 @@ except ImportError:  # Windows
 __all__ = [
     "NON_BLOCKING",
     "ProcessUse",
+    "cpu_extensions",
+    "folder_size",
     "hang_up",
     "num_cores",
     "open_no_link",
@@ -67,9 +69,42 @@ def user_folder(kind: Literal["cache", "data"]) -> Path:
     return Path(folder or os.path.join(os.environ.get(parent) or os.path.expanduser(default), "tabzoo"))
 
 
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; a file with several names counts once, links are not followed."""
+    files = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # deleted meanwhile
+                status = os.lstat(os.path.join(parent, name))
+                files[status.st_dev, status.st_ino] = status.st_size
+    return sum(files.values())
+
+
 def num_cores() -> int:
     """Number of CPU cores that this process may use, or, on a system that does not say, of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_EXTENSIONS = {
+    "amx_bf16": "AMX bf16",
+    "avx512_bf16": "AVX-512 bf16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "bf16": "bf16",
+    "asimd": "NEON",
+}
+
+
+def cpu_extensions() -> str:
+    """The instructions for vectors that decide how fast this CPU computes, such as "AVX-512 bf16, AVX-512, AVX2"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return "unknown"
+    flags = next(
+        (line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features"))), []
+    )
+    return ", ".join(name for flag, name in _EXTENSIONS.items() if flag in flags) or "none that matter"
 
 
 class ProcessUse(NamedTuple):

@@ -21,6 +21,7 @@ def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in target.iterdir() if not entry.name.endswith(".dist-info")) == [
         "bin",
         "tabzoo",
+        "tabzoo_console.py",
     ]
     package = target / "tabzoo"
     yaml = (f"training/{name}/*.yaml" for name in ("recipes", "prompt_sets"))

@@ -245,7 +245,7 @@ def _empty(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m tabzoo.benchmark") -> int:
     """Runs the command line; returns 0, or 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if named := _empty(arguments):  # as a path it would be the current folder
@@ -254,8 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for index in reversed(range(len(arguments))):  # `--amp` alone means bf16
         if arguments[index] == "--amp" and (index + 1 == len(arguments) or arguments[index + 1].startswith("--")):
             arguments.insert(index + 1, "bf16")
-    prog, description = "python -m tabzoo.benchmark", "Measure backbones and synthetic anomalies."
-    return run_commands(COMMANDS, arguments, prog=prog, description=description)
+    return run_commands(COMMANDS, arguments, prog=prog, description="Measure backbones and synthetic anomalies.")
 
 
 if __name__ == "__main__":

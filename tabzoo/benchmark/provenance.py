@@ -13,7 +13,8 @@ from tabzoo.data.decoding import Hashes
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub import store
 from tabzoo.hub.files import Digest, read_json
-from tabzoo.hub.folder import HASHES, RECORD, WEIGHTS
+from tabzoo.hub.folder import HASHES
+from tabzoo.hub.record import RECORD, WEIGHTS
 from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]

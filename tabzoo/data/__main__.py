@@ -185,12 +185,12 @@ class Industrial:
         return code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m tabzoo.data") -> int:
     """Runs the command line; returns 0 if all is well, 1 for problems in the data, 2 for a mistake of the user."""
     return run_commands(
         {"check": Check, "show": Show, "industrial": Industrial, "toy-wafers": ToyWafers},
         argv,
-        prog="python -m tabzoo.data",
+        prog=prog,
         description="Check folders of images, and draw samples of them.",
     )
 

@@ -47,15 +47,16 @@ from tabzoo.data.images import Resampling, files_of_mask
 from tabzoo.data.samples import Bytes
 from tabzoo.errors import ImageError, InputError
 from tabzoo.locks import lock
-from tabzoo.system import open_no_link
+from tabzoo.system import folder_size, open_no_link
 
-__all__ = ["Entry", "Files", "open_entry"]
+__all__ = ["Entry", "Files", "Stored", "delete_entry", "open_entry", "stored_entries"]
 
 logger = logging.getLogger(__name__)
 
 # Increase it when the files of an entry change, or what `images.py` makes of an image.
 _FORMAT = 4
 
+_NAMED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*-[0-9]+-[0-9a-f]{24}")
 _LARGEST = 2**63 - 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -186,11 +187,64 @@ def open_entry(files: Files, cache_dir: Path, *, stored: bool, workers: int, pro
                 if _load_current(final, files) is None:
                     _build(final, files, locked=locked, workers=workers, progress=progress)
         entry = _load(final, files)
+    with suppress(OSError):  # a cache that can only be read
+        os.utime(final / "index.json")  # when it was last used
     if entry is None:
         raise InputError(
             f"{final}: the cache entry disappeared right after it was built; does another program delete it?"
         )
     return entry
+
+
+class Stored(NamedTuple):
+    """An entry on the disk.
+
+    Attributes:
+        folder: Where it is.
+        root: Folder of the files that were decoded; None if the entry is damaged.
+        num_files: How many.
+        num_bytes: That the entry takes.
+        used: When it was last used, in seconds since 1970.
+    """
+
+    folder: Path
+    root: Path | None
+    num_files: int
+    num_bytes: int
+    used: float
+
+
+def stored_entries(cache_dir: Path) -> list[Stored]:
+    """The entries of a cache, those first that were not used for the longest time."""
+    return sorted(map(_look_at, filter(_is_entry, cache_dir.glob("*/"))), key=lambda entry: entry.used)
+
+
+def _is_entry(folder: Path) -> bool:
+    return _NAMED.fullmatch(folder.name) is not None and not folder.is_symlink()
+
+
+def _look_at(folder: Path) -> Stored:
+    try:
+        root: Path | None = Path(json.loads((folder / "index.json").read_bytes())["settings"]["root"])
+        count = len(np.load(folder / "paths.npy", mmap_mode="r"))
+        used = (folder / "index.json").stat().st_mtime
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        root, count, used = None, 0, 0.0
+    return Stored(folder, root, count, folder_size(folder), used)
+
+
+def delete_entry(folder: Path) -> None:
+    """Deletes an entry, once no other process builds it. A process that has it open keeps its pixels until it ends.
+
+    Raises:
+        InputError: It can't be deleted.
+    """
+    with lock(folder):
+        try:
+            (folder / "index.json").unlink(missing_ok=True)  # from here on it is incomplete, whatever happens next
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise InputError(f"{folder}: can't be deleted: {error.strerror or error}") from error
 
 
 def _load_current(final: Path, files: Files) -> Entry | None:

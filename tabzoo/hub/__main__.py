@@ -13,10 +13,11 @@ from tabzoo.errors import InputError
 from tabzoo.hub import load, store
 from tabzoo.hub.card import load_line
 from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
-from tabzoo.hub.folder import CARD, Record, verify
+from tabzoo.hub.folder import verify
 from tabzoo.hub.listing import describe, lines
+from tabzoo.hub.overview import overview, print_overview
 from tabzoo.hub.publish import Package, pack, publish
-from tabzoo.hub.resolve import list_models
+from tabzoo.hub.record import CARD, Record
 from tabzoo.plain import for_lines, for_terminal, plain_json
 
 __all__ = ["main"]
@@ -26,9 +27,9 @@ _Dir = Annotated[str, tyro.conf.arg(metavar="DIR")]
 _Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m tabzoo.hub") -> int:
     """Runs the command line; returns 0, or 2 for a mistake."""
-    return run_commands(_COMMANDS, argv, prog="python -m tabzoo.hub", description="Get, verify and install weights.")
+    return run_commands(_COMMANDS, argv, prog=prog, description="Get, verify and install weights.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,10 @@ class List:
 
     def run(self) -> int:
         """Prints one line for each name."""
-        rows = [describe(name) for name in list_models()]
         if self.json:
-            print(plain_json(rows))
-            return 0
-        for row in rows:
-            print(f"{row['name']:32}{row['state']:20}{row['license']}")
+            print(plain_json([describe(one.name) for one in overview()]))
+        else:
+            print_overview()
         return 0
 
 

@@ -1,4 +1,4 @@
-"""Files from anywhere: digests, tensors and JSON, read safely and with a limit on their size; JSON written atomically."""
+"""Files from anywhere: digests and JSON, read safely and with a limit on their size; JSON written atomically."""
 
 import hashlib
 import json
@@ -10,10 +10,6 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
-
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from tabzoo.errors import WeightsError, brief
 from tabzoo.plain import plain_json
@@ -27,7 +23,7 @@ __all__ = [
     "file_state",
     "open_regular",
     "read_json",
-    "read_tensors",
+    "read_verified",
     "write_json",
 ]
 
@@ -36,9 +32,7 @@ LARGEST_WEIGHTS = 32 << 30
 LARGEST_JSON = 1_000_000
 """Largest accepted config.json or tabzoo.json, in bytes; real ones have a few thousand."""
 
-_LONGEST_NAME = 300
 _DEEPEST = 20
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 
 FileState = tuple[int, ...]
 """Device, inode, size, mtime and ctime of a file: at least one of them changes when the content does."""
@@ -122,16 +116,15 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | NON_BLOCKING)  # else it would wait at a pipe without a writer
 
 
-def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, Tensor], Digest]:
-    """Reads the tensors of a .safetensors file and its digest, from one reading: what is verified is what is used.
+def read_verified(path: Path, expected: Digest | None = None) -> tuple[bytes, Digest]:
+    """Reads a file and its digest, from one reading: what is verified is what is used.
 
     Args:
         path: The file.
         expected: The digest that it must have; None if that is not known.
 
     Raises:
-        WeightsError: The file is not the expected one, not a complete .safetensors file, or has values that weights never
-            have.
+        WeightsError: The file can't be read, or is not the expected one.
     """
     try:
         with open_regular(path, LARGEST_WEIGHTS) as (file, size):
@@ -148,42 +141,7 @@ def read_tensors(path: Path, expected: Digest | None = None) -> tuple[dict[str, 
         raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
     if expected is not None and digest != expected:
         raise WeightsError(f"{path}: wrong checksum: SHA-256 {digest.sha256}, expected {expected.sha256}")
-    try:
-        tensors = safetensors.torch.load(content)
-    except Exception as error:  # also KeyError and others, on data types that torch lacks
-        raise WeightsError(
-            f"{path}: not a complete .safetensors file{_looks_like(content)} ({brief(error)})"
-        ) from error
-    _check_tensors(path, tensors)
-    return tensors, digest
-
-
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    if not tensors:
-        raise WeightsError(f"{path}: contains no tensors")
-    for key, tensor in tensors.items():
-        if len(key) > _LONGEST_NAME or not key.isprintable():
-            raise WeightsError(f"{path}: a tensor has the name {key[:40]!r}...; expected one short line of plain text")
-        if tensor.dtype not in _DTYPES:
-            accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
-            raise WeightsError(f"{path}: {key} has the type {tensor.dtype}; expected one of {accepted}")
-        # Models use single precision; double precision has larger values.
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            raise WeightsError(f"{path}: {key} contains values that are not finite in single precision")
-
-
-def _looks_like(content: bytes) -> str:
-    """What was probably saved instead of the weights."""
-    start = content[:200].lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return ": it is a Git LFS pointer; run `git lfs pull` in the clone, or download the file itself"
-    if start.startswith((b"<!doctype", b"<html")):
-        return ": it is a web page, perhaps of a proxy or a login, which replaced the download"
-    if content[:1] == b"\x80" or content[:4] == b"PK\x03\x04":
-        return ": it looks like a pickle of torch.save; tabzoo loads no pickles, but `tabzoo convert` converts them"
-    if len(content) < 8 or int.from_bytes(content[:8], "little") + 8 > len(content):
-        return ": it is truncated"
-    return ""
+    return content, digest
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> dict[str, Any]:

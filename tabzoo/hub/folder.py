@@ -6,7 +6,6 @@ weights, licence, where they come from. `README.md` is a model card.
 
 import datetime
 import os
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,38 +22,21 @@ from tabzoo._version import __version__
 from tabzoo.errors import InputError, WeightsError, WriteError
 from tabzoo.hub.card import folder_card
 from tabzoo.hub.config import read_config
-from tabzoo.hub.files import LARGEST_WEIGHTS, Digest, read_json, read_tensors, write_json
-from tabzoo.hub.names import NAME
+from tabzoo.hub.files import Digest, write_json
+from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS, Record, read_record
+from tabzoo.hub.tensors import read_tensors
 from tabzoo.plain import for_path
 from tabzoo.system import whole_file, writing
 
 __all__ = [
-    *("CARD", "CONFIG", "HASHES", "RECORD", "WEIGHTS", "Folder", "Record", "Verified", "check_new", "copy_folder"),
-    *("new_folder", "now", "read_folder", "read_record", "verify", "write_folder"),
+    *("HASHES", "Folder", "Verified", "check_new", "copy_folder", "new_folder", "now", "read_folder", "verify"),
+    "write_folder",
 ]
 
-WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
 HASHES = "image_hashes.txt"
 """Of the training images: the first 16 hexadecimal digits of each file's SHA-256, sorted, one a line."""
 
 _COPIED = (WEIGHTS, CONFIG, RECORD, CARD, HASHES, "recipe.yaml")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """The content of `tabzoo.json`.
-
-    Attributes:
-        name: timm name with tag.
-        license: Of the weights.
-        digest: The digest that model.safetensors must have.
-        content: All of the file.
-    """
-
-    name: str
-    license: str
-    digest: Digest
-    content: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,39 +101,6 @@ def read_folder(path: Path, *, recorded: bool = True) -> Folder:
             f"{path}: {RECORD} describes {record.name}, but the architecture in {CONFIG} is {config.architecture}"
         )
     return Folder(path=path, config=config, record=record)
-
-
-def read_record(path: Path) -> Record:
-    """Reads a `tabzoo.json`.
-
-    Raises:
-        WeightsError: It is missing or incomplete.
-    """
-    content = read_json(path)
-    name, license, weights = (content.get(key) for key in ("name", "license", "weights"))
-    # Both are shown on terminals, so they may not contain control characters.
-    if (
-        not isinstance(name, str)
-        or not NAME.fullmatch(name)
-        or not isinstance(license, str)
-        or not license.isprintable()
-        or len(license) > 200
-    ):
-        raise WeightsError(f"{path}: expected ARCHITECTURE.TAG under name and one line of text under license")
-    weights = weights if isinstance(weights, dict) else {}
-    sha256, size = weights.get("sha256"), weights.get("size")
-    if (
-        # Only this name: a record from elsewhere must not point to another place.
-        weights.get("file") != WEIGHTS
-        or not isinstance(sha256, str)
-        or not re.fullmatch("[0-9a-f]{64}", sha256)
-        or not isinstance(size, int)
-        or not 0 < size <= LARGEST_WEIGHTS
-    ):
-        raise WeightsError(
-            f'{path}: expected "weights": {{"file": "{WEIGHTS}", "sha256": 64 hexadecimal digits, "size": bytes}}'
-        )
-    return Record(name=name, license=license, digest=Digest(sha256, size), content=content)
 
 
 def verify(path: Path) -> Verified:

@@ -19,8 +19,9 @@ from tabzoo.errors import InputError, WeightsError, brief
 from tabzoo.hub import store
 from tabzoo.hub.convert import convert_into
 from tabzoo.hub.files import write_json
-from tabzoo.hub.folder import WEIGHTS, check_new, copy_folder, new_folder, now, verify
+from tabzoo.hub.folder import check_new, copy_folder, new_folder, now, verify
 from tabzoo.hub.names import check_name
+from tabzoo.hub.record import ORIGIN, WEIGHTS
 from tabzoo.hub.resolve import resolve
 
 __all__ = ["build", "create_model", "download", "install"]
@@ -128,7 +129,7 @@ def install(name: str, source: Path, *, state_dict: str | None = None) -> store.
         if folder.config.architecture != name.split(".")[0]:
             raise InputError(f"{name}: {source} contains weights of {folder.config.architecture}")
         build(folder.config, folder.weights, tensors)
-        write_json(temporary / store.ORIGIN, {"from": str(source.resolve()), "installed": now()})
+        write_json(temporary / ORIGIN, {"from": str(source.resolve()), "installed": now()})
     entry = store.find(name)
     assert entry is not None
     return entry

@@ -6,11 +6,10 @@ import re
 import timm
 
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.hub.record import NAME
 
-__all__ = ["LICENSE", "NAME", "check_name", "is_timms"]
+__all__ = ["LICENSE", "check_name", "is_timms"]
 
-NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
-"""A timm name with tag, in the form that tabzoo allows."""
 LICENSE = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9.+() -]*[A-Za-z0-9][A-Za-z0-9.+() -]*")
 """The form of an SPDX licence expression."""
 

@@ -16,7 +16,8 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
-from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS, Record, verify
+from tabzoo.hub.folder import HASHES, verify
+from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS, Record
 from tabzoo.hub.remote import COMMIT, disk_error, endpoint, why_unreachable
 
 __all__ = ["Package", "pack", "publish"]

@@ -36,7 +36,8 @@ from huggingface_hub.errors import (
 
 from tabzoo.errors import WeightsError, brief
 from tabzoo.hub.files import LARGEST_JSON, Digest
-from tabzoo.hub.folder import CONFIG, RECORD, WEIGHTS, Folder, read_folder, read_record
+from tabzoo.hub.folder import Folder, read_folder
+from tabzoo.hub.record import CONFIG, RECORD, WEIGHTS, read_record
 
 __all__ = [
     *("COMMIT", "TIMEOUT_SECONDS", "Fetched", "NoSuchFileError", "Repository", "disk_error", "endpoint", "local_copy"),

@@ -17,10 +17,12 @@ from torch import Tensor
 from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store, table
 from tabzoo.hub.config import PAPER, architecture_facts
-from tabzoo.hub.files import Digest, file_state, read_tensors
-from tabzoo.hub.folder import CARD, HASHES, RECORD, WEIGHTS, Folder, read_folder
+from tabzoo.hub.files import Digest, file_state
+from tabzoo.hub.folder import HASHES, Folder, read_folder
 from tabzoo.hub.names import check_name
+from tabzoo.hub.record import CARD, RECORD, WEIGHTS
 from tabzoo.hub.remote import Repository
+from tabzoo.hub.tensors import read_tensors
 
 __all__ = ["Source", "list_models", "pretrained_cfg", "resolve", "resolve_name"]
 

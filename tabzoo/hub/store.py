@@ -13,16 +13,14 @@ from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief, did_you_mean
 from tabzoo.hub.files import FileState, file_state, read_json
-from tabzoo.hub.folder import CONFIG, RECORD, Folder, read_folder
-from tabzoo.hub.names import NAME
+from tabzoo.hub.folder import Folder, read_folder
+from tabzoo.hub.record import CONFIG, NAME, ORIGIN, RECORD
 from tabzoo.plain import for_terminal
 from tabzoo.system import user_folder
 
-__all__ = ["ORIGIN", "Entry", "entry_path", "entry_state", "find", "has_entry", "home", "installed", "uninstall"]
+__all__ = ["Entry", "entry_path", "entry_state", "find", "has_entry", "home", "installed", "uninstall"]
 
 _log = logging.getLogger(__name__)
-
-ORIGIN = "installed.json"
 
 
 class Entry(NamedTuple):

@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tabzoo.errors import InputError, WeightsError
-from tabzoo.hub.files import Digest, read_json, read_tensors, write_json
+from tabzoo.hub.files import Digest, read_json, write_json
 from tabzoo.hub.folder import new_folder
+from tabzoo.hub.tensors import read_tensors
 from tabzoo.inspect.record import FORMAT, DetectorRecord
 from tabzoo.inspect.tensor_sets import TensorSets
 from tabzoo.system import writing

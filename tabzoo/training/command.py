@@ -16,7 +16,8 @@ from tabzoo.training.recipe import GROUPS, NORMALISATION, Recipe, list_recipes, 
 
 __all__ = ["Command", "again", "parse"]
 
-_MODULE = "tabzoo.training.pretrain"
+MODULE = "tabzoo.training.pretrain"
+DEFAULT_RECIPE = "resnet18.tab_mvtec"
 
 
 def _title(group: type) -> str:
@@ -83,7 +84,7 @@ _Flags: Any = make_dataclass(
 _Flags.__doc__ = RunOptions.__doc__
 
 
-def parse(arguments: Sequence[str]) -> Command:
+def parse(arguments: Sequence[str], *, prog: str = f"python -m {MODULE}") -> Command:
     """The command line, with the recipe it names as defaults of the recipe's flags.
 
     Raises:
@@ -98,11 +99,7 @@ def parse(arguments: Sequence[str]) -> Command:
     name = found.recipe
     asks = {"-h", "--help"} & set(arguments)
     if name is None or (asks and name not in list_recipes()):
-        if not asks:
-            raise InputError(
-                f"--recipe is missing; type --recipe NAME or FILE.yaml, NAME one of {', '.join(list_recipes())}"
-            )
-        name = "resnet18.tab_mvtec"
+        name = DEFAULT_RECIPE
     recipe = load_recipe(name)
     # tyro would make a flag of each entry of a non-empty table: the recipe's entries are added afterwards.
     tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
@@ -113,7 +110,7 @@ def parse(arguments: Sequence[str]) -> Command:
         _Flags,
         arguments,
         default=_Flags(recipe=name, **groups),
-        prog=f"python -m {_MODULE}",
+        prog=prog,
         config=(tyro.conf.OmitArgPrefixes,),
     )
     given = vars(flags)
@@ -137,4 +134,4 @@ def parse(arguments: Sequence[str]) -> Command:
 def again(arguments: Sequence[str], *added: str, without: Sequence[str] = ()) -> str:
     """The command line again, with some flags added and others left out, for a message that says what to type."""
     kept = [argument for argument in arguments if argument not in without]
-    return shlex.join([*launcher(), "-m", _MODULE, *kept, *added])
+    return shlex.join([*launcher(), "-m", MODULE, *kept, *added])

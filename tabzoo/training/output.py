@@ -16,7 +16,8 @@ from tabzoo.data.decoding import Hashes
 from tabzoo.errors import WriteError
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest, write_json
-from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS, now, write_folder
+from tabzoo.hub.folder import HASHES, now, write_folder
+from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.plain import for_terminal
 from tabzoo.system import whole_file
 from tabzoo.training.normalisation import as_words

@@ -20,12 +20,12 @@ from tabzoo.command import log_to_terminal, print_anything, say
 from tabzoo.compute import deterministic
 from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
-from tabzoo.hub.folder import RECORD
+from tabzoo.hub.record import RECORD
 from tabzoo.progress import showing
 from tabzoo.signals import output_may_be_unread, stop_requests
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
-from tabzoo.training.command import Command, again, parse
+from tabzoo.training.command import MODULE, Command, again, parse
 from tabzoo.training.normalisation import resolve_normalisation
 from tabzoo.training.ranks import Ranks, join_ranks
 from tabzoo.training.recipe import FILE_FIELDS, Recipe, changed_fields, load_recipe
@@ -39,19 +39,19 @@ _QUICKSTART = "quickstart"
 _PATIENCE = 25.0  # seconds; torchrun kills the remaining processes 30 s after it asked all to stop
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = f"python -m {MODULE}") -> int:
     """Runs the command line and returns its exit code: 0 done, 2 for user errors, 128 + signal when stopped."""
     # The first process speaks for all: the others would repeat its warnings.
     log_to_terminal(logging.WARNING if _rank() == 0 else logging.ERROR)
     print_anything()
     with output_may_be_unread(), showing():
-        return _main(list(sys.argv[1:] if argv is None else argv))
+        return _main(list(sys.argv[1:] if argv is None else argv), prog)
 
 
-def _main(arguments: list[str]) -> int:
+def _main(arguments: list[str], prog: str) -> int:
     ranks = Ranks()
     try:
-        command = parse(arguments)
+        command = parse(arguments, prog=prog)
         kind = _device(command.device)
         ranks = join_ranks(kind)
         device = torch.device(kind, ranks.local) if kind == "cuda" else torch.device(kind)

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tabzoo.errors import InputError
-from tabzoo.hub.folder import CARD, CONFIG, HASHES, RECORD, WEIGHTS
+from tabzoo.hub.folder import HASHES
+from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.locks import hold
 from tabzoo.training.output import CHECKPOINTS, METRICS, RECIPE, RUN, TEXT, VALIDATION
 

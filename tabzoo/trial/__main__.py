@@ -19,8 +19,6 @@ from tabzoo.trial.stopping import StoppedError, stoppable
 
 __all__ = ["main"]
 
-_PROG = "tabzoo trial"
-
 
 class _Once(logging.Filter):
     """Drops what was said before: every training run would warn of the same texts, and every test of the same photos."""
@@ -73,17 +71,17 @@ class Trial(Options):
         return verdict.exit_code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m tabzoo.trial") -> int:
     """Runs the command line; returns the verdict's exit code, 2 for a user's mistake, or 128 + signal when stopped."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     description = inspect.cleandoc(Trial.__doc__ or "")
     try:
         with stoppable(), _less_said():
             return run_commands(
-                {"trial": Trial}, arguments, prog=_PROG, description=description, elsewhere=flags_of_recipes()
+                {"trial": Trial}, arguments, prog=prog, description=description, elsewhere=flags_of_recipes()
             )
     except StoppedError as stopped:
-        again = shlex.join([*_PROG.split(), *(word for word in arguments if word != "--overwrite")])
+        again = shlex.join([*prog.split(), *(word for word in arguments if word != "--overwrite")])
         say(f"\nStopped; finished steps and tests are kept. To continue:\n  {again}")
         return 128 + stopped.number
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tabzoo.errors import InputError, count, counted
 from tabzoo.hub.files import Digest, read_json
-from tabzoo.hub.folder import RECORD, WEIGHTS
+from tabzoo.hub.record import RECORD, WEIGHTS
 from tabzoo.scores.compare import Comparison, compare
 from tabzoo.scores.rows import Row
 from tabzoo.training.metrics import read_rows as read_steps

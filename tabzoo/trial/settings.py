@@ -20,7 +20,7 @@ from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError, TabzooError
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import write_json
-from tabzoo.hub.folder import CONFIG, WEIGHTS
+from tabzoo.hub.record import CONFIG, WEIGHTS
 from tabzoo.system import whole_file
 from tabzoo.training.clip import UNTRAINED
 from tabzoo.training.normalisation import resolve_normalisation

@@ -10,7 +10,7 @@ from server import HubServer
 from small import SMALL, contents
 
 from tabzoo.hub import registry, table
-from tabzoo.hub.folder import read_record
+from tabzoo.hub.record import read_record
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from safetensors.torch import load_file, save
 import tabzoo
 from tabzoo.errors import TabzooError, WeightsError
 from tabzoo.hub.config import read_config
-from tabzoo.hub.files import Digest, read_tensors
-from tabzoo.hub.folder import read_record, verify
+from tabzoo.hub.files import Digest
+from tabzoo.hub.folder import verify
+from tabzoo.hub.record import read_record
 from tabzoo.hub.store import installed
+from tabzoo.hub.tensors import read_tensors
 
 FILES = 150
 

@@ -10,7 +10,7 @@ from server import HubServer
 from small import contents
 
 from tabzoo.cli import main
-from tabzoo.hub.folder import read_record
+from tabzoo.hub.record import read_record
 from tabzoo.hub.table import Weights
 
 Output = pytest.CaptureFixture[str]

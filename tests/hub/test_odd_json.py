@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from small import rows
 import tabzoo
 from tabzoo.cli import main
 from tabzoo.errors import InputError, TabzooError, WeightsError
+from tabzoo.hub import store
 from tabzoo.hub.card import published_card, read_results
 from tabzoo.hub.folder import verify
 from tabzoo.hub.load import install
@@ -75,7 +77,10 @@ def test_every_command_tells_of_files_that_are_no_json(
         tabzoo.create_model(folder)
     with pytest.raises(WeightsError, match=rf"{name}.*Type `tabzoo uninstall test_resnet\.odd`"):
         tabzoo.create_model("test_resnet.odd")
+    capsys.readouterr()
     assert main(["list"]) == 0
+    assert re.search(r"^test_resnet\.odd +broken ", capsys.readouterr().out, re.M)
+    assert [one.name for one in store.installed()] == []
     assert name in caplog.text
     assert main(["info", "test_resnet.odd"]) == 0
     assert "broken" in capsys.readouterr().out

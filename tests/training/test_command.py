@@ -42,6 +42,7 @@ def test_flags_override_the_recipe() -> None:
     assert not command.settings.nsa_shift
     assert command.settings.lr == 0.05  # the recipe's
     assert parse(["--recipe=quickstart"]).settings.epochs == 4
+    assert parse([]).recipe == "resnet18.tab_mvtec"  # as --help says
 
 
 def test_tables_of_a_recipe_are_added_to(tmp_path: Path) -> None:
@@ -72,7 +73,6 @@ def test_wrong_flags_exit_with_2_and_name_the_right_one(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "--recipe is missing"),
         (["--recipe", "nonsense"], "neither a recipe of tabzoo"),
         (["--recipe", "quickstart", "--resume", "--overwrite"], "exclude each other"),
         (["--recipe", "quickstart", "--epochs", "0"], "^--epochs: 0 given, expected at least 1$"),

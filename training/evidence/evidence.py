@@ -28,7 +28,8 @@ from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.extractor import build_extractor
 from tabzoo.errors import InputError, TrainingError, did_you_mean
 from tabzoo.hub.files import Digest
-from tabzoo.hub.folder import CONFIG, WEIGHTS, read_folder
+from tabzoo.hub.folder import read_folder
+from tabzoo.hub.record import CONFIG, WEIGHTS
 
 __all__ = ["main"]
 

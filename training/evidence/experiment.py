@@ -17,7 +17,7 @@ from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import TEST, Samples
 from tabzoo.errors import InputError
 from tabzoo.hub.files import Digest, read_json, write_json
-from tabzoo.hub.folder import WEIGHTS
+from tabzoo.hub.record import WEIGHTS
 from tabzoo.plain import for_path
 from tabzoo.system import whole_file
 from tabzoo.training.strict_yaml import read_yaml

