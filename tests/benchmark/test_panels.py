@@ -249,7 +249,7 @@ def test_rows_of_older_versions_say_what_to_type(
         ),
         (
             "--output {out}",
-            "--output {out}: holds no figures of tabzoo: it has no caption.txt, but maps, results.jsonl, roc",
+            "--output {out}: holds no figures of tabzoo: it has no caption.txt, but index.html, maps, results.jsonl",
         ),
     ],
 )

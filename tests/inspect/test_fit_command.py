@@ -46,7 +46,7 @@ def test_what_it_prints(command: Callable[..., tuple[int, str, str]], tmp_path: 
     assert first.startswith(f"padim of nut, fitted to 12 good photos: {tmp_path / 'out'}, ")
     assert "Of 1,000 good parts expect" in threshold
     assert tested == (
-        "On the test photos, which it does not depend on, 4 of 4 defects are above it, and 0 of 4 good photos."
+        "On the test photos, which it does not depend on, 4 of 4 defects and 0 of 4 good photos are above it."
     )
     assert following == f"Next: tabzoo score {tmp_path / 'out'} PHOTO|DIR"
     record = load_detector(tmp_path / "out", device="cpu").record

@@ -193,7 +193,7 @@ def test_stopped_and_continued(
     capsys.readouterr()
     assert main([*arguments, "--overwrite"]) == 128 + signal.SIGTERM
     said = capsys.readouterr().err
-    assert f"To continue:\n  tabzoo trial --data {data}" in said
+    assert f"To continue:\n  python -m tabzoo.trial --data {data}" in said
     assert "--overwrite" not in said
     plan = json.loads((out / "trial.json").read_text())["plan"]
     assert (out / "runs/seed_0/tabzoo.json").exists()
