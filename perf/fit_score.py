@@ -131,6 +131,7 @@ def in_onnxruntime(folder: Path) -> Callable[[np.ndarray], object] | None:
     """Runs the exported graph on a prepared photo, on one thread; None where onnxruntime or the export is missing."""
     try:
         import onnxruntime
+
         from tabzoo.inspect.export.command import Export
     except ImportError:
         return None

@@ -72,7 +72,7 @@ def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None =
     samples = _of_class(find_samples(options.data, layout=options.layout), options)
     spec, bfloat16 = DETECTORS[options.method], amp == "bf16"
     network = build_extractor(
-        options.backbone, layers=spec.layers, seed=options.seed, device=device, amp=bfloat16, channels_last=bfloat16
+        options.backbone, layers=spec.layers, seed=options.seed, device=device, amp=bfloat16, channels_last=True
     )
     check_input_size(network, options.backbone, options.side)
     method = build_method(options.method, network, settings or {}, options.seed)

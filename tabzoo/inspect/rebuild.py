@@ -89,7 +89,7 @@ def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], *, am
     if wrong:
         raise WeightsError(f"the weights do not fit {architecture} of timm {timm.__version__}, such as {wrong[0]}")
     body.load_state_dict(weights)
-    network = FeatureExtractor(body, description["layers"], amp=amp, channels_last=amp)
+    network = FeatureExtractor(body, description["layers"], amp=amp, channels_last=True)
     network.mean, network.std = tuple(description["mean"]), tuple(description["std"])
     return network
 
