@@ -20,5 +20,5 @@ def test_the_flags_stay(command: str, capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
         main([command, "--help"])
-    shown = re.findall(r"^│ (?:-h, )?--([a-z0-9-]+)", capsys.readouterr().out, re.M)
-    assert sorted(set(shown) - {"help"}) == FLAGS[command].split()
+    shown = re.findall(r"^\W*--([a-z][a-z0-9-]*)", capsys.readouterr().out, re.M)
+    assert sorted(set(shown)) == FLAGS[command].split()
