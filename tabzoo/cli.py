@@ -86,7 +86,7 @@ def main(
         if COMMANDS[command] in _SHARED:
             return int(module.main([command, *rest], prog=prog))
         return int(module.main(rest, prog=f"{prog} {command}"))
-    except KeyboardInterrupt:  # mostly while torch is imported, which takes seconds; commands handle their own
+    except KeyboardInterrupt:  # while the module is imported; commands handle their own
         say("\nStopped.")
         return 128 + signal.SIGINT
 

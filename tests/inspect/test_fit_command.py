@@ -96,7 +96,7 @@ def test_the_highest_photo_is_named_only_where_it_is_the_threshold(
     assert (code, "Threshold " in out, "threshold is the score of" in out) == (0, True, False)
 
 
-def test_ctrl_c_while_torch_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_while_a_command_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
