@@ -5,6 +5,7 @@ Nothing here imports torch or timm: the list, the version and the help are there
 
 import importlib
 import platform
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -79,11 +80,15 @@ def main(
         hint = did_you_mean(command, (*COMMANDS, "help", "--version"))
         say(f"error: no command {command!r}.{hint or ' There are ' + ', '.join(COMMANDS) + '.'}\nSee {prog} --help")
         return 2
-    prepare()
-    module = importlib.import_module(COMMANDS[command])
-    if COMMANDS[command] in _SHARED:
-        return int(module.main([command, *rest], prog=prog))
-    return int(module.main(rest, prog=f"{prog} {command}"))
+    try:
+        prepare()
+        module = importlib.import_module(COMMANDS[command])
+        if COMMANDS[command] in _SHARED:
+            return int(module.main([command, *rest], prog=prog))
+        return int(module.main(rest, prog=f"{prog} {command}"))
+    except KeyboardInterrupt:  # while the module is imported; commands handle their own
+        say("\nStopped.")
+        return 128 + signal.SIGINT
 
 
 def _versions() -> str:

@@ -98,6 +98,20 @@ MUTANTS = [
         tests="tests/benchmark/test_verdicts.py",
     ),
     Mutant(
+        name="score_page_is_green_with_unread_photos",
+        file="tabzoo/inspect/page.py",
+        old='"good" if scored and not errors else',
+        new='"good" if scored else',
+        tests="tests/inspect/test_score_page.py",
+    ),
+    Mutant(
+        name="fit_names_the_least_anomalous_photo",
+        file="tabzoo/inspect/__main__.py",
+        old="path = max(read_photos(",
+        new="path = min(read_photos(",
+        tests="tests/inspect/test_fit_command.py",
+    ),
+    Mutant(
         name="score_page_begins_with_the_least_anomalous",
         file="tabzoo/inspect/page.py",
         old="key=lambda row: -(row.score or 0)",

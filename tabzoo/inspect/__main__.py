@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from tyro.conf import OmitArgPrefixes
@@ -15,6 +16,7 @@ from tabzoo.detectors.interface import flag_of
 from tabzoo.detectors.settings_flags import flags_of_settings
 from tabzoo.inspect.export.command import Export
 from tabzoo.inspect.fit import fit_detector, forbids_commercial_use
+from tabzoo.inspect.folder import read_photos
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.record import METHODS, DetectorRecord
 from tabzoo.inspect.score import Score
@@ -45,11 +47,23 @@ def _report(record: DetectorRecord, options: FitOptions) -> None:
     photos = f"{record.provenance['photos']:,} good photos"
     show(f"{record.method} of {record.class_name}, fitted to {photos}: {options.output}, {size:.1f} MB.")
     show(f"Threshold {record.threshold.value:.6g}. {record.threshold.words}")
+    if record.threshold.quantile == 1:
+        _name_highest(options.output, record)
     if tested := record.tested:
         show(tested.words)
     if forbids_commercial_use(licence := record.backbone["license"]):
         say(f"The licence of the backbone's weights, {licence}, forbids commercial use, also of this detector.")
     show(f"Next: tabzoo score {options.output} PHOTO|DIR")
+
+
+def _name_highest(folder: Path, record: DetectorRecord) -> None:
+    """Names the photo whose score is the threshold: one photo of a defect among the good ones would hide others."""
+    path = max(read_photos(folder), key=lambda photo: photo.score).path
+    following = record.good_scores[-2]
+    show(
+        f"The threshold is the score of {path}; the next highest is {following:.6g}. If that photo is not good, take it out "
+        f"and fit again."
+    )
 
 
 def _with_settings() -> Any:

@@ -27,7 +27,17 @@ from tabzoo.inspect.record import FORMAT, DetectorRecord
 from tabzoo.inspect.tensor_sets import TensorSets
 from tabzoo.system import writing
 
-__all__ = ["BACKBONE", "PHOTOS", "RECORD", "STATE", "FittedPhoto", "check_output", "read_detector", "write_detector"]
+__all__ = [
+    "BACKBONE",
+    "PHOTOS",
+    "RECORD",
+    "STATE",
+    "FittedPhoto",
+    "check_output",
+    "read_detector",
+    "read_photos",
+    "write_detector",
+]
 
 RECORD, BACKBONE, STATE, PHOTOS = "detector.json", "backbone.safetensors", "state.safetensors", "photos.csv"
 _FILES = (BACKBONE, STATE, PHOTOS)
@@ -177,6 +187,12 @@ def read_detector(folder: Path) -> DetectorFiles:
         return DetectorFiles(record, backbone, TensorSets(folder / STATE, record.files[STATE]))
     state, _ = read_tensors(folder / STATE, record.files[STATE])
     return DetectorFiles(record, backbone, state)
+
+
+def read_photos(folder: Path) -> list[FittedPhoto]:
+    """The good photos of a detector that was read and verified."""
+    with (folder / PHOTOS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [FittedPhoto(row["path"], row["sha256"], float(row["score"])) for row in csv.DictReader(file)]
 
 
 def _read_record(path: Path) -> DetectorRecord:

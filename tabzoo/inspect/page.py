@@ -77,7 +77,7 @@ def write_page(folder: Path, record: DetectorRecord, rows: Sequence[_Row], *, no
         "tabzoo.inspect/page.html",
         sortable=True,
         name=record.class_name,
-        state="defective" if any(row.verdict == "defective" for row in scored) else "good" if scored else "",
+        state=_state(scored, errors),
         sentence=_sentence(scored, errors),
         threshold_words=record.threshold.words,
         tested=record.tested.words if record.tested else "",
@@ -94,6 +94,13 @@ def write_page(folder: Path, record: DetectorRecord, rows: Sequence[_Row], *, no
         facts=_facts(record),
         files=sorted(record.files.items()),
     )
+
+
+def _state(scored: Sequence[_Row], errors: Sequence[_Row]) -> str:
+    """What colours the verdict; empty where nothing can be said, as of photos that could not be scored."""
+    if any(row.verdict == "defective" for row in scored):
+        return "defective"
+    return "good" if scored and not errors else ""
 
 
 def _sentence(scored: Sequence[_Row], errors: Sequence[_Row]) -> str:

@@ -113,6 +113,8 @@ class Score:
         for name, value, least in (("batch-size", self.batch_size, 1), ("workers", self.workers, 1)):
             if value is not None and not least <= value <= _LARGEST:
                 raise InputError(f"--{name} {value}: expected {least} to {_LARGEST}")
+        if not self.photos:
+            raise InputError("PHOTO|DIR: none given, expected photos or folders of photos after DETECTOR")
         if "" in self.photos:  # such as an unset variable of a shell; as a path it would be the current folder
             raise InputError("PHOTO|DIR: '' given, expected a photo or a folder of photos")
         if self.output is not None and any(

@@ -90,7 +90,8 @@ def choose_threshold(scores: NDArray[np.float32], *, asked: float, folds: int) -
         folds: Number of folds.
     """
     ordered, n = np.sort(scores), len(scores)
-    if ordered[-1] - ordered[0] <= _ALIKE * max(1.0, abs(ordered[-1])):
+    # Of two photos, each is scored by a detector of the other: PaDiM's distances are then equal, however different they are.
+    if n > 2 and ordered[-1] - ordered[0] <= _ALIKE * max(1.0, abs(ordered[-1])):
         logger.warning(
             "all %d good photos have the same score, %.3g: every photo that differs from them will be called defective. Fit to "
             "photos of different parts.",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -236,6 +237,14 @@ def test_the_script_runs_without_tabzoo(exported: dict[str, Path], fit: Fit, pho
     assert "defective" in words
     assert run(*files[:-1])[0] == 1
     assert run(files[words.index("good")])[0] == 0
+
+
+def test_layers_that_a_backbone_does_not_use_are_not_warned_of(
+    make_folder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("timm").setLevel(logging.NOTSET)
+    assert export(make_folder("test_efficientnet.tab_here"), "--output", tmp_path / "out.onnx", "--size", 64) == 0
+    assert "Unexpected keys" not in caplog.text
 
 
 def test_a_backbone(make_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

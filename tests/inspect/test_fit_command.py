@@ -14,6 +14,7 @@ from PIL import Image
 import tabzoo.inspect.__main__ as module
 from tabzoo import cli
 from tabzoo.inspect.detector import load_detector
+from tabzoo.inspect.folder import read_photos
 
 
 @pytest.fixture
@@ -42,13 +43,19 @@ def command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_it_prints(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     code, out, _ = command(padim_channels=20, false_alarms=0.1)
     assert code == 0
-    first, threshold, tested, following = out.splitlines()
+    first, threshold, highest, tested, following = out.splitlines()
     assert first.startswith(f"padim of nut, fitted to 12 good photos: {tmp_path / 'out'}, ")
     assert "Of 1,000 good parts expect" in threshold
     assert tested == (
         "On the test photos, which it does not depend on, 4 of 4 defects and 0 of 4 good photos are above it."
     )
     assert following == f"Next: tabzoo score {tmp_path / 'out'} PHOTO|DIR"
+    photos = sorted(read_photos(tmp_path / "out"), key=lambda photo: photo.score)
+    assert highest == (
+        f"The threshold is the score of {photos[-1].path}; the next highest is {photos[-2].score:.6g}. "
+        "If that photo is not good, take it out and fit again."
+    )
+    assert threshold.startswith(f"Threshold {photos[-1].score:.6g}. ")
     record = load_detector(tmp_path / "out", device="cpu").record
     assert record.settings["channels"] == 20
     assert record.provenance["command"].startswith("tabzoo fit --data ")
@@ -80,6 +87,21 @@ def test_mistakes(flags: dict[str, object], said: str, command: Callable[..., tu
     assert said in errors
     assert "Traceback" not in errors
     assert code == (0 if "no effect" in said else 2)
+
+
+def test_the_highest_photo_is_named_only_where_it_is_the_threshold(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, out, _ = command(false_alarms=0.4)
+    assert (code, "Threshold " in out, "threshold is the score of" in out) == (0, True, False)
+
+
+def test_ctrl_c_while_a_command_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    assert cli.main(["fit", "--help"], prepare=interrupt) == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
 
 
 def test_a_plain_folder_of_photos(command: Callable[..., tuple[int, str, str]], photos: Path, tmp_path: Path) -> None:

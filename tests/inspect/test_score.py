@@ -329,6 +329,7 @@ def test_what_the_good_photos_look_like_is_found(tmp_path: Path) -> None:
         (["{parts}", "--batch-size", "0"], "--batch-size 0: expected 1 to"),
         (["{parts}", "--workers", "0"], "--workers 0: expected 1 to"),
         (["{empty}"], "no photos; expected files that end with .bmp"),
+        ([], "PHOTO|DIR: none given, expected photos"),
         ([""], "'' given, expected a photo"),
         (["{parts}", "--output", "{parts}/../photos"], "is the folder of the photos"),
         (["{parts}", "--output", "{parts}/a"], "holds no scores of tabzoo"),

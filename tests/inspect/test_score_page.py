@@ -85,6 +85,13 @@ def test_it_says_what_was_found(tmp_path: Path, record: DetectorRecord, rows: li
     assert "overlays/a%20%2311.png" in elements.links
 
 
+def test_green_only_if_all_photos_were_scored(tmp_path: Path, record: DetectorRecord, rows: list[Row]) -> None:
+    good, unread = [row for row in rows if row.verdict == "good"], rows[-1]
+    for shown, state in (([*good, unread], ""), (good, "good"), (rows, "defective"), ([unread], "")):
+        write_page(tmp_path, record, shown)
+        assert f'<div class="verdict {state}">' in written(tmp_path)
+
+
 def test_names_are_only_text(tmp_path: Path, record: DetectorRecord, rows: list[Row]) -> None:
     write_page(tmp_path, record, rows)
     text = written(tmp_path)

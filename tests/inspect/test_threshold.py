@@ -59,6 +59,12 @@ def test_equal_scores_are_said(caplog: pytest.LogCaptureFixture) -> None:
     assert "all 30 good photos have the same score, 2.5" in caplog.text
 
 
+def test_two_photos_always_have_the_same_score(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert choose_threshold(np.full(2, 2.5, np.float32), asked=0.1, folds=2).value == 2.5
+    assert "same score" not in caplog.text
+
+
 def test_folds() -> None:
     hashes = [*range(30), 4, 4, 7]
     folds = assign_folds(hashes, list(range(33))[::-1], usual=5)

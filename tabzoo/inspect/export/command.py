@@ -1,5 +1,6 @@
 """`tabzoo export`: a detector or a backbone as an ONNX file that agrees with tabzoo, and a script that prepares photos."""
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class Export:
 
     def run(self) -> int:
         """Writes both files and prints the proof."""
+        logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of unused layers; what matters is checked here
         import_runtime()
         self._check()
         folder = Path(self.source)

@@ -1,6 +1,5 @@
 """What is exported and what it is compared with: a detector's folder, or a backbone."""
 
-import csv
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from tabzoo.inspect.detector import InspectionDetector, load_detector
 from tabzoo.inspect.export.backbone_graph import BackboneGraph, Reference
 from tabzoo.inspect.export.graph import DetectorGraph
 from tabzoo.inspect.export.onnx_file import check_bytes
-from tabzoo.inspect.folder import PHOTOS, RECORD
+from tabzoo.inspect.folder import RECORD, read_photos
 from tabzoo.inspect.record import DetectorRecord
 
 __all__ = ["DETECTOR_OUTPUTS", "Job", "backbone_job", "detector_job", "photos_in", "photos_of_fit"]
@@ -191,8 +190,7 @@ def photos_of_fit(folder: Path, command: str) -> list[str]:
     """
     words = shlex.split(command)
     root = Path(words[words.index("--data") + 1]) if "--data" in words[:-1] else Path()
-    with (folder / PHOTOS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [(str(root / row["path"]), row["sha256"]) for row in csv.DictReader(file)]
+    rows = [(str(root / photo.path), photo.sha256) for photo in read_photos(folder)]
     away = [path for path, sha256 in rows if not Path(path).is_file() or Digest.of(Path(path)).sha256 != sha256]
     if away:
         raise InputError(
