@@ -51,7 +51,7 @@ def parse(
     except SystemExit as error:
         if error.code:
             command = [prog, *arguments[:1]] if arguments[:1] and arguments[0] in commands else [prog]
-            said = _reworded(box.getvalue())
+            said = re.sub(r"^[A-Z]\w*: (?=--)", "", _reworded(box.getvalue()))  # tyro begins with the name of the class
             # Where something is missing, a flag that does not exist is perhaps meant for it.
             if said.startswith("missing: ") or said.endswith("a value is missing"):
                 said = _unknown_flag(kind, arguments, options) or said

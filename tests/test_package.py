@@ -18,7 +18,9 @@ def test_the_wheel_holds_tabzoo_and_works_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "target"
     subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True)
-    assert sorted(entry.name for entry in target.iterdir() if not entry.name.endswith((".dist-info", "__pycache__"))) == [
+    assert sorted(
+        entry.name for entry in target.iterdir() if not entry.name.endswith((".dist-info", "__pycache__"))
+    ) == [
         "bin",
         "tabzoo",
         "tabzoo_console.py",

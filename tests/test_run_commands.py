@@ -30,6 +30,10 @@ class Count:
     loud: bool = False
     """Print more."""
 
+    def __post_init__(self) -> None:
+        if self.share > 1:
+            raise InputError(f"--share {self.share:g}: expected at most 1")
+
     def run(self) -> int:
         if self.data == "missing":
             raise InputError("missing: no such folder")
@@ -71,6 +75,7 @@ def test_an_error_of_the_command_is_one_line(capsys: pytest.CaptureFixture[str])
         (["count", "d", "--most", "x"], "--most: 'x' given, expected a whole number", " count"),
         (["count", "d", "--most", "None"], "--most: 'None' given, expected a whole number", " count"),
         (["count", "d", "--share", "x"], "--share: 'x' given, expected a number", " count"),
+        (["count", "d", "--share", "2"], "--share 2: expected at most 1", " count"),
         (["count", "d", "--seeds", "a"], "--seeds: expected --seeds [INT [INT ...]]", " count"),
         (
             ["count", "d", "--share"],
