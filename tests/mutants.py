@@ -42,6 +42,13 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="a_detectors_record_can_be_edited",
+        file="tabzoo/inspect/folder.py",
+        old="if content.get(_SEAL) != sealed(content)[_SEAL]:",
+        new="if False:",
+        tests="tests/inspect/test_detector_folder.py::test_a_threshold_that_was_changed_by_hand_is_noticed",
+    ),
+    Mutant(
         name="embed_means_of_backbones_over_other_classes",
         file="tabzoo/benchmark/embed.py",
         old="if not any(ones[of].undefined_because for ones in table.values())]",

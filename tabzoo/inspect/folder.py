@@ -8,6 +8,8 @@ photos.csv            the good photos, with their hashes and out-of-fold scores
 
 import csv
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -41,6 +43,7 @@ __all__ = [
 
 RECORD, BACKBONE, STATE, PHOTOS = "detector.json", "backbone.safetensors", "state.safetensors", "photos.csv"
 _FILES = (BACKBONE, STATE, PHOTOS)
+_SEAL = "sha256"
 _LARGEST_RECORD = 32_000_000  # bytes; a million scores have 20
 
 
@@ -125,8 +128,15 @@ def write_detector(
             shutil.copymode(made / PHOTOS, made / name)  # safetensors writes files that only their owner can read
         digests = {name: Digest.of(made / name) for name in _FILES}
         record = dataclasses.replace(record, files=digests)
-        write_json(made / RECORD, record.to_json())
+        write_json(made / RECORD, sealed(record.to_json()))
     return record
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of detector.json with the hash of all the rest, so that a change is noticed; no protection against intent."""
+    rest = {key: value for key, value in content.items() if key != _SEAL}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=True)
+    return {**rest, _SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 @contextmanager
@@ -206,6 +216,8 @@ def _read_record(path: Path) -> DetectorRecord:
         record = DetectorRecord.from_json(content)
         if set(record.files) != set(_FILES):
             raise ValueError(f"files: expected {', '.join(_FILES)}")
+        if content.get(_SEAL) != sealed(content)[_SEAL]:
+            raise ValueError("its content was changed; to change the threshold, fit again with --false-alarms")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{path}: not written by `tabzoo fit`, or damaged: {type(error).__name__}: {error}"

@@ -16,7 +16,7 @@ from tabzoo.errors import InputError, TabzooError, WeightsError
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.detector import load_detector
 from tabzoo.inspect.fit import fit_detector
-from tabzoo.inspect.folder import BACKBONE, PHOTOS, RECORD, STATE
+from tabzoo.inspect.folder import BACKBONE, PHOTOS, RECORD, STATE, sealed
 from tabzoo.inspect.options import FitOptions
 
 Fit = Callable[..., Path]
@@ -33,9 +33,10 @@ def copy(fit: Fit, tmp_path: Path) -> Callable[[str], Path]:
 
 
 def change_record(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Also seals it again, as somebody who means harm would."""
     record = json.loads((folder / RECORD).read_text())
     change(record)
-    (folder / RECORD).write_text(json.dumps(record))
+    (folder / RECORD).write_text(json.dumps(sealed(record)))
 
 
 def change_tensors(folder: Path, name: str, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -116,6 +117,15 @@ def test_changed_records(change: Callable[[dict[str, Any]], object], said: str, 
         load_detector(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_threshold_that_was_changed_by_hand_is_noticed(copy: Callable[..., Path]) -> None:
+    folder = copy()
+    record = json.loads((folder / RECORD).read_text())
+    record["threshold"]["value"] += 1
+    (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match=f"{RECORD}: .*was changed; to change the threshold, fit again"):
+        load_detector(folder)
 
 
 @pytest.mark.parametrize(

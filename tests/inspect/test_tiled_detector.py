@@ -22,6 +22,7 @@ from tabzoo.errors import InputError, WeightsError
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.detector import InspectionDetector, build_method, load_detector
 from tabzoo.inspect.fit import fit_detector
+from tabzoo.inspect.folder import sealed
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.tiles import Tiling
 
@@ -286,7 +287,7 @@ def changed(folder: Path, copy: Path, **changes: object) -> Path:
     for path in folder.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     content = json.loads((copy / "detector.json").read_text())
-    (copy / "detector.json").write_text(json.dumps({**content, **changes}))
+    (copy / "detector.json").write_text(json.dumps(sealed({**content, **changes})))
     return copy
 
 
