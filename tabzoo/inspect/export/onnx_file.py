@@ -18,7 +18,7 @@ __all__ = ["PHOTOS", "check_bytes", "import_runtime", "open_session", "write_onn
 PHOTOS = "photos"
 """Name of the input."""
 _OPSET = 17
-"""Of 2022: onnxruntime from 1.12, TensorRT from 8.6 and OpenVINO from 2022.2 read it."""
+"""Of 2022. Read here by onnxruntime 1.32 and OpenVINO 2026.4; other versions and TensorRT were not tried."""
 _MOST_BYTES = 2_000_000_000
 """A file of protobuf holds 2 GiB; the rest is for the graph."""
 
