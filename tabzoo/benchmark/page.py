@@ -194,7 +194,7 @@ class _Album:
         return [(name, address) for name, path in new if (address := self._embed(path))]
 
     def _embed(self, path: Path) -> str:
-        """The picture; empty if there is no room for it."""
+        """The picture as a data address, or "" if the page has no room for it."""
         address = embed_file(path) if self._characters < _CHARACTERS else ""
         if not address or self._characters + len(address) > _CHARACTERS:
             self.not_embedded += 1

@@ -108,7 +108,7 @@ class Panels:
             )
         if not can_scale(kept):
             raise _LeftOutError(
-                f"the maps of {row.backbone} can't be scaled: there are no good test images, or all their values are equal"
+                f"the maps of {row.backbone} can't be scaled: good test images are missing, or all their values are equal"
             )
         return kept
 

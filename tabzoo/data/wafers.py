@@ -2,7 +2,7 @@
 
 MixedWM38 (Wang et al., "Deformable Convolutional Networks for Efficient Mixed-type Wafer Defect Pattern Recognition", IEEE
 Transactions on Semiconductor Manufacturing 2020; github.com/Junliangwangdhu/WaferMap at 10e65ca) has 38,015 maps of 52 x 52
-values: 0 where there is no die, 1 for a die that passed its test, 2 for a die that failed. A label has eight columns of 0 and
+values: 0 outside the wafer, 1 for a die that passed its test, 2 for a die that failed. A label has eight columns of 0 and
 1, one for each basic pattern; a map may have several patterns or none. The authors' page says that the columns are "C2 to C9"
 and shows the patterns in the order of `PATTERNS`. The rare columns of the public file agree with it: the sixth has 149 maps
 (Near-full), the eighth 866 (Random).

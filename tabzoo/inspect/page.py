@@ -115,7 +115,7 @@ def _sentence(scored: Sequence[_Row], errors: Sequence[_Row]) -> str:
 
 
 def _common_folder(files: Sequence[str]) -> str:
-    """The folder that holds all photos, which needs not stand in each line; empty if there is none."""
+    """The folder that holds all photos, so that lines need not repeat it; "" if there is none."""
     try:
         return os.path.commonpath([os.path.dirname(file) for file in files])
     except ValueError:  # no files, or absolute paths beside relative ones
@@ -143,7 +143,7 @@ def _photo(folder: Path, common: str, row: _Row, *, pictures: bool) -> _Photo:
 
 
 def _embedded(path: Path) -> tuple[str, str]:
-    """Thumbnail and picture of a photo; empty if it is no longer there or can't be read."""
+    """Thumbnail and picture of a photo, or "" for both if the file is gone or can't be read."""
     try:
         status = path.stat()
         return _embedded_once(path, status.st_mtime_ns, status.st_size)

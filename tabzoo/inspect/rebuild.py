@@ -68,7 +68,7 @@ def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], *, am
         raise InputError(f"timm {timm.__version__} has no architecture {architecture[:100]!r}")
     for key, value in arguments.items():
         if key in _RESERVED or not re.fullmatch("[a-z][a-z0-9_]*", key) or not _is_plain(value):
-            raise InputError(f"{key[:100]!r} is no argument of a backbone")
+            raise InputError(f"{key[:100]!r} is not an argument of a backbone")
     try:
         body = timm.create_model(
             architecture,

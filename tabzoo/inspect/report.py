@@ -33,7 +33,7 @@ class Report:
         for row in self.known.values():
             self._warning_of(row)  # told by an earlier call, if there was one
         self._judged: Counter[str] = Counter()  # photos by verdict; one that is replaced counts again
-        self._errors: set[str] = set()  # one that can be read later is no error any more
+        self._errors: set[str] = set()  # a photo that can be read later leaves this set
         self._known: set[str] = set()
         self._counted: set[str] = set()
         if folder is None:

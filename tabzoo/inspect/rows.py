@@ -90,7 +90,7 @@ def _is_number(value: object) -> bool:
 
 
 def read_scores(folder: Path) -> list[ScoreRow]:
-    """The last row of each photo, in the order in which the photos were first scored; none if there is no scores.jsonl.
+    """The last row of each photo, in the order in which they were first scored; an empty list without a scores.jsonl.
 
     Raises:
         InputError: The file can't be read, or a line is wrong.
@@ -108,7 +108,7 @@ def csv_head() -> str:
 
 
 def csv_line(row: ScoreRow) -> str:
-    """A row as one line of CSV, without its end. Texts in it move no cursor and are no formulas."""
+    """A row as one line of CSV, without its end. Texts in it can neither move the cursor nor be taken for formulas."""
     values = dataclasses.astuple(row)
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(

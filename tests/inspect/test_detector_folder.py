@@ -103,9 +103,9 @@ def test_sizes_are_compared_before_anything_is_hashed(
         (lambda record: record["backbone"].update(architecture=["resnet18"]), "detector.json: backbone"),
         (
             lambda record: record["backbone"].update(arguments={"checkpoint_path": "/etc/passwd"}),
-            "'checkpoint_path' is no",
+            "'checkpoint_path' is not an",
         ),
-        (lambda record: record["backbone"].update(arguments={"layers": [10**9] * 4}), "'layers' is no argument"),
+        (lambda record: record["backbone"].update(arguments={"layers": [10**9] * 4}), "'layers' is not an argument"),
         (lambda record: record["backbone"].update(out_indices=[77]), "can't build"),
         (lambda record: record.update(layers=["a"]), "detector.json"),
     ],
