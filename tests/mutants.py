@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("tabzoo", "tests", "training", "hubconf.py", "pyproject.toml", "README.md")
+COPIED = ("tabzoo", "tabzoo_console.py", "tests", "training", "hubconf.py", "pyproject.toml", "README.md")
 ONLY_PINNED = ("tests/training/test_golden_trace.py", "tests/training/test_digests.py")
 """Tests of pinned values: they notice nearly everything, and say little. A few mistakes at most may be left to them."""
 
@@ -41,6 +41,104 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant(
+        name="the_list_imports_torch",
+        file="tabzoo/hub/overview.py",
+        old="import logging\n",
+        new="import logging\n\nimport torch  # noqa: F401\n",
+        tests="tests/test_console.py::test_the_console_script_imports_torch_only_where_it_is_needed",
+    ),
+    Mutant(
+        name="using_a_cache_entry_leaves_it_old",
+        file="tabzoo/data/entries.py",
+        old='        os.utime(final / "index.json")',
+        new="        pass",
+        tests="tests/test_console.py::test_using_an_entry_keeps_it_young",
+    ),
+    Mutant(
+        name="entries_in_use_are_deleted_as_old",
+        file="tabzoo/data/cache_command.py",
+        old=">= self.older_than * _DAY",
+        new="<= self.older_than * _DAY",
+        tests="tests/test_console.py::test_old_entries_are_deleted_and_others_are_not",
+    ),
+    Mutant(
+        name="an_entry_is_deleted_while_it_is_built",
+        file="tabzoo/data/entries.py",
+        old="    with lock(folder):\n        try:",
+        new="    if True:\n        try:",
+        tests="tests/test_console.py::test_an_entry_that_another_process_builds_is_waited_for",
+    ),
+    Mutant(
+        name="a_missing_flag_hides_a_wrong_one",
+        file="tabzoo/flags.py",
+        old="said = _unknown_flag(kind, arguments, options) or said",
+        new="pass",
+        tests="tests/test_console.py::test_mistakes_get_the_nearest_name",
+    ),
+    Mutant(
+        name="doctor_shows_tokens",
+        file="tabzoo/doctor.py",
+        old='("TOKEN", "KEY", "PASSWORD")',
+        new='("nothing",)',
+        tests="tests/test_console.py::test_doctor_shows_no_secret",
+    ),
+    Mutant(
+        name="copies_of_a_photo_are_in_several_folds",
+        file="tabzoo/inspect/threshold.py",
+        old="return np.array([fold_of[value] for value in hashes])",
+        new="return np.arange(len(hashes)) % folds",
+        tests="tests/inspect/test_threshold.py",
+    ),
+    Mutant(
+        name="a_threshold_allows_one_false_alarm_more",
+        file="tabzoo/inspect/threshold.py",
+        old="(n + 1) * (1 - asked)",
+        new="(n + 1) * (1 - asked) - 1",
+        tests="tests/inspect/test_threshold.py",
+    ),
+    Mutant(
+        name="the_interval_of_false_alarms_is_of_another_rank",
+        file="tabzoo/inspect/threshold.py",
+        old="beta_quantile(p, n - k + 1, k)",
+        new="beta_quantile(p, n - k + 2, k)",
+        tests="tests/inspect/test_threshold.py",
+    ),
+    Mutant(
+        name="leave_one_out_keeps_the_photo",
+        file="tabzoo/detectors/gaussians.py",
+        old="ridge = max(count - 2, 1) * regularisation",
+        new="ridge = max(count - 1, 1) * regularisation",
+        tests="tests/detectors/test_leave_one_out.py",
+    ),
+    Mutant(
+        name="a_score_at_the_threshold_is_defective",
+        file="tabzoo/inspect/detector.py",
+        old="np.asarray(scores) > self.threshold",
+        new="np.asarray(scores) >= self.threshold",
+        tests="tests/inspect/test_detector.py",
+    ),
+    Mutant(
+        name="a_detector_that_computes_otherwise_is_taken",
+        file="tabzoo/inspect/detector.py",
+        old="if not abs(score - record.blank_score) <= allowed:",
+        new="if False:",
+        tests="tests/inspect/test_detector_folder.py",
+    ),
+    Mutant(
+        name="defective_training_photos_are_fitted_to",
+        file="tabzoo/inspect/fit.py",
+        old="    chosen &= (samples.split == TEST) | (samples.defect_ids == 0)",
+        new="    chosen &= samples.split >= 0",
+        tests="tests/inspect/test_fit.py",
+    ),
+    Mutant(
+        name="the_name_of_a_class_begins_a_message",
+        file="tabzoo/flags.py",
+        old='re.sub(r"^[A-Z]\\w*: (?=--)", "", _reworded(box.getvalue()))',
+        new="_reworded(box.getvalue())",
+        tests="tests/test_run_commands.py",
+    ),
     Mutant(
         name="a_detectors_record_can_be_edited",
         file="tabzoo/inspect/folder.py",

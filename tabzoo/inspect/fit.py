@@ -129,7 +129,7 @@ def _of_class(samples: Samples, options: FitOptions) -> Samples:
     chosen = samples.class_ids == (classes.index(name) if name is not None else 0)
     chosen &= (samples.split == TEST) | (samples.defect_ids == 0)  # defective photos of a train split are not used
     found = samples.select(chosen, drop=True)
-    if not ((found.split == TRAIN) & (found.defect_ids == 0)).any():
+    if not (found.split == TRAIN).any():
         raise InputError(
             f"--data {options.data}: no good photos to fit to in class {name or classes[0]}; expected CLASS/train/good/*"
         )
@@ -138,7 +138,7 @@ def _of_class(samples: Samples, options: FitOptions) -> Samples:
 
 def _good_photos(images: Images, options: FitOptions) -> NDArray[np.int64]:
     samples = images.samples
-    rows = np.flatnonzero((samples.split == TRAIN) & (samples.defect_ids == 0))
+    rows = np.flatnonzero(samples.split == TRAIN)  # all of them good, see `_of_class`
     if options.shots is None:
         return rows
     if options.shots > len(rows):

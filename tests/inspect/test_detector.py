@@ -28,6 +28,8 @@ def test_what_is_read_scores_as_what_was_fitted(method: str, fit: Callable[..., 
     assert [one.shape for one in maps] == [(64, 64)] * 8
     assert all(one.dtype == np.float32 for one in maps)
     assert detector.is_defective(scores).tolist() == [False] * 4 + [True] * 4
+    # The threshold is the score of a good photo.
+    assert detector.is_defective([detector.threshold, detector.threshold + 1e-6]).tolist() == [False, True]
     assert detector.record.tested == (4, 4, 4, 0)
     again = load_detector(folder, device="cpu")([*good, *bad])
     assert np.array_equal(scores, again.scores)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.run import run
@@ -176,3 +177,18 @@ def test_a_photo_that_changes_meanwhile(photos: Path, tmp_path: Path, monkeypatc
 )
 def test_licences(licence: str | None, forbidden: bool) -> None:
     assert forbids_commercial_use(licence) is forbidden
+
+
+def test_defective_photos_of_a_training_split_are_not_fitted_to(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(10_000, 10_006)), ("test", range(20_000, 20_002))):
+        (tmp_path / "ksdd2" / split).mkdir(parents=True)
+        for number in numbers:
+            defect = number % 3 == 0
+            pixels = np.random.default_rng(number).integers(0, 256, (72, 72, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "ksdd2" / split / f"{number}.png")
+            Image.new("L", (72, 72), 255 * defect).save(tmp_path / "ksdd2" / split / f"{number}_GT.png")
+    options = {"data": str(tmp_path / "ksdd2"), "backbone": "random:test_resnet", "size": 64, "device": "cpu"}
+    fit_detector(FitOptions(**options, method="padim", cache_dir=str(tmp_path), workers=0, output=tmp_path / "out"))
+    assert [row["path"] for row in listed(tmp_path / "out")] == [
+        f"train/{number}.png" for number in (10_000, 10_001, 10_003, 10_004)
+    ]
