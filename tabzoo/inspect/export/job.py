@@ -71,8 +71,8 @@ def detector_job(folder: Path) -> Job:
     record = loaded.record
     if record.tile is not None:
         raise InputError(
-            f"{folder}: was fitted with --tile {record.tile}, and a file holds no detector of tiles yet. Fit one without "
-            f"--tile, or score with tabzoo score."
+            f"{folder}: was fitted with --tile {record.tile}. ONNX files of detectors with tiles are not supported yet. "
+            f"Fit one without --tile, or score with tabzoo score."
         )
     if record.amp != "off":
         raise InputError(
