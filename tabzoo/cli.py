@@ -32,6 +32,7 @@ _GROUPS = {
     "From photos to verdicts": {
         "fit": (_INSPECT, "make a detector from good photos: a folder that judges new ones"),
         "score": (_INSPECT, "score photos with a detector: good or defective"),
+        "demo": ("tabzoo.demo.__main__", "a page in the browser: good photos, one to inspect, several backbones"),
         "export": (_INSPECT, "write a detector or a backbone as an ONNX file, with a proof that it agrees"),
     },
     "Get and give weights": {

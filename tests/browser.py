@@ -13,10 +13,9 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
-_FLAGS = (
+FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"),
-    *("--enable-logging=stderr", "--dump-dom"),
 )
 
 
@@ -48,7 +47,14 @@ def open_page(page: Path, profile: Path, *, script: str = "") -> Opened:
         )
         page = page.with_name("with_a_script.html")
         page.write_text(text, encoding="utf-8")
-    command = [str(CHROMIUM), *_FLAGS, f"--user-data-dir={profile}", page.as_uri()]
+    command = [
+        str(CHROMIUM),
+        *FLAGS,
+        "--enable-logging=stderr",
+        "--dump-dom",
+        f"--user-data-dir={profile}",
+        page.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return Opened(done.stdout, re.findall(r".*CONSOLE.*", done.stderr))
 

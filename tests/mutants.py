@@ -42,6 +42,28 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="the_demo_judges_by_too_few_photos",
+        file="tabzoo/demo/inspection.py",
+        old='        verdict=row.verdict if enough else "",',
+        new="        verdict=row.verdict,",
+        tests="tests/test_demo.py::test_a_verdict_needs_enough_photos",
+    ),
+    Mutant(
+        name="the_demo_keeps_photos",
+        file="tabzoo/demo/inspection.py",
+        old='    with tempfile.TemporaryDirectory(prefix="tabzoo-demo-", dir=settings.work) as name:\n'
+        "        folder = Path(name)",
+        new="    if True:\n        folder = Path(tempfile.mkdtemp(dir=settings.work))",
+        tests="tests/test_demo.py::test_the_page_tells_it",
+    ),
+    Mutant(
+        name="the_demo_offers_weights_that_are_not_here",
+        file="tabzoo/demo/choices.py",
+        old='        if isinstance(try_to_load_from_cache(f"timm/{name}", "model.safetensors"), str):',
+        new="        if True:",
+        tests="tests/test_demo.py::test_backbones_of_this_machine_are_offered",
+    ),
+    Mutant(
         name="the_list_imports_torch",
         file="tabzoo/hub/overview.py",
         old="import logging\n",

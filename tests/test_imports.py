@@ -73,6 +73,8 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         ),
         ("tabzoo.benchmark", ("tabzoo.training", "tabzoo.inspect")),
         ("tabzoo.inspect", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.trial")),
+        ("tabzoo.demo", ("tabzoo.training", "tabzoo.benchmark", "tabzoo.trial")),
+        *((room, ("tabzoo.demo",)) for room in ROOMS if room != "tabzoo.demo"),
         ("tabzoo.pages", tuple(room for room in ROOMS if room not in ("tabzoo.pages", "tabzoo.scores"))),
         (
             "tabzoo.backbones",

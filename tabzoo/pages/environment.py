@@ -9,11 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from tabzoo.plain import for_terminal
+from tabzoo.plain import for_lines, for_terminal
 from tabzoo.scores.words import signed
 from tabzoo.system import whole_file
 
-__all__ = ["write_html"]
+__all__ = ["render", "write_html"]
 
 
 def write_html(path: Path, template: str, **content: object) -> None:
@@ -27,9 +27,19 @@ def write_html(path: Path, template: str, **content: object) -> None:
     Raises:
         WriteError: It can't be written.
     """
-    text = _environment().get_template(template).render(**content)
+    text = render(template, **content)
     with whole_file(path) as file:
         file.write_text(text, encoding="utf-8")
+
+
+def render(template: str, **content: object) -> str:
+    """A page, or a part of one, as HTML.
+
+    Args:
+        template: A package and a file in it.
+        content: What the template shows. Text is escaped.
+    """
+    return _environment().get_template(template).render(**content)
 
 
 @cache
@@ -40,6 +50,7 @@ def _environment() -> Environment:
     environment.filters["percent"] = lambda value: "-" if value is None else f"{100 * value:.1f}"
     environment.filters["signed"] = lambda value: "-" if value is None else signed(value)
     environment.filters["plain"] = for_terminal
+    environment.filters["lines"] = for_lines
     # The two are ours: nothing from outside is in them, so they are not escaped.
     style, script = (_read(f"tabzoo.pages/{name}") for name in ("page.css", "sort.js"))
     environment.globals |= {"style": Markup(style), "script": Markup(script)}
