@@ -31,7 +31,7 @@ _NEEDED = (
     "pillow",
     "tyro",
 )
-_EXTRA = ("scikit-learn", "scipy", "torchmetrics", "onnx", "onnxruntime", "anomalib")
+_EXTRA = ("scikit-learn", "scipy", "torchmetrics", "onnx", "onnxruntime", "anomalib", "gradio")
 _VARIABLES = (
     "TABZOO_",
     "HF_",

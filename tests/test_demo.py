@@ -105,6 +105,7 @@ def test_the_page_tells_it(good: list[Path], bad: Path, settings: Settings) -> N
     assert last.count("higher than all 4 good photos") == 2
     assert last.count("No verdict: 4 different good photos are too few") == 2
     assert last.count(" ms a photo") == 2
+    assert last.count("The baseline: random weights") == 2
 
 
 @pytest.mark.parametrize(
@@ -211,13 +212,17 @@ def test_the_guide_has_the_file_of_the_space() -> None:
     assert "app_file: app.py" in guide
 
 
-def test_a_space_finds_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("names", [NAMES, []])
+def test_a_space_finds_its_page(names: list[str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gradio = pytest.importorskip("gradio")
-    monkeypatch.setenv("TABZOO_DEMO_BACKBONES", " ".join(NAMES))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TABZOO_DEMO_BACKBONES", " ".join(names))
     page = runpy.run_path(str(ROOT / "tabzoo" / "demo" / "app.py"))["demo"]
     assert isinstance(page, gradio.Blocks)
     (choice,) = [one for one in page.blocks.values() if isinstance(one, gradio.CheckboxGroup)]
-    assert choice.value == NAMES
+    assert choice.value == (names or ["random"])
+    texts = "".join(str(one.value) for one in page.blocks.values() if isinstance(one, gradio.Markdown))
+    assert ("Only *random* is on offer" in texts) == (not names)
 
 
 @needs_browser

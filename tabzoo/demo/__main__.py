@@ -38,8 +38,7 @@ class Demo:
     """Backbones to choose from: a timm name, a run's folder, local-dir:DIR, hf-hub:ID, or random[:ARCHITECTURE].
     If not given: those whose weights are on this machine, and random."""
     false_alarms: Annotated[float, tyro.conf.arg(metavar="X")] = 0.01
-    """Share of good parts that may be called defective. There is a verdict if the good photos are enough for it: 99 for 0.01,
-    9 for 0.1."""
+    """Share of good parts that may be called defective. A verdict needs enough good photos: 99 for 0.01, 9 for 0.1."""
     size: Annotated[int | None, optional("PX")] = None
     """Side of the square that photos are squashed to. If not given: that of `tabzoo fit`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -58,7 +57,7 @@ class Demo:
         with tempfile.TemporaryDirectory(prefix="tabzoo-demo-", ignore_cleanup_errors=True) as work:
             os.environ["GRADIO_TEMP_DIR"] = work  # for the photos that are added
             settings = Settings(device=self.device, false_alarms=self.false_alarms, size=self.size, work=Path(work))
-            page = build_page(backbones if self.backbone else None, settings)
+            page = build_page(backbones, settings)
             self._serve(page)
         return 0
 

@@ -21,7 +21,7 @@ _TIMM = "models--timm--"
 
 
 def checked_backbones(given: Sequence[str]) -> list[str]:
-    """The backbones to offer: those given, each once; if none is given, those on this machine.
+    """The backbones given, each once.
 
     Raises:
         InputError: No such model or folder.
@@ -29,7 +29,7 @@ def checked_backbones(given: Sequence[str]) -> list[str]:
     """
     for name in given:
         timm_name(name)
-    return list(dict.fromkeys(given)) or backbones_here()
+    return list(dict.fromkeys(given))
 
 
 def backbones_here() -> list[str]:

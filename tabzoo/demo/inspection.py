@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tabzoo.data.images import read_image
+from tabzoo.detectors.extractor import is_random
 from tabzoo.errors import ImageError, InputError, TabzooError
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.detector import InspectionDetector
@@ -82,7 +83,12 @@ class Finding:
     threshold: Threshold | None = None
     milliseconds: float = 0.0
     seconds: float = 0.0
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing was learned with the backbone's weights."""
+        return is_random(self.backbone)
 
 
 def inspect_photo(

@@ -25,6 +25,8 @@ _LOCAL = ("127.0.0.1", "localhost")
 _LARGEST_FILE = "200mb"
 _OLD, _LOOK = 3600, 600
 """Seconds after which photos that were added are deleted, and between two looks at them."""
+_LIST = 240
+"""Height of the list of good photos, in pixels; it scrolls."""
 _SIDE = 640
 """Longer side of the pictures, in pixels."""
 
@@ -39,11 +41,11 @@ NAME|DIR`. Weights of timm, such as `resnet18.tv_in1k`, are fetched once from th
 """
 
 
-def build_page(backbones: Sequence[str] | None = None, settings: Settings | None = None) -> Any:
+def build_page(backbones: Sequence[str] = (), settings: Settings = Settings()) -> Any:  # noqa: B008
     """The page, a `gradio.Blocks`.
 
     Args:
-        backbones: Those to choose from, all chosen at first. If not given: those on this machine, the first one chosen.
+        backbones: Those to choose from, all chosen at first. If none is given: those on this machine, the first one chosen.
         settings: How photos are inspected.
 
     Raises:
@@ -51,19 +53,18 @@ def build_page(backbones: Sequence[str] | None = None, settings: Settings | None
     """
     gradio = _import_gradio()
     logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of unused layers; what matters is checked at the fit
-    offered = list(backbones or backbones_here())
+    offered = [*backbones] or backbones_here()
     chosen = offered if backbones else offered[:1]
     endings = sorted(IMAGE_SUFFIXES)
 
     def inspect(good: list[str] | None, photo: str | None, names: list[str], method: str) -> Iterator[str]:
-        yield from show_findings(good or [], photo, backbones=names, method=method, settings=settings or Settings())
+        yield from show_findings(good or [], photo, backbones=names, method=method, settings=settings)
 
     with gradio.Blocks(title="tabzoo demo", analytics_enabled=False, delete_cache=(_LOOK, _OLD)) as page:
         gradio.Markdown(_INTRODUCTION)
         with gradio.Row():
-            good = gradio.File(
-                label="Good photos, 2 or more", file_count="multiple", file_types=endings, elem_id="good"
-            )
+            several: Any = {"file_count": "multiple", "height": _LIST}
+            good = gradio.File(label="Good photos, 2 or more", file_types=endings, elem_id="good", **several)
             photo = gradio.File(label="Photo to inspect", file_types=endings, elem_id="photo")
         names = gradio.CheckboxGroup(offered, value=chosen, label="Backbones", elem_id="backbones")
         if offered == [RANDOM]:
