@@ -1,4 +1,4 @@
-"""The version, and nothing else: the build reads it from this file, and what writes it into a file imports no more than this."""
+"""The version, and nothing else: the build reads it here, and what writes it into a file imports no more than this."""
 
 __all__ = ["__version__"]
 

@@ -42,6 +42,41 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="an_editable_clone_counts_as_installed",
+        file="tabzoo/extras.py",
+        old='        if _is_editable(found.read_text("direct_url.json")):\n            return False\n',
+        new="",
+        tests="tests/test_extras.py",
+    ),
+    Mutant(
+        name="a_function_prints_what_the_command_prints",
+        file="tabzoo/command.py",
+        old="nullcontext() if show else redirect_stdout(io.StringIO())",
+        new="nullcontext()",
+        tests="tests/training/test_pretrain_function.py::test_it_makes_what_the_command_makes",
+    ),
+    Mutant(
+        name="a_stopped_run_looks_finished_to_its_caller",
+        file="tabzoo/training/from_python.py",
+        old="    if code:\n",
+        new="    if False:\n",
+        tests="tests/training/test_pretrain_function.py::test_a_stopped_run_is_saved_and_goes_on",
+    ),
+    Mutant(
+        name="run_json_names_a_flag_that_means_the_opposite",
+        file="tabzoo/training/command.py",
+        old='words.append(flag if value else f"--no-{flag[2:]}")',
+        new="words.append(flag)",
+        tests="tests/training/test_pretrain_function.py::test_arguments_say_what_the_fields_say",
+    ),
+    Mutant(
+        name="rows_of_other_calls_are_returned",
+        file="tabzoo/benchmark/run.py",
+        old="return Measured([by_key[job.key] for job in jobs], table)",
+        new="return Measured(list(by_key.values()), table)",
+        tests="tests/benchmark/test_benchmark_function.py::test_it_measures_what_the_command_measures",
+    ),
+    Mutant(
         name="the_list_imports_torch",
         file="tabzoo/hub/overview.py",
         old="import logging\n",
@@ -1200,7 +1235,7 @@ MUTANTS = [
     Mutant(
         name="a_recipes_normalisation_goes_to_another_backbone",
         file="tabzoo/training/command.py",
-        old='    if values["backbone"] != recipe.backbone:\n',
+        old='    if values["backbone"] != named.backbone:\n',
         new="    if False:\n",
         tests="tests/training/test_normalisation.py::test_a_recipe_for_another_backbone",
     ),

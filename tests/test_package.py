@@ -45,7 +45,9 @@ def test_the_version_is_written_once(sdist: Path) -> None:
         file
         for file in tracked_files()
         if not file.startswith(("tests/", "CHANGELOG"))
-        and re.search(rf"version\w*\W{{1,5}}{re.escape(tabzoo.__version__)}\b", (ROOT / file).read_text("utf-8", "ignore"))
+        and re.search(
+            rf"version\w*\W{{1,5}}{re.escape(tabzoo.__version__)}\b", (ROOT / file).read_text("utf-8", "ignore")
+        )
     ]
     assert written == ["tabzoo/_version.py"]
     assert sdist.name == f"tabzoo-{Version(tabzoo.__version__)}.tar.gz"
