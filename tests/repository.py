@@ -21,5 +21,10 @@ def tracked_files(*, in_sdist: bool = False) -> list[str]:
         files = [name for name in shown.strip("\0").split("\0") if (ROOT / name).is_file()]
     else:
         found = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-        files = [path.as_posix() for path in found if not path.parts[0].endswith((".egg-info", "_cache"))]
+        files = [path.as_posix() for path in found if not _is_made(path.parts[0])]
     return sorted(name for name in files if not (in_sdist and name.startswith(_NOT_IN_SDIST)))
+
+
+def _is_made(name: str) -> bool:
+    """Whether a tool made this file or folder: their caches begin with a dot."""
+    return name.endswith(".egg-info") or (name.startswith(".") and name != ".ci")

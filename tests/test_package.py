@@ -61,6 +61,17 @@ def test_the_sdist_holds_what_a_rebuild_and_the_tests_need(sdist: Path) -> None:
     assert not [name for name in held if name.endswith(".pyc")]
 
 
+def test_what_takes_long_to_import_is_imported_when_asked_for() -> None:
+    code = """
+import sys, tabzoo
+rooms = ("tabzoo.training", "tabzoo.benchmark", "tabzoo.inspect", "tabzoo.detectors")
+print([name for name in sys.modules if name.startswith(rooms)])
+print(all(callable(getattr(tabzoo, name)) for name in tabzoo.__all__ if name != "__version__"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]", "True"]
+
+
 def test_versions_of_python_are_named_that_the_workflow_runs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = {found[1] for line in project["classifiers"] if (found := re.search(r"Python :: (3\.\d+)$", line))}
