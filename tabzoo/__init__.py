@@ -9,14 +9,29 @@ from tabzoo.hub.registry import register
 from tabzoo.hub.resolve import list_models
 
 if TYPE_CHECKING:
+    from tabzoo.benchmark.from_python import benchmark_backbones
     from tabzoo.inspect.detector import load_detector
+    from tabzoo.training.from_python import pretrain
 
-__all__ = ["__version__", "create_model", "download", "list_models", "load_detector"]
+__all__ = [
+    "__version__",
+    "benchmark_backbones",
+    "create_model",
+    "download",
+    "list_models",
+    "load_detector",
+    "pretrain",
+]
 
 register()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_detector":  # imported when asked for: detectors take seconds to import
+    # Imported when asked for: they take seconds to import.
+    if name == "benchmark_backbones":
+        return importlib.import_module("tabzoo.benchmark.from_python").benchmark_backbones
+    if name == "load_detector":
         return importlib.import_module("tabzoo.inspect.detector").load_detector
+    if name == "pretrain":
+        return importlib.import_module("tabzoo.training.from_python").pretrain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

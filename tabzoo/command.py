@@ -10,7 +10,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from types import MappingProxyType
 from typing import Annotated, Any, Protocol, Union
 
@@ -23,6 +24,7 @@ from tabzoo.progress import showing
 
 __all__ = [
     "Command",
+    "called_from_python",
     "guarded",
     "log_to_terminal",
     "print_anything",
@@ -92,6 +94,16 @@ def guarded(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         say("\nStopped.")
         return 128 + signal.SIGINT
+
+
+@contextmanager
+def called_from_python(*, show: bool) -> Iterator[None]:
+    """Within it, a command does its work for a caller from Python: it prints and shows progress if asked to, else nothing.
+
+    Warnings go to `logging`, as ever. What other threads print to stdout meanwhile is dropped too.
+    """
+    with showing(show), nullcontext() if show else redirect_stdout(io.StringIO()):
+        yield
 
 
 def say(message: str) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repository import ROOT, tracked_files
 from safetensors.torch import load_file
 
 from tabzoo.hub.load import install
 from tabzoo.hub.table import WEIGHTS
 
-REPOSITORY = Path(__file__).parents[1]
 ENTRIES = sorted(entry for weights in WEIGHTS for entry in (weights.name, weights.name.replace(".", "_")))
 
 NAME = "resnet18.tab_mvtec"
@@ -55,10 +55,9 @@ def report(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[str, 
     """What torch.hub finds, says and loads, asked once: the process takes seconds to start."""
     root = tmp_path_factory.mktemp("torch_hub")
     clone, packages = root / "org_tabzoo_main", root / "packages"
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    for file in files.strip("\0").split("\0"):
+    for file in tracked_files():
         (clone / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / file, clone / file)
+        shutil.copy(ROOT / file, clone / file)
     packages.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if "tabzoo" not in entry.name and entry.suffix != ".pth":
@@ -87,12 +86,12 @@ def test_weights_of_the_local_store(report: dict[str, Any], folder: Path) -> Non
 
 
 def test_dependencies_are_what_the_zoo_imports() -> None:
-    (declared,) = re.findall(r"^dependencies = (.*)$", (REPOSITORY / "hubconf.py").read_text(), re.MULTILINE)
+    (declared,) = re.findall(r"^dependencies = (.*)$", (ROOT / "hubconf.py").read_text(), re.MULTILINE)
     imported = set()
-    zoo = {*REPOSITORY.glob("tabzoo/*.py"), *REPOSITORY.glob("tabzoo/hub/*.py")}
+    zoo = {*ROOT.glob("tabzoo/*.py"), *ROOT.glob("tabzoo/hub/*.py")}
     # Not imported by the zoo itself, but by command lines, training and benchmark.
     others = ("figures.py", "command.py", "flags.py", "locks.py", "machine.py", "progress.py", "hub/__main__.py")
-    for file in zoo - {REPOSITORY / "tabzoo" / name for name in others}:
+    for file in zoo - {ROOT / "tabzoo" / name for name in others}:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}

@@ -86,7 +86,19 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         ),
         *(
             (f"tabzoo.{name}", ROOMS)
-            for name in ("captions", "compute", "figures", "flags", "jsonl", "locks", "progress", "signals", "system")
+            for name in (
+                "captions",
+                "compute",
+                "extras",
+                "figures",
+                "flags",
+                "jsonl",
+                "kinds",
+                "locks",
+                "progress",
+                "signals",
+                "system",
+            )
         ),
         *(
             (f"tabzoo.{name}", ("tabzoo.trial",))

@@ -1,6 +1,5 @@
 """`python -m tabzoo.benchmark run|table|fid|embed|panels|classify ...`: the benchmark's command line."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ from tabzoo.benchmark.options import (
 )
 from tabzoo.benchmark.page import PAGE, write_page
 from tabzoo.benchmark.panels import Panels
-from tabzoo.benchmark.run import run
+from tabzoo.benchmark.run import check_packages, run
 from tabzoo.benchmark.summary import latest_rows
 from tabzoo.benchmark.table import to_markdown
 from tabzoo.command import Command, run_commands, say, show
@@ -52,8 +51,7 @@ class _Run:
     compute: Annotated[OmitArgPrefixes[ComputeOptions], tyro.conf.arg(name="compute")]
 
     def run(self) -> int:
-        if importlib.util.find_spec("scipy") is None:  # only the quickstart may make rows without AUPRO
-            raise InputError('AUPRO needs SciPy: pip install -e ".[benchmark]" in the clone of tabzoo')
+        check_packages()
         output = self.main.output
         try:
             print(run(Options(**vars(self.main), **vars(self.images), **vars(self.compute), settings=self._settings())))

@@ -24,6 +24,7 @@ from tabzoo.compute import choose_device, deterministic
 from tabzoo.data.layouts import LAYOUTS, find_samples
 from tabzoo.detectors.extractor import weights_sha256
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.extras import how_to_install
 from tabzoo.flags import check_number, check_white_level, optional
 from tabzoo.output_folder import CAPTION, check_output_folder
 from tabzoo.synthesis import SYNTHESES
@@ -93,9 +94,7 @@ class Embed:
 
     def _check(self) -> None:
         if importlib.util.find_spec("sklearn") is None or importlib.util.find_spec("torchmetrics") is None:
-            raise InputError(
-                'embed needs scikit-learn and torchmetrics: pip install -e ".[benchmark]" in the clone of tabzoo'
-            )
+            raise InputError(f"embed needs scikit-learn and torchmetrics: {how_to_install('benchmark')}")
         if self.synthesis not in SYNTHESES:
             known = f"{', '.join(SYNTHESES)}.{did_you_mean(self.synthesis, SYNTHESES)}"
             raise InputError(f"--synthesis {self.synthesis}: unknown; there are {known}")

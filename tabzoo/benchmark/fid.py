@@ -22,6 +22,7 @@ from tabzoo.data.images import centre_crop
 from tabzoo.data.samples import TEST, Samples
 from tabzoo.detectors.extractor import is_random, timm_name, unavailable
 from tabzoo.errors import InputError, WeightsError
+from tabzoo.extras import how_to_install
 from tabzoo.progress import Progress
 from tabzoo.synthesis import make_synthesis
 from tabzoo.synthesis.pairs import PairMaker
@@ -251,7 +252,7 @@ def _inception(device: torch.device) -> Extractor:
         network = FrechetInceptionDistance(feature=2048).inception.to(device).eval()
     except (ModuleNotFoundError, ImportError) as error:
         raise InputError(
-            f'FID needs torchmetrics with its image part: pip install -e ".[benchmark]" in the clone of tabzoo ({error})'
+            f"FID needs torchmetrics with its image part: {how_to_install('benchmark')} ({error})"
         ) from error
     except OSError as error:  # URLError among them
         raise WeightsError(

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from tabzoo.errors import InputError
+from tabzoo.extras import how_to_install
 from tabzoo.scores.rows import METRICS, Metrics
 
 __all__ = [
@@ -94,7 +95,7 @@ def region_weights(masks: Planes) -> Tensor:
     try:
         from scipy.ndimage import label
     except ModuleNotFoundError as error:
-        raise InputError('AUPRO needs SciPy: pip install -e ".[benchmark]" in the clone of tabzoo') from error
+        raise InputError(f"AUPRO needs SciPy: {how_to_install('benchmark')}") from error
     areas = []
     for mask in masks:
         anomalous = mask.cpu().numpy() != 0

@@ -19,6 +19,7 @@ from tabzoo.benchmark.table import (
     title,
 )
 from tabzoo.benchmark.verdicts import Verdict, compare_parts, judge
+from tabzoo.extras import how_to_install
 from tabzoo.pages import IntervalPlot, embed_file, interval_plot, write_html
 from tabzoo.plain import for_path
 from tabzoo.scores.compare import Comparison
@@ -98,6 +99,7 @@ def write_page(
         baseline=baseline,
         others=others,
         without_scipy=without_scipy,
+        to_install=how_to_install("benchmark"),
         studies=[] if without_scipy else _studies(rows, baseline, others),
         parts=parts,
         sections=[_section(group, baseline, album) for group in groups],

@@ -5,9 +5,11 @@ depend on is digested into its key (`rows.row_key`), and existing rows are not c
 """
 
 import dataclasses
+import importlib.util
 import itertools
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tabzoo.benchmark.measure import measure_row
 from tabzoo.benchmark.options import Options
@@ -18,13 +20,41 @@ from tabzoo.benchmark.summary import latest_rows
 from tabzoo.command import say
 from tabzoo.compute import CoreWatch, deterministic
 from tabzoo.errors import InputError
+from tabzoo.extras import how_to_install
 from tabzoo.progress import Progress, showing
-from tabzoo.scores.rows import RESULTS, append_row, read_rows
+from tabzoo.scores.rows import RESULTS, Row, append_row, read_rows
 
-__all__ = ["run"]
+__all__ = ["Measured", "check_packages", "run", "run_and_return"]
+
+
+class Measured(NamedTuple):
+    """What a run measured.
+
+    Attributes:
+        rows: Those that were asked for, in the order of backbones, methods, seeds and classes.
+        table: The tables of all rows in the folder, as Markdown.
+    """
+
+    rows: list[Row]
+    table: str
+
+
+def check_packages() -> None:
+    """Checks that there is what AUPRO needs; only the quickstart may make rows without it.
+
+    Raises:
+        InputError: SciPy is missing.
+    """
+    if importlib.util.find_spec("scipy") is None:
+        raise InputError(f"AUPRO needs SciPy: {how_to_install('benchmark')}")
 
 
 def run(options: Options, *, progress: bool = True) -> str:
+    """Does what `run_and_return` does, and returns the tables alone."""
+    return run_and_return(options, progress=progress).table
+
+
+def run_and_return(options: Options, *, progress: bool = True) -> Measured:
     """Measures what is missing, and writes results, tables, pictures and a page into the output folder.
 
     Args:
@@ -32,7 +62,7 @@ def run(options: Options, *, progress: bool = True) -> str:
         progress: Show progress, if a command runs.
 
     Returns:
-        The tables of all rows in the folder.
+        The rows and tables.
 
     Raises:
         InputError: Options that do not fit, or an output folder that can't be used.
@@ -46,7 +76,7 @@ def run(options: Options, *, progress: bool = True) -> str:
         raise InputError(f"--output {options.output}: can't be used as a folder: {error.strerror}") from error
     try:
         with nullcontext() if progress else showing(False):
-            return _run(options)
+            return _run(options, progress=progress)
     finally:
         for folder in made:
             with suppress(OSError):  # it is not empty
@@ -67,11 +97,11 @@ def _check_output(options: Options) -> None:
         )
 
 
-def _run(options: Options) -> str:
+def _run(options: Options, *, progress: bool) -> Measured:
     deterministic()
     folder = options.output
     plan = Plan(options)
-    if plan.amp.reason:
+    if plan.amp.reason and progress:
         say(plan.amp.reason)
     watch = CoreWatch(plan.device)
     rows = {row.key: row for row in read_rows(folder)}
@@ -98,4 +128,5 @@ def _run(options: Options) -> str:
     latest, left_out = latest_rows(read_rows(folder), keys)
     table = write_report(plan, jobs, latest, left_out=left_out)
     write_page(folder, latest, order=[backbone.name for backbone in plan.backbones], left_out=left_out, drawn=keys)
-    return table
+    by_key = {row.key: row for row in latest}
+    return Measured([by_key[job.key] for job in jobs], table)

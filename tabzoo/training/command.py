@@ -3,7 +3,7 @@
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,10 +14,12 @@ from tabzoo.flags import parse as parse_arguments
 from tabzoo.training.ranks import launcher
 from tabzoo.training.recipe import GROUPS, NORMALISATION, Recipe, list_recipes, load_recipe
 
-__all__ = ["Command", "again", "parse"]
+__all__ = ["Command", "again", "as_arguments", "check_start", "make_command", "parse"]
 
 MODULE = "tabzoo.training.pretrain"
 DEFAULT_RECIPE = "resnet18.tab_mvtec"
+_TABLES = ("class_names", "mix_weights")
+"""Fields whose entries are added to the recipe's."""
 
 
 def _title(group: type) -> str:
@@ -102,8 +104,7 @@ def parse(arguments: Sequence[str], *, prog: str = f"python -m {MODULE}") -> Com
         name = DEFAULT_RECIPE
     recipe = load_recipe(name)
     # tyro would make a flag of each entry of a non-empty table: the recipe's entries are added afterwards.
-    tables: dict[str, dict[str, Any]] = {"class_names": recipe.class_names, "mix_weights": recipe.mix_weights}
-    defaults = {**vars(recipe), **{key: {} for key in tables}}
+    defaults = {**vars(recipe), **{key: {} for key in _TABLES}}
     groups = {_title(group): group(**{of.name: defaults[of.name] for of in fields(group)}) for group in GROUPS}
     groups[_title(Running)] = Running()
     flags = parse_arguments(
@@ -118,17 +119,63 @@ def parse(arguments: Sequence[str], *, prog: str = f"python -m {MODULE}") -> Com
     given |= vars(given.pop(_title(Running)))
     for title in map(_title, GROUPS):
         values |= vars(given.pop(title))
-    if values["backbone"] != recipe.backbone:
-        values |= {key: None for key in NORMALISATION if getattr(found, key) is None}
+    not_typed = [key for key in NORMALISATION if getattr(found, key) is None]
+    changes = {key: value for key, value in values.items() if key not in not_typed}
+    check_start(given)
     try:
-        settings = Recipe(**values | {key: {**table, **values[key]} for key, table in tables.items()})
+        return make_command(recipe, changes, **given)
     except InputError as error:  # begins with the field's name
         field, _, problem = str(error).partition(":")
         raise InputError(f"--{field.replace('_', '-')}:{problem}") from error
-    command = Command(**given, settings=settings, named=recipe)
-    if command.resume and command.overwrite:
+
+
+def make_command(named: Recipe, changes: Mapping[str, Any], **options: Any) -> Command:
+    """The command that takes a recipe and changes some of its fields.
+
+    Args:
+        named: The recipe without the changes.
+        changes: Field to value. Entries of a table are added to the recipe's.
+        options: Fields of `RunOptions` and `Running`.
+
+    Raises:
+        InputError: An invalid value of a field, whose name the message begins with.
+    """
+    values = {**vars(named), **changes}
+    for key in _TABLES:
+        if isinstance(values[key], Mapping):
+            values[key] = {**getattr(named, key), **values[key]}
+    if values["backbone"] != named.backbone:
+        values |= {key: None for key in NORMALISATION if key not in changes}
+    return Command(**options, settings=Recipe(**values), named=named)
+
+
+def check_start(options: Mapping[str, Any]) -> None:
+    """Checks that a run is to be continued or replaced, not both.
+
+    Args:
+        options: Fields of `Running`.
+
+    Raises:
+        InputError: It is to be both.
+    """
+    if options.get("resume") and options.get("overwrite"):
         raise InputError("--resume and --overwrite exclude each other: continue the run, or replace it")
-    return command
+
+
+def as_arguments(given: Mapping[str, Any]) -> list[str]:
+    """The flags that say what these fields say; a value of None is left out, since no flag says it."""
+    words: list[str] = []
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, Mapping):
+            words += [flag, *(str(word) for entry in value.items() for word in entry)] if value else []
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        elif value is not None:
+            words += [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    return words
 
 
 def again(arguments: Sequence[str], *added: str, without: Sequence[str] = ()) -> str:

@@ -33,7 +33,7 @@ from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 _QUICKSTART = "quickstart"
 _PATIENCE = 25.0  # seconds; torchrun kills the remaining processes 30 s after it asked all to stop
@@ -48,22 +48,36 @@ def main(argv: Sequence[str] | None = None, *, prog: str = f"python -m {MODULE}"
         return _main(list(sys.argv[1:] if argv is None else argv), prog)
 
 
+def run(command: Command, arguments: Sequence[str]) -> int:
+    """Runs a command, in each of the processes that train together.
+
+    Args:
+        command: What to do.
+        arguments: The same as a command line, for messages that say what to type.
+
+    Returns:
+        0, or 128 + the signal that the run was stopped by. All steps that were done are then saved.
+
+    Raises:
+        TabzooError: A mistake that the user can fix.
+    """
+    kind = _device(command.device)
+    ranks = join_ranks(kind)
+    device = torch.device(kind, ranks.local) if kind == "cuda" else torch.device(kind)
+    code = _pretrain(command, arguments, device, ranks)
+    ranks.leave()
+    return code
+
+
 def _main(arguments: list[str], prog: str) -> int:
-    ranks = Ranks()
     try:
-        command = parse(arguments, prog=prog)
-        kind = _device(command.device)
-        ranks = join_ranks(kind)
-        device = torch.device(kind, ranks.local) if kind == "cuda" else torch.device(kind)
-        code = _pretrain(command, arguments, device, ranks)
-        ranks.leave()
-        return code
+        return run(parse(arguments, prog=prog), arguments)
     except TabzooError as error:
         _say(f"error: {error}")
     except torch.OutOfMemoryError as error:
         _say(f"error: {error}\nType a smaller --batch-size, or --micro-batch N to keep the batch.")
     except RuntimeError as error:
-        if ranks.size == 1:
+        if not torch.distributed.is_initialized():  # a single process
             raise
         _say(_ended_by_another(arguments, brief(error)))
     except OSError as error:  # a folder that disappeared; earlier checkpoints are complete

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from tabzoo.compute import Amp
 from tabzoo.data.class_words import Spelling
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.hub.names import LICENSE
+from tabzoo.kinds import check_kind
 from tabzoo.synthesis import CutPasteSettings, GridMaskSettings, NsaSettings, PerlinSettings, SynthesisName
 from tabzoo.synthesis.cutpaste import Variant
 from tabzoo.synthesis.mix import check_weights
@@ -387,42 +387,11 @@ def _check_types(recipe: Recipe) -> None:
     """YAML gives whatever was typed; the annotations say what it should be."""
     for name, kind in typing.get_type_hints(Recipe).items():
         value = getattr(recipe, name)
-        if not _fits(value, kind):
-            choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
-            expected = f"one of {', '.join(choices)}" if choices else _kind_name(kind)
-            raise InputError(
-                f"{name}: {reprlib.repr(value)} given, expected {expected}.{did_you_mean(value, choices or ())}"
-            )
+        check_kind(name, value, kind)
         if value is not None and kind in (float, float | None):
             object.__setattr__(recipe, name, float(value))
         elif isinstance(value, tuple):  # the hash tells 0 from 0.0
             object.__setattr__(recipe, name, tuple(map(float, value)))
-
-
-def _fits(value: object, kind: Any) -> bool:
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return value in args
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _fits(item, of) for pair in value.items() for item, of in zip(pair, args, strict=True)
-        )
-    if origin is tuple:
-        return isinstance(value, tuple) and len(value) == len(args) and all(_fits(item, float) for item in value)
-    if origin is not None:  # str | None
-        return any(_fits(value, choice) for choice in args)
-    if kind in (int, float):
-        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def _kind_name(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
-    if typing.get_origin(kind) is dict:
-        of = "words, both strings (quote numbers: '01')" if typing.get_args(kind)[1] is str else "number"
-        return f"a table from name to {of}"
-    (kind, *_) = typing.get_args(kind) or (kind,)  # int of int | None
-    return "three numbers" if typing.get_origin(kind) is tuple else names[kind]
 
 
 def _reset_unsupported(recipe: Recipe) -> None:

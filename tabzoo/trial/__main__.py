@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tabzoo.command import run_commands, say, show
 from tabzoo.errors import InputError
+from tabzoo.extras import how_to_install
 from tabzoo.trial.folder import PAGE, VERDICT
 from tabzoo.trial.options import Options
 from tabzoo.trial.run import run
@@ -64,7 +65,7 @@ class Trial(Options):
     def run(self) -> int:
         """Runs the trial and prints the verdict."""
         if importlib.util.find_spec("scipy") is None:
-            raise InputError('the tests of a trial need SciPy: pip install -e ".[benchmark]" in the clone of tabzoo')
+            raise InputError(f"the tests of a trial need SciPy: {how_to_install('benchmark')}")
         verdict = run(self, say=say)
         show(verdict.sentence)
         show(f"Page: {self.output / PAGE}; for scripts: {self.output / VERDICT}.")

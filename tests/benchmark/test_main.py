@@ -11,6 +11,7 @@ from PIL import Image
 from tabzoo.benchmark.__main__ import COMMANDS, main
 from tabzoo.benchmark.options import Options
 from tabzoo.detectors import DETECTORS
+from tabzoo.extras import how_to_install
 from tabzoo.scores.rows import Row, append_row, read_rows
 
 SMALL = "random:test_resnet"
@@ -194,7 +195,7 @@ def test_what_must_be_installed_is_said_first(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["run", "--backbone", "random", "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    assert 'pip install -e ".[benchmark]" in the clone of tabzoo' in capsys.readouterr().err
+    assert f"AUPRO needs SciPy: {how_to_install('benchmark')}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from tabzoo import cli
+from tabzoo.extras import how_to_install
 from tabzoo.inspect import load_detector
 from tabzoo.inspect.export import job
 from tabzoo.inspect.export.graph import DetectorGraph
@@ -211,7 +212,7 @@ def test_without_onnxruntime_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert export(fit(method="padim"), "--output", tmp_path / "nut.onnx") == 2
-    assert "pip install 'tabzoo[export]'" in capsys.readouterr().err
+    assert how_to_install("export") in capsys.readouterr().err
 
 
 def test_the_script_runs_without_tabzoo(exported: dict[str, Path], fit: Fit, photos: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tabzoo.benchmark.classify.images import LabelledImages
 from tabzoo.benchmark.classify.options import Mode, Options
 from tabzoo.compute import seeded
 from tabzoo.errors import InputError, brief
+from tabzoo.extras import how_to_install
 from tabzoo.progress import track
 from tabzoo.synthesis.draws import permutation
 
@@ -98,9 +99,7 @@ def learn_on_features(mode: Mode, train: Tensor, labels: Rows, test: Tensor, *, 
         from sklearn.neighbors import KNeighborsClassifier
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise InputError(
-            f'--mode {mode}: needs scikit-learn: pip install -e ".[benchmark]" in the clone of tabzoo'
-        ) from error
+        raise InputError(f"--mode {mode}: needs scikit-learn: {how_to_install('benchmark')}") from error
     known, asked = train.double().numpy(), test.double().numpy()
     if mode == "knn":
         # A class with few labels could never win against more neighbours than it has.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tabzoo.errors import InputError
+from tabzoo.extras import how_to_install
 
 __all__ = ["PHOTOS", "check_bytes", "import_runtime", "open_session", "write_onnx"]
 
@@ -32,7 +33,7 @@ def import_runtime() -> tuple[Any, Any]:
     try:
         return importlib.import_module("onnx"), importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise InputError(f"{error}: export needs onnx and onnxruntime. Type pip install 'tabzoo[export]'.") from error
+        raise InputError(f"{error}: export needs onnx and onnxruntime: {how_to_install('export')}") from error
 
 
 def check_bytes(tensors: Sequence[Tensor], advice: str) -> None:
