@@ -46,15 +46,18 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
     last = (validation or rows or [{}])[-1]
     of_what = " (held out)" if validation else ""
     metrics = {f"{key}{of_what}": last[key] for key in ("loss", "accuracy_normal", "accuracy_abnormal") if key in last}
-    counts = run.samples.class_ids
+    counts, trained = run.samples.class_ids, run.pairs.class_ids
     training = {
         "images": len(run.samples),
         "held_out": len(run.held_out) if run.held_out else 0,
         "classes": {name: int((counts == index).sum()) for index, name in enumerate(run.samples.classes)},
+        "trained_on": {name: int((trained == index).sum()) for index, name in enumerate(run.samples.classes)},
         "syntheses": syntheses(run.recipe),
         "samples_sha256": names_digest(run.samples),
         "epochs": run.recipe.epochs,
         "steps": run.total_steps,
+        "seconds": round(_seconds(run, rows), 1),
+        "hardware": output.device_name(run.device),
     }
     output.write_results(
         *(run.folder, state.objective.backbone, run.recipe, run.text),
@@ -65,6 +68,15 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
         metrics=metrics,
     )
     _report(run, rows, metrics)
+
+
+def _seconds(run: Run, rows: Sequence[dict[str, float]]) -> float:
+    """Time of all steps, also of those before the run was resumed."""
+    before = [0, *(row["step"] for row in rows)]
+    return sum(
+        2 * run.batch_size * (row["step"] - first) / row["images_per_second"]
+        for first, row in zip(before, rows, strict=False)
+    )
 
 
 def _losses(rows: Sequence[dict[str, float]]) -> str:
