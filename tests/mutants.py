@@ -99,6 +99,27 @@ MUTANTS = [
         tests="tests/benchmark/test_benchmark_function.py::test_it_measures_what_the_command_measures",
     ),
     Mutant(
+        name="mvtec_weights_lose_their_licence",
+        file="tabzoo/hub/license_terms.py",
+        old="number == IMAGES[name][0]",
+        new="number == IMAGES[name][1]",
+        tests="tests/hub/test_license_terms.py",
+    ),
+    Mutant(
+        name="an_unreadable_file_is_reported_for_each_size",
+        file="tabzoo/data/cache.py",
+        old=" if root / path not in self.reported}",
+        new="}",
+        tests="tests/benchmark/test_plan.py::test_an_unreadable_file_is_reported_once",
+    ),
+    Mutant(
+        name="held_out_images_count_as_trained_on",
+        file="tabzoo/training/report.py",
+        old='"trained_on": {name: int((trained == index).sum())',
+        new='"trained_on": {name: int((counts == index).sum())',
+        tests="tests/training/test_validation.py::test_held_out_rows_are_the_means_over_held_out_pairs",
+    ),
+    Mutant(
         name="the_list_imports_torch",
         file="tabzoo/hub/overview.py",
         old="import logging\n",
@@ -640,7 +661,7 @@ MUTANTS = [
     Mutant(
         name="rows_of_a_text_file_in_its_own_order",
         file="tabzoo/training/text.py",
-        old="rows = [list(features.words).index(name) for name in words]",
+        old="rows = [row_of[phrase] for phrase in words.values()]",
         new="rows = list(range(len(words)))",
         tests="tests/training/test_text.py",
     ),

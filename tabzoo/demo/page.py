@@ -15,6 +15,7 @@ from tabzoo.data.images import IMAGE_SUFFIXES, read_image
 from tabzoo.demo.choices import RANDOM, backbones_here
 from tabzoo.demo.inspection import Finding, Settings, inspect_photo
 from tabzoo.errors import InputError, TabzooError
+from tabzoo.extras import how_to_install
 from tabzoo.inspect.record import METHODS
 from tabzoo.pages import embed_picture, render
 
@@ -151,6 +152,4 @@ def _import_gradio() -> Any:
     try:
         return importlib.import_module("gradio")
     except ImportError as error:
-        raise InputError(
-            f'the demo page needs gradio: pip install -e ".[demo]" in the clone of tabzoo ({error})'
-        ) from error
+        raise InputError(f"the demo page needs gradio: {how_to_install('demo')} ({error})") from error

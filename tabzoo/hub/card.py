@@ -10,9 +10,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from tabzoo.errors import InputError, WeightsError, brief
+from tabzoo.hub.card_text import RESULTS_BEFORE
 from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores import rows
 from tabzoo.scores.averages import averages_by_seed, scores_by_class
+from tabzoo.scores.bootstrap import DRAWS, auroc_interval
 from tabzoo.scores.rows import Row
 
 __all__ = ["Result", "folder_card", "load_line", "published_card", "read_results"]
@@ -36,6 +38,7 @@ class Result(NamedTuple):
         seeds: How many seeds were used.
         transductive: Whether the backbone was pre-trained on the good images of some of these classes.
         metrics: Key of `METRICS` to the mean over seeds of the average over classes, as in the benchmark's tables, in percent.
+        interval: Of the image AUROC: 95 %, in percent; None where it is undefined.
     """
 
     dataset: str
@@ -45,6 +48,7 @@ class Result(NamedTuple):
     seeds: int
     transductive: bool
     metrics: dict[str, float]
+    interval: tuple[float, float] | None = None
 
     @property
     def given(self) -> str:
@@ -108,6 +112,8 @@ def _summary(key: _Key, found: Sequence[Row]) -> Result:
         if averages := averages_by_seed(defined):
             metrics[metric] = 100 * fmean(averages)
     seeds = [set(by_seed) for by_seed in scores_by_class(found, "image_auroc").values()]
+    common = set.intersection(*seeds)
+    interval = auroc_interval([row for row in found if row.seed in common])
     transductive = any(row.transductive for row in found)
     dataset, method, shots = key
     return Result(
@@ -115,9 +121,10 @@ def _summary(key: _Key, found: Sequence[Row]) -> Result:
         for_terminal(method),
         shots,
         len(seeds),
-        len(set.intersection(*seeds)),
+        len(common),
         transductive,
         metrics,
+        interval and (100 * interval[0], 100 * interval[1]),
     )
 
 
@@ -195,7 +202,8 @@ def published_card(
     body = "\n".join(load_line(source) if line.startswith(load_line("local-dir:FOLDER")) else line for line in lines)
     # The card was written with the licence of that time; the one in the record may have been edited since.
     body = _LICENSE.sub(lambda found: f"{found[1]}{license}", body)
-    return f"---\n{metadata}\n---\n{body}\n{_table(results)}"
+    before, heading, after = body.partition(RESULTS_BEFORE)  # cards of older versions have no such heading
+    return f"---\n{metadata}\n---\n{before}\n{_table(results)}{heading}{after}\n"
 
 
 def _table(results: Sequence[Result]) -> str:
@@ -205,16 +213,21 @@ def _table(results: Sequence[Result]) -> str:
         f"| {for_table(result.dataset)} | {for_table(result.method)} | {result.given} | "
         f"{'yes' if result.transductive else 'no'} | {result.classes} | {result.seeds} | "
         + " | ".join(f"{result.metrics[key]:.2f}" if key in result.metrics else "-" for key in METRICS)
-        + " |"
+        + f" | {_interval(result)} |"
         for result in results
     )
     return f"""
-## Results
+### Results
 
 In percent: the mean over classes of the mean over seeds, after the last step of the method's training. Seen: whether this
-backbone was pre-trained on the good images of these classes.
+backbone was pre-trained on the good images of these classes. The interval is of the image AUROC: 95 %, from a bootstrap over
+the test images ({DRAWS} draws); another training may differ by more.
 
-| dataset | method | fitted to | seen | classes | seeds | {" | ".join(METRICS.values())} |
-|---|---|---|---|---|---|{"---|" * len(METRICS)}
+| dataset | method | fitted to | seen | classes | seeds | {" | ".join(METRICS.values())} | interval |
+|---|---|---|---|---|---|{"---|" * len(METRICS)}---|
 {lines}
 """
+
+
+def _interval(result: Result) -> str:
+    return f"{result.interval[0]:.1f} to {result.interval[1]:.1f}" if result.interval else "-"

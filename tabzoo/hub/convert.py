@@ -21,10 +21,13 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from tabzoo._version import __version__
 from tabzoo.errors import InputError, brief
+from tabzoo.hub.card_text import Sections, in_order
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folder import new_folder, write_folder
+from tabzoo.hub.license_terms import check_license
 from tabzoo.hub.names import LICENSE, check_name
+from tabzoo.hub.record import UNSPECIFIED
 from tabzoo.hub.table import find_weights
 from tabzoo.plain import for_terminal
 
@@ -48,11 +51,14 @@ _ATTENTION = re.compile(r"(^|\.)(ca|sa|cbam|sharedMLP|ChannelAttention|SpatialAt
 
 _MADE_BY = """converted by tabzoo {}
 from a checkpoint of TAB (Text-Align Anomaly Backbone, arXiv 2312.09480)."""
-_FACTS = """- Source: `{file}`, SHA-256 {sha256}; values unchanged, in single precision.
-- Trained on {data}.
-- Licence of the weights: {license}. It must not allow more than the licence of the training images does.
-- The backbone has seen the normal images of its training classes: say so next to results on these classes.
-"""
+_DETAILS = """Source: `{file}`, SHA-256 {sha256}; values unchanged, in single precision.
+Input 224 x 224 after squashing to 256 x 256, ImageNet mean and std, as in the authors' code."""
+_DATA = """- Trained on {data}.
+- Licence of the weights: {license}. It must not allow more than the licence of the training images does."""
+_TRAINING = "By the authors of the checkpoint. Their settings are not in the file."
+_EVALUATION = "Nothing was measured when the checkpoint was converted."
+_COST = "Not known: the file does not say how it was trained."
+_REPRODUCE = "`tabzoo convert {file} --name {name} --to DIR` makes the same weights of the same file."
 
 
 def convert(
@@ -101,7 +107,8 @@ def convert_into(
     source = {"file": file, **Digest.of(checkpoint)._asdict(), "left_out": left_out}
     source |= {} if state_dict is None else {"state_dict": state_dict}
     known = find_weights(name)
-    license = license or (known.license if known else "unspecified")
+    license = license or (known.license if known else UNSPECIFIED)
+    check_license(license, {"name": name})
     data = (
         f"{known.training_data} ({'; '.join(known.data_licenses)})"
         if known
@@ -121,7 +128,17 @@ def convert_into(
         name=name,
         provenance={"converted_from": source},
         made_by=_MADE_BY.format(__version__),
-        facts=_FACTS.format(**source, license=license, data=data),
+        facts=in_order(
+            Sections(
+                details=_DETAILS.format(**source),
+                data=_DATA.format(license=license, data=data),
+                training=_TRAINING,
+                evaluation=_EVALUATION,
+                limits="",
+                cost=_COST,
+                reproduce=_REPRODUCE.format(file=shlex.quote(file), name=name),
+            )
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tabzoo.scores.rows import Row
 
-__all__ = ["DRAWS", "Array", "auroc_differences", "interval", "wins"]
+__all__ = ["DRAWS", "Array", "auroc_differences", "auroc_interval", "interval", "wins"]
 
 DRAWS = 1000
 Array = NDArray[np.float64]
@@ -39,6 +39,28 @@ def auroc_differences(pairs: Sequence[tuple[Row, Row]]) -> Array | None:
         rng = np.random.default_rng(zlib.crc32(repr(images).encode()))  # does not depend on what else is in the table
         total += len(differences) * _resampled(np.mean(differences, axis=0), rng)
     return total / len(pairs)
+
+
+def auroc_interval(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """95 % interval of the image AUROC, averaged over seeds and then over classes; None where no class has one.
+
+    Args:
+        rows: Of one backbone, method and setting: a row for each class and seed.
+    """
+    by_class: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.image_auroc is not None:
+            by_class.setdefault(row.class_name, []).append(row)
+    if not by_class:
+        return None
+    total = np.zeros(DRAWS)
+    for name, of_class in by_class.items():
+        rng = np.random.default_rng(zlib.crc32(name.encode(errors="replace")))
+        by_images: dict[tuple[int, ...], list[Array]] = {}
+        for row in of_class:
+            by_images.setdefault((won := wins(row)).shape, []).append(won)
+        total += sum(len(won) * _resampled(np.mean(won, axis=0), rng) for won in by_images.values()) / len(of_class)
+    return interval(total / len(by_class))
 
 
 def interval(draws: Array) -> tuple[float, float]:

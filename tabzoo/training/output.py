@@ -13,18 +13,24 @@ from torch import nn
 
 from tabzoo._version import __version__
 from tabzoo.data.decoding import Hashes
-from tabzoo.errors import WriteError
+from tabzoo.errors import WriteError, count
+from tabzoo.hub.card_text import Sections, in_order
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest, write_json
 from tabzoo.hub.folder import HASHES, now, write_folder
 from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.plain import for_terminal
+from tabzoo.progress import duration
 from tabzoo.system import whole_file
+from tabzoo.training.metrics import ACCURACY
 from tabzoo.training.normalisation import as_words
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures, mixes_classes
 
-__all__ = ["CHECKPOINTS", "METRICS", "RECIPE", "RUN", "TEXT", "VALIDATION", "is_finished", "write_results", "write_run"]
+__all__ = [
+    *("CHECKPOINTS", "METRICS", "RECIPE", "RUN", "TEXT", "VALIDATION", "device_name", "is_finished", "write_results"),
+    "write_run",
+]
 
 CHECKPOINTS, METRICS, VALIDATION, RUN = "checkpoints", "metrics.jsonl", "validation.jsonl", "run.json"
 RECIPE, TEXT = "recipe.yaml", "text_features.safetensors"
@@ -33,6 +39,11 @@ RECIPE, TEXT = "recipe.yaml", "text_features.safetensors"
 def is_finished(folder: Path) -> bool:
     """Whether the run in the folder is finished."""
     return (folder / RECORD).is_file() and (folder / WEIGHTS).is_file()
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called, for records."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
 
 
 def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str, device: torch.device) -> None:
@@ -44,7 +55,7 @@ def write_run(folder: Path, recipe: Recipe, text: TextFeatures, *, command: str,
         "mean": recipe.mean,
         "std": recipe.std,
         "started": now(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "device": device_name(device),
         "host": platform.platform(),
         "versions": {
             "python": platform.python_version(),
@@ -119,7 +130,7 @@ def write_results(
             name=f"{config['architecture']}.{_slug(folder)}",
             provenance=provenance,
             made_by=_made_by(recipe_name, text),
-            facts=_facts(provenance, recipe, text),
+            facts=_facts(provenance, recipe, text, _details(config, backbone)),
         )
     except WriteError:
         for name in (WEIGHTS, CONFIG, CARD, RECORD):  # one of them may be incomplete
@@ -141,37 +152,67 @@ def _made_by(recipe_name: str, text: TextFeatures) -> str:
     return f"{made}\n\n**The text tower was untrained: this is a demo; do not use these weights.**"
 
 
-def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures) -> str:
+def _details(config: dict[str, Any], backbone: nn.Module) -> str:
+    millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
+    return f"{config['architecture']}: {millions:.1f} M parameters, {config['num_features']}-wide embedding, no classifier."
+
+
+def _facts(provenance: dict[str, Any], recipe: Recipe, text: TextFeatures, details: str) -> str:
     training = provenance["training"]
-    rows = "\n".join(f"| {key} | {value:.4f} |" for key, value in provenance["metrics"].items())
-    classes = ", ".join(f"{for_terminal(word)} ({training['classes'][name]})" for name, word in text.words.items())
-    trained_on, epochs = training["images"] - training["held_out"], training["epochs"]
-    held_out = (
-        f"; {training['held_out']} more were held out and are counted with their classes"
-        if training["held_out"]
-        else ""
+    counts = training["trained_on"]
+    images, epochs, steps = (
+        count(*pair)
+        for pair in (
+            (sum(counts.values()), "normal image"),
+            (recipe.epochs, "epoch"),
+            (training["steps"], "step"),
+        )
     )
+    classes = ", ".join(f"{for_terminal(word)} ({counts.get(name, 0)})" for name, word in text.words.items())
+    held_out = f" {count(training['held_out'], 'more image')} were held out." if training["held_out"] else ""
     mixed = (
-        """
-- **No class was aligned with its own text.** The recipe has `text_layout: authors`: the text features are reshaped where a
-  transpose was meant, as in the authors' public code, so each row mixes the texts of all classes."""
+        """- **No class was aligned with its own text.** The recipe has `text_layout: authors`: the text features are reshaped
+  where a transpose was meant, as in the authors' public code, so each row mixes the texts of all classes."""
         if mixes_classes(recipe.text_layout, len(text.words))
         else ""
     )
-    return f"""- Trained on {trained_on} normal images (synthetic anomalies were made from them), {epochs} epochs,
-  {training["steps"]} steps{held_out}. Classes: {classes}.
-- Images: squashed to {recipe.resize} x {recipe.resize}, centre crop {recipe.crop} x {recipe.crop};
-  {as_words(vars(recipe))}.
-- Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.{mixed}
-- Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.
-- A detector tested on these same classes has seen their normal images in pre-training: say so next to its numbers.
+    return in_order(
+        Sections(
+            details=f"""{details}
+Images: squashed to {recipe.resize} x {recipe.resize}, centre crop {recipe.crop} x {recipe.crop};
+{as_words(vars(recipe))}.""",
+            data=f"""- Trained on {images}; synthetic anomalies were made from them.{held_out}
+- Classes, and the images of each that were trained on: {classes}.
+- Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.""",
+            training=f"""- {epochs}, {steps}. Objective {recipe.objective}, synthetic anomalies by {recipe.synthesis}.
+- Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
+- All settings: `recipe.yaml`.""",
+            evaluation=_evaluation(provenance["metrics"], recipe),
+            limits=mixed,
+            cost=_cost(training),
+            reproduce=f"""`tabzoo pretrain --recipe recipe.yaml --data DIR --output OUT`, with tabzoo {__version__} and images
+that give the same `image_hashes.txt` (SHA-256 {training["image_hashes_sha256"]}).""",
+        )
+    )
 
-At the last step:
 
-| | |
-|---|---|
-{rows}
-"""
+def _evaluation(metrics: dict[str, float], recipe: Recipe) -> str:
+    named = {"loss": "loss", "accuracy_normal": "normal images", "accuracy_abnormal": "synthetic anomalies"}
+    rows = []
+    for key, value in metrics.items():
+        name, _, held_out = key.partition(" ")
+        what = named[name] if name == "loss" else f"{ACCURACY[recipe.objective]}, {named[name]}"
+        rows.append(f"| {what}{f' {held_out}' if held_out else ''} | {value:.4f} |")
+    table = "\n".join(["| at the last step | |", "|---|---|", *rows])
+    return f"""{table}
+
+These numbers say how the training went, not how well defects are found. `tabzoo benchmark run` measures that, and
+`tabzoo publish --results` puts its numbers here, with intervals."""
+
+
+def _cost(training: dict[str, Any]) -> str:
+    time, hardware = duration(training["seconds"]), for_terminal(training["hardware"])
+    return f"""About {time} of training steps on {hardware}, without reading images and validation. Energy was not measured."""
 
 
 def _slug(folder: Path) -> str:

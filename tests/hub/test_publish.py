@@ -317,7 +317,7 @@ def test_the_card_shows_the_results(folder: Path, tmp_path: Path) -> None:
         "image AUROC of regad, 4 good images (%)": 50.0,
         "pixel AUROC of regad, 4 good images (%)": 80.0,
     }
-    assert "| mvtec | padim | all good images | yes | 2 | 1 | 82.50 | 80.00 | - |" in body
+    assert "| mvtec | padim | all good images | yes | 2 | 1 | 82.50 | 80.00 | - | 100.0 to 100.0 |" in body
     assert f'timm.create_model("hf-hub:{REPOSITORY}@v3", pretrained=True, features_only=True)' in body
     assert "FOLDER" not in body
     assert (folder / "README.md").read_text() != package.files["README.md"].decode()

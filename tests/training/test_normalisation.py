@@ -224,7 +224,7 @@ def test_from_pre_training_to_the_benchmark(small: Arguments, tmp_path: Path, mo
     run = json.loads((out / "run.json").read_text())
     assert (tuple(run["mean"]), tuple(run["std"])) == HALF
     card = (out / "README.md").read_text()
-    assert "squashed to 40 x 40, centre crop 32 x 32;\n  mean 0.5 0.5 0.5 and std 0.5 0.5 0.5." in card
+    assert "squashed to 40 x 40, centre crop 32 x 32;\nmean 0.5 0.5 0.5 and std 0.5 0.5 0.5." in card
     sha256 = json.loads((out / "tabzoo.json").read_text())["recipe"]["sha256"]
     explicit = small("--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.5", "0.5", "--output", str(tmp_path / "same"))
     assert pretrain.main(explicit) == 0

@@ -1,5 +1,6 @@
 """Held-out rows against a plain loop over the same pairs, and what frozen batch-norm leaves as it was."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def test_held_out_rows_are_the_means_over_held_out_pairs(small: Arguments, tmp_p
     assert (row["step"], row["epoch"]) == (5, 0)
     card = (out / "README.md").read_text()
     assert "Trained on 33 normal images" in card
-    assert "15 more were held out" in card
+    assert "15 more images were held out" in card
+    assert "of each that were trained on: brushed steel (11), capsule (11), hex nut (11)." in card
+    record = json.loads((out / "tabzoo.json").read_text())["training"]
+    assert record["trained_on"] == dict.fromkeys(("brushed_steel", "capsule", "hex_nut"), 11)
+    assert record["classes"] == dict.fromkeys(("brushed_steel", "capsule", "hex_nut"), 16)
 
 
 def test_all_processes_wait_while_the_first_validates(
