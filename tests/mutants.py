@@ -106,9 +106,44 @@ MUTANTS = [
     ),
     Mutant(
         name="leave_one_out_keeps_the_photo",
-        file="tabzoo/detectors/gaussians.py",
+        file="tabzoo/detectors/leave_one_out.py",
         old="ridge = max(count - 2, 1) * regularisation",
         new="ridge = max(count - 1, 1) * regularisation",
+        tests="tests/detectors/test_leave_one_out.py",
+    ),
+    Mutant(
+        name="weights_of_a_folder_are_unpickled",
+        file="tabzoo/backbones.py",
+        old='if prefix == "local-dir":  # by',
+        new='if prefix == "never":  # by',
+        tests="tests/training/test_backbone.py::test_weights_of_a_folder_are_never_unpickled",
+    ),
+    Mutant(
+        name="ctrl_c_during_imports_leaves_a_traceback",
+        file="tabzoo/__init__.py",
+        old='if sys.argv[:1] != ["-m"]:',
+        new="if True:",
+        tests="tests/test_console.py::test_ctrl_c_while_python_imports_the_package",
+    ),
+    Mutant(
+        name="the_advice_asks_for_one_photo_too_few",
+        file="tabzoo/inspect/threshold.py",
+        old="return math.ceil(rank / share - 1 - 1e-9)",
+        new="return math.ceil(rank / share - 2 - 1e-9)",
+        tests="tests/inspect/test_threshold.py",
+    ),
+    Mutant(
+        name="leave_one_out_by_channels_measures_from_the_mean_of_all",
+        file="tabzoo/detectors/leave_one_out.py",
+        old="return farther**2 * squares",
+        new="return farther * squares",
+        tests="tests/detectors/test_leave_one_out.py",
+    ),
+    Mutant(
+        name="leave_one_out_by_channels_divides_by_one_image_more",
+        file="tabzoo/detectors/gaussians.py",
+        old="/ max(self.count - 1 - left_out, 1)",
+        new="/ max(self.count - 1, 1)",
         tests="tests/detectors/test_leave_one_out.py",
     ),
     Mutant(
@@ -127,9 +162,9 @@ MUTANTS = [
     ),
     Mutant(
         name="defective_training_photos_are_fitted_to",
-        file="tabzoo/inspect/fit.py",
-        old="    chosen &= (samples.split == TEST) | (samples.defect_ids == 0)",
-        new="    chosen &= samples.split >= 0",
+        file="tabzoo/inspect/class_photos.py",
+        old="    chosen = (everything.split == TEST) | (everything.defect_ids == 0)",
+        new="    chosen = everything.split >= 0",
         tests="tests/inspect/test_fit.py",
     ),
     Mutant(

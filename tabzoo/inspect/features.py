@@ -20,7 +20,7 @@ __all__ = ["OutOfFold", "PhotoFeatures", "draw_patches", "score_out_of_fold"]
 
 _PATCHES = 301  # stream of the draw of patches, distinct from all other streams
 _LEAVE_ONE_OUT = 300
-"""Up to so many photos, PaDiM leaves each out by itself: the time for that grows with the cube of their number."""
+"""Up to so many photos, PaDiM leaves each out by itself: with fewer than channels, that takes the cube of their number."""
 
 logger = logging.getLogger(__name__)
 
