@@ -112,6 +112,13 @@ MUTANTS = [
         tests="tests/detectors/test_leave_one_out.py",
     ),
     Mutant(
+        name="a_cpu_computes_all_photos_of_a_batch_at_once",
+        file="tabzoo/inspect/fit.py",
+        old="backbone_batch(options.batch_size, network.device)",
+        new="options.batch_size",
+        tests="tests/inspect/test_fit.py::test_a_cpu_computes_few_photos_at_a_time",
+    ),
+    Mutant(
         name="weights_of_a_folder_are_unpickled",
         file="tabzoo/backbones.py",
         old='if prefix == "local-dir":  # by',

@@ -33,7 +33,7 @@ from tabzoo.errors import InputError
 from tabzoo.hub.files import Digest
 from tabzoo.inspect.class_photos import good_photos, photos_of_class
 from tabzoo.inspect.detector import InspectionDetector, build_method, load_detector
-from tabzoo.inspect.features import OutOfFold, PhotoFeatures, score_out_of_fold
+from tabzoo.inspect.features import OutOfFold, PhotoFeatures, backbone_batch, score_out_of_fold
 from tabzoo.inspect.folder import STATE, FittedPhoto, check_output, write_detector
 from tabzoo.inspect.looks import looks_of
 from tabzoo.inspect.options import FitOptions
@@ -171,7 +171,7 @@ def _fit_to_photos(
     photos = NormalisedBatches(
         images.batch,
         torch.from_numpy(rows),
-        batch_size=options.batch_size,
+        batch_size=backbone_batch(options.batch_size, network.device),
         mean=network.mean,
         std=network.std,
     )
