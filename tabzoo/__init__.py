@@ -1,12 +1,21 @@
 """Backbones for industrial visual inspection: importing tabzoo adds its weights to timm as tags."""
 
 import importlib
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tabzoo._version import __version__
-from tabzoo.hub.load import create_model, download
-from tabzoo.hub.registry import register
-from tabzoo.hub.resolve import list_models
+
+try:
+    from tabzoo.hub.load import create_model, download
+    from tabzoo.hub.registry import register
+    from tabzoo.hub.resolve import list_models
+except KeyboardInterrupt:  # torch and timm take seconds
+    if sys.argv[:1] != ["-m"]:  # what Python has there until the package of `python -m tabzoo` is imported
+        raise
+    print("\nStopped.", file=sys.stderr)
+    raise SystemExit(128 + signal.SIGINT) from None
 
 if TYPE_CHECKING:
     from tabzoo.benchmark.from_python import benchmark_backbones

@@ -47,6 +47,17 @@ def test_the_module_runs_the_same(capsys: Output) -> None:
     assert done.stderr.endswith("Did you mean 'list'?\nSee python -m tabzoo --help\n")
 
 
+def test_ctrl_c_while_python_imports_the_package(tmp_path: Path) -> None:
+    """`python -m tabzoo` imports torch before any line of `__main__.py` runs."""
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    search = os.pathsep.join([str(tmp_path), str(Path(cli.__file__).parents[1])])
+    run = {"env": os.environ | {"PYTHONPATH": search}, "capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-m", "tabzoo", "fit"], **run)  # type: ignore[call-overload]
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nStopped.\n")
+    done = subprocess.run([sys.executable, "-c", "import tabzoo"], **run)  # type: ignore[call-overload]
+    assert "KeyboardInterrupt" in done.stderr  # the program that imports it decides
+
+
 def test_the_version_names_what_numbers_depend_on(capsys: Output) -> None:
     assert cli.main(["--version"]) == 0
     shown = capsys.readouterr().out

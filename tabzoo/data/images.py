@@ -337,7 +337,13 @@ def _foreign(path: str | os.PathLike[str]) -> str:
     for signature, name in _SIGNATURES:
         if head.lstrip().startswith(signature):
             return f"{name}; expected {_ACCEPTED}"
-    return f"not an image (it begins with {head[:8]!r}); expected {_ACCEPTED}"
+    return f"not an image (it begins with {_shown(head[:8])}); expected {_ACCEPTED}"
+
+
+def _shown(head: bytes) -> str:
+    """A file's first bytes for people: as text if they are one, else in hexadecimal."""
+    text = head.decode("ascii", "replace").rstrip()
+    return f'"{text}"' if text.isprintable() and text.isascii() else head.hex(" ")
 
 
 def _too_large(what: str) -> str:

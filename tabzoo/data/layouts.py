@@ -181,7 +181,28 @@ def _nothing_found(root: Path, tree: Folder, wanted: str) -> str:
     hints = [f"`--layout {name}` fits. " for name in fitting] + [
         f"{root / name} is a data set: use that folder. " for name in _readable_below(tree, root)
     ]
+    # Below train, kinds of parts are as likely as kinds of defects; then the hint helps.
+    unclear = bool(hints) and tree.child("train") is not None
+    if wanted in ("auto", "mvtec") and not unclear and (only := _only_defective(root, tree)):
+        return f"{only} See `{check}`."
     return f"no images under {root}: expected {' or '.join(expected)}; {got}. {''.join(hints[:1])}See `{check}`."
+
+
+def _only_defective(root: Path, tree: Folder) -> str:
+    """What a data set lacks that has folders of splits with kinds of defects alone; empty if there are none."""
+    for folder in (tree, *tree.folders.values()):
+        tops = [top for name in ("train", "test", "test_public") if (top := folder.child(name))]
+        kinds = {
+            kind.path: sum(len(one.images) for one in kind.walk()) for top in tops for kind in top.folders.values()
+        }
+        listed = [f"{count(number, 'image')} in {os.fsdecode(path)}" for path, number in kinds.items() if number]
+        if listed:
+            more = f" and {len(listed) - 3} more folders" if len(listed) > 3 else ""
+            return (
+                f"no good images under {root}: found {', '.join(listed[:3])}{more}, and no folder whose name says good, such "
+                f"as good, ok or normal. Put images of good parts into {root / os.fsdecode(folder.path) / 'train' / 'good'}."
+            )
+    return ""
 
 
 def _readable_below(tree: Folder, root: Path) -> Iterator[str]:

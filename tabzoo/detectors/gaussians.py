@@ -5,30 +5,25 @@ positions that share a pixel of a coarse map also share a block of the covarianc
 coarse to fine, a block of its Cholesky factor. So each block is computed and kept once for all positions that share it:
 the same result for about a fifth of the arithmetic and of the memory at three scales of a ResNet.
 
-The positions of each map are ordered so that those below one coarser pixel follow each other. Then the d channels at P
-fine positions, grouped by the Q positions of a coarser map, are a view, [P, d, ...] as [Q, P / Q * d, ...], and not a copy.
+The order of positions is that of `pyramid.py`.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from tabzoo.detectors.pyramid import as_grid, grouped_by, levels_of, nest, over_levels
 from tabzoo.errors import InputError
 
 __all__ = [
     "FewImageGaussians",
     "PyramidGaussians",
     "gaussians_of_state",
-    "leave_one_out",
-    "nested_levels",
     "smaller_gaussians",
-    "to_grid",
 ]
 
-_AT_A_TIME = 2**24  # products of images at a time, of 8 bytes each
 _SMALL = 64 * 2**20
 """Bytes up to which covariances are kept, whatever the number of images."""
 
@@ -67,7 +62,10 @@ class PyramidGaussians:
         Sums of squares around the mean are merged as by Chan, Golub and LeVeque (1983): one pass is enough, and means that
         are large compared with the spread cost no precision.
         """
-        levels = _levels(_nest(maps))
+        self.update_levels(levels_of(nest(maps)))
+
+    def update_levels(self, levels: Sequence[Tensor]) -> None:
+        """The same from the levels of maps, [P, d, B] each, as `levels_of` makes them."""
         batch = levels[0].shape[-1]
         if not self.count:
             self._means = [torch.zeros_like(level[..., :1]) for level in levels]
@@ -85,38 +83,44 @@ class PyramidGaussians:
             mean += shift * (batch / total)
         for fine, row in zip(centred, self._blocks, strict=True):
             for coarse, block in zip(centred, row, strict=False):
-                _grouped_by(coarse, block).baddbmm_(_grouped_by(coarse, fine), coarse.mT)
+                grouped_by(coarse, block).baddbmm_(grouped_by(coarse, fine), coarse.mT)
         self.count = total
 
-    def factorise(self) -> None:
-        """Turns the sums of squares into Cholesky factors of the covariances, in place. No update can follow."""
+    def factorise(self, *, left_out: int = 0) -> None:
+        """Turns the sums of squares into Cholesky factors of the covariances, in place. No update can follow.
+
+        Args:
+            left_out: By so many images fewer than there were the sums are divided; see `leave_one_out.py`.
+        """
         for row in self._blocks:
             for block, above in zip(row, self._blocks, strict=False):
                 *factors, pivot = above
                 # float64 costs little here and keeps the nearly singular covariances of few images positive definite.
-                rest = _grouped_by(pivot, block).double() / max(self.count - 1, 1)
+                rest = grouped_by(pivot, block).double() / max(self.count - 1 - left_out, 1)
                 for factor, other in zip(row, factors, strict=False):
-                    rest -= _grouped_by(pivot, factor).double() @ other.double().mT
+                    rest -= grouped_by(pivot, factor).double() @ other.double().mT
                 if block is pivot:
                     rest.diagonal(dim1=-2, dim2=-1).add_(self.regularisation)
                     rest = torch.linalg.cholesky(rest)
                 else:
                     rest = torch.linalg.solve_triangular(pivot.double().mT, rest, upper=True, left=False)
-                _grouped_by(pivot, block).copy_(rest)
+                grouped_by(pivot, block).copy_(rest)
 
     def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
-        maps = _nest(maps)
+        maps = nest(maps)
+        return as_grid(self.squares(levels_of(maps)).sqrt(), maps)
+
+    def squares(self, levels: Sequence[Tensor]) -> Tensor:
+        """Squares of the distances from levels of maps, [P, d, B] each, at the positions of the finest, [P, B]."""
         whitened: list[Tensor] = []
-        levels = _levels(maps)
         _check_positions(levels, self._means)
         for level, mean, row in zip(levels, self._means, self._blocks, strict=True):
             rest = level - mean
             for coarse, factor in zip(whitened, row, strict=False):
-                _grouped_by(coarse, rest).baddbmm_(_grouped_by(coarse, factor), coarse, alpha=-1)
+                grouped_by(coarse, rest).baddbmm_(grouped_by(coarse, factor), coarse, alpha=-1)
             whitened.append(torch.linalg.solve_triangular(row[-1], rest, upper=False))
-        squares = _over_levels([level.square().sum(1) for level in whitened])  # [P, B]
-        return _as_grid(squares.sqrt(), maps)
+        return over_levels([level.square().sum(1) for level in whitened])
 
 
 class FewImageGaussians:
@@ -159,66 +163,31 @@ class FewImageGaussians:
 
     def update(self, maps: Sequence[Tensor]) -> None:
         """Adds a batch of maps [B, d, h, w], coarse to fine."""
-        self._maps.append(_nest(maps))
+        self._maps.append(nest(maps))
 
     def factorise(self) -> None:
         """Factorises the products of the images. No update can follow."""
-        levels = _levels([torch.cat(batches) for batches in zip(*self._maps, strict=True)])
+        levels = levels_of([torch.cat(batches) for batches in zip(*self._maps, strict=True)])
         self._maps = []
         self._means = [level.mean(-1, keepdim=True) for level in levels]
         self._centred = [level - mean for level, mean in zip(levels, self._means, strict=True)]
         # float64: where an image is like those fitted to, `mahalanobis` subtracts nearly equal numbers.
-        products = _over_levels([level.mT @ level for level in map(Tensor.double, self._centred)])
+        products = over_levels([level.mT @ level for level in map(Tensor.double, self._centred)])
         count = products.shape[-1]
         products.diagonal(dim1=-2, dim2=-1).add_(max(count - 1, 1) * self.regularisation)
         self._factors = torch.linalg.cholesky(products)
 
     def mahalanobis(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of each position of the finest of the maps [B, d, h, w], [B, H, W]."""
-        maps = _nest(maps)
-        levels = _levels(maps)
+        maps = nest(maps)
+        levels = levels_of(maps)
         _check_positions(levels, self._means)
         rest = [(level - mean).double() for level, mean in zip(levels, self._means, strict=True)]
-        squares = _over_levels([level.square().sum(1) for level in rest])  # [P, B]
-        products = _over_levels([images.double().mT @ level for images, level in zip(self._centred, rest, strict=True)])
+        squares = over_levels([level.square().sum(1) for level in rest])  # [P, B]
+        products = over_levels([images.double().mT @ level for images, level in zip(self._centred, rest, strict=True)])
         explained = torch.linalg.solve_triangular(self._factors, products, upper=False).square().sum(1)
         distances = ((squares - explained).clamp(min=0) / self.regularisation).sqrt()
-        return _as_grid(distances.to(maps[-1].dtype), maps)
-
-
-def leave_one_out(maps: Sequence[Tensor], regularisation: float) -> Tensor:
-    """Distance of each image at each position to the Gaussian of all other images; the same as if each were fitted apart.
-
-    With centred features X [d, N] of all N images, r the regularisation, w = max(N - 2, 1) and H the inverse of
-    X^T X + w r I without its part along (1, ..., 1), the squared distance of image k is (1 / H_kk - N / (N - 1) w r) / r.
-    This follows from the Woodbury identity, as in `FewImageGaussians`, and from that of Sherman and Morrison for the image
-    that is taken out.
-
-    Args:
-        maps: Of all images, [N, d, h, w], N at least 2, coarse to fine.
-        regularisation: Added to the diagonal of the covariances.
-
-    Returns:
-        [N, H, W], of the size of the finest map.
-    """
-    maps = _nest(maps)
-    levels = _levels(maps)
-    count, coarse = levels[0].shape[-1], len(levels[0])
-    ridge = max(count - 2, 1) * regularisation
-    at_a_time = max(1, _AT_A_TIME // (count**2 * (len(levels[-1]) // coarse)))
-    squares = []
-    for start in range(0, coarse, at_a_time):  # all positions below some pixels of the coarsest map
-        parts = [level.unflatten(0, (coarse, -1))[start : start + at_a_time].flatten(0, 1).double() for level in levels]
-        centred = [part - part.mean(-1, keepdim=True) for part in parts]
-        products = _over_levels([part.mT @ part for part in centred])  # [P, N, N]
-        # The rows of the products sum to 0. A common constant gives them a sum that can be inverted and taken off again.
-        constant = products.diagonal(dim1=-2, dim2=-1).mean(-1) + ridge
-        products += (constant / count)[:, None, None]
-        products.diagonal(dim1=-2, dim2=-1).add_(ridge)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(products)).diagonal(dim1=-2, dim2=-1)
-        inverse = inverse - 1 / (count * (constant + ridge))[:, None]
-        squares.append((1 / inverse - count / (count - 1) * ridge).clamp(min=0) / regularisation)
-    return _as_grid(torch.cat(squares).sqrt().to(maps[-1].dtype), maps)
+        return as_grid(distances.to(maps[-1].dtype), maps)
 
 
 def smaller_gaussians(
@@ -228,7 +197,7 @@ def smaller_gaussians(
 
     Where covariances are small anyway, they are taken: distances to them are faster.
     """
-    sizes = [(level.shape[2] * level.shape[3], level.shape[1]) for level in _nest(maps)]
+    sizes = [(level.shape[2] * level.shape[3], level.shape[1]) for level in nest(maps)]
     channels, covariances, images = 0, 0, 8 * sizes[-1][0] * count**2
     for positions, width in sizes:
         channels += width
@@ -279,64 +248,3 @@ def _check_positions(levels: Sequence[Tensor], means: Sequence[Tensor]) -> None:
     """Checks that maps are as those fitted to: torch would repeat a mean of one position for all."""
     if [level.shape[:2] for level in levels] != [mean.shape[:2] for mean in means]:
         raise InputError("Gaussians: the maps have other sizes than those that the Gaussians were fitted to")
-
-
-def nested_levels(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Maps [B, d, h, w], coarse to fine, as Gaussians take them, [P, d, B] each; see the top of this file."""
-    return _levels(_nest(maps))
-
-
-def to_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """The reverse for one value a position of the finest of these maps: [P, B] as [B, H, W]."""
-    return _as_grid(values, _nest(maps))
-
-
-def _nest(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Maps whose sides divide the next finer one's; where one does not, it is first repeated to that size (nearest)."""
-    nested = [maps[-1]]
-    for coarse in reversed(maps[:-1]):
-        (height, width), (h, w) = nested[0].shape[-2:], coarse.shape[-2:]
-        fits = height % h == 0 and width % w == 0 and height // h == width // w
-        nested.insert(0, coarse if fits else F.interpolate(coarse, size=(height, width), mode="nearest"))
-    return nested
-
-
-def _levels(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Nested maps [B, d, h, w] as [P, d, B], positions below one coarser pixel next to each other."""
-    levels = []
-    for depth, level in enumerate(maps):
-        rows, columns = _splits(maps[: depth + 1])
-        split = level.unflatten(3, columns).unflatten(2, rows)  # [B, d, *rows, *columns]
-        # Rows and columns in turn, from the coarsest on.
-        order = [axis for pair in enumerate(range(3 + depth, 4 + 2 * depth), start=2) for axis in pair]
-        levels.append(split.permute(*order, 1, 0).flatten(0, -3).contiguous())
-    return levels
-
-
-def _over_levels(levels: Sequence[Tensor]) -> Tensor:
-    """Sum of values [Q, ...] of each level, coarse to fine, at the positions of the finest, [P, ...]; overwrites them."""
-    total, *finer = levels
-    for level in finer:
-        level.unflatten(0, (len(total), -1)).add_(total[:, None])
-        total = level
-    return total
-
-
-def _as_grid(values: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """The reverse for one value a position of the finest map: [P, B] as [B, H, W]."""
-    rows, columns = _splits(maps)
-    split: Tensor = values.unflatten(0, [side for pair in zip(rows, columns, strict=True) for side in pair])
-    axes = range(2 * len(maps))
-    return split.permute(-1, *axes[::2], *axes[1::2]).reshape(-1, *maps[-1].shape[-2:])
-
-
-def _splits(maps: Sequence[Tensor]) -> tuple[list[int], list[int]]:
-    """Rows and columns of the coarsest map, then how many of each next map are below one of the previous map."""
-    heights, widths = ([level.shape[axis] for level in maps] for axis in (-2, -1))
-    rows, columns = ([sides[0], *(fine // coarse for coarse, fine in pairwise(sides))] for sides in (heights, widths))
-    return rows, columns
-
-
-def _grouped_by(coarse: Tensor, fine: Tensor) -> Tensor:
-    """A fine level [P, d, n] grouped by the positions of a coarser one (or of itself), [Q, P / Q * d, n]."""
-    return fine.view(len(coarse), len(fine) // len(coarse) * fine.shape[1], fine.shape[2])

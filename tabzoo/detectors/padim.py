@@ -22,10 +22,10 @@ from tabzoo.detectors.gaussians import (
     FewImageGaussians,
     PyramidGaussians,
     gaussians_of_state,
-    leave_one_out,
     smaller_gaussians,
 )
 from tabzoo.detectors.interface import ImageBatches, Scores, setting
+from tabzoo.detectors.leave_one_out import leave_one_out
 from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
 

@@ -5,7 +5,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from tyro.conf import OmitArgPrefixes
@@ -20,6 +19,7 @@ from tabzoo.inspect.folder import read_photos
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.record import METHODS, DetectorRecord
 from tabzoo.inspect.score import Score
+from tabzoo.inspect.threshold import more_photos
 
 __all__ = ["COMMANDS", "main"]
 
@@ -48,7 +48,7 @@ def _report(record: DetectorRecord, options: FitOptions) -> None:
     show(f"{record.method} of {record.class_name}, fitted to {photos}: {options.output}, {size:.1f} MB.")
     show(f"Threshold {record.threshold.value:.6g}. {record.threshold.words}")
     if record.threshold.quantile == 1:
-        _name_highest(options.output, record)
+        _name_highest(options, record)
     if tested := record.tested:
         show(tested.words)
     if forbids_commercial_use(licence := record.backbone["license"]):
@@ -56,14 +56,14 @@ def _report(record: DetectorRecord, options: FitOptions) -> None:
     show(f"Next: tabzoo score {options.output} PHOTO|DIR")
 
 
-def _name_highest(folder: Path, record: DetectorRecord) -> None:
-    """Names the photo whose score is the threshold: one photo of a defect among the good ones would hide others."""
-    path = max(read_photos(folder), key=lambda photo: photo.score).path
-    following = record.good_scores[-2]
+def _name_highest(options: FitOptions, record: DetectorRecord) -> None:
+    """Names the photo whose score is the threshold: one unusual photo among the good ones would hide defects of others."""
+    path = max(read_photos(options.output), key=lambda photo: photo.score).path
     show(
-        f"The threshold is the score of {path}; the next highest is {following:.6g}. If that photo is not good, take it out "
-        f"and fit again."
+        f"The threshold is the score of one photo, {path}; the next highest is {record.good_scores[-2]:.6g}. Look at it: if it "
+        f"shows a defect or was taken differently, move it out of the folder and fit again."
     )
+    show(f"If it is good, {more_photos(record.threshold)}.")
 
 
 def _with_settings() -> Any:

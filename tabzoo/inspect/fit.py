@@ -22,17 +22,18 @@ from tabzoo.command import typed
 from tabzoo.compute import Amp, choose_amp, choose_device, deterministic
 from tabzoo.data.cache import Images, open_images
 from tabzoo.data.layouts import find_samples
-from tabzoo.data.samples import TEST, TRAIN, Samples
+from tabzoo.data.samples import TEST
 from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.detectors.extractor import FeatureExtractor, build_extractor, check_input_size
 from tabzoo.detectors.interface import flag_of
 from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
-from tabzoo.errors import InputError, did_you_mean
+from tabzoo.errors import InputError
 from tabzoo.hub.files import Digest
+from tabzoo.inspect.class_photos import good_photos, photos_of_class
 from tabzoo.inspect.detector import InspectionDetector, build_method, load_detector
-from tabzoo.inspect.features import OutOfFold, PhotoFeatures, score_out_of_fold
+from tabzoo.inspect.features import OutOfFold, PhotoFeatures, backbone_batch, score_out_of_fold
 from tabzoo.inspect.folder import STATE, FittedPhoto, check_output, write_detector
 from tabzoo.inspect.looks import looks_of
 from tabzoo.inspect.options import FitOptions
@@ -42,7 +43,7 @@ from tabzoo.inspect.tensor_sets import TensorSets
 from tabzoo.inspect.threshold import Threshold, assign_folds, choose_threshold
 from tabzoo.inspect.tiled_fit import fit_to_tiles
 from tabzoo.machine import hardware, versions
-from tabzoo.synthesis.draws import draw_shots, permutation
+from tabzoo.synthesis.draws import permutation
 from tabzoo.system import writing
 
 __all__ = ["fit_detector", "forbids_commercial_use"]
@@ -69,7 +70,7 @@ def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None =
     deterministic()
     device = choose_device(options.device)
     amp = choose_amp(options.amp, device).amp
-    samples = _of_class(find_samples(options.data, layout=options.layout), options)
+    samples = photos_of_class(find_samples(options.data, layout=options.layout), options)
     spec, bfloat16 = DETECTORS[options.method], amp == "bf16"
     network = build_extractor(
         options.backbone, layers=spec.layers, seed=options.seed, device=device, amp=bfloat16, channels_last=True
@@ -88,7 +89,7 @@ def fit_detector(options: FitOptions, *, settings: Mapping[str, object] | None =
     )
     with _folder_beside(options.output) as work:
         state = work / STATE
-        found = _fit(options, network, method, images, _good_photos(images, options), state)
+        found = _fit(options, network, method, images, good_photos(images, options), state)
         record = _record(options, settings or {}, amp, network, method, found)
         positions = TensorSets(state, Digest.of(state)) if state.exists() else None
         fitted = InspectionDetector(record, network, method, positions=positions)
@@ -116,35 +117,6 @@ def _folder_beside(output: Path) -> Iterator[Path]:
 def forbids_commercial_use(licence: str | None) -> bool:
     """Whether a licence says by its name that weights may not be used commercially, as cc-by-nc-4.0 does."""
     return bool(re.search(r"(?i)(?:\b|_)nc(?:\b|_)|non-?commercial|research", licence or ""))
-
-
-def _of_class(samples: Samples, options: FitOptions) -> Samples:
-    name, classes = options.class_name, samples.classes
-    if name is None and len(classes) > 1:
-        raise InputError(
-            f"--data {options.data}: has {len(classes)} classes. Type --class with one of {', '.join(classes)}."
-        )
-    if name is not None and name not in classes:
-        raise InputError(f"--class {name}: no such class; there are {', '.join(classes)}.{did_you_mean(name, classes)}")
-    chosen = samples.class_ids == (classes.index(name) if name is not None else 0)
-    chosen &= (samples.split == TEST) | (samples.defect_ids == 0)  # defective photos of a train split are not used
-    found = samples.select(chosen, drop=True)
-    if not (found.split == TRAIN).any():
-        raise InputError(
-            f"--data {options.data}: no good photos to fit to in class {name or classes[0]}; expected CLASS/train/good/*"
-        )
-    return found
-
-
-def _good_photos(images: Images, options: FitOptions) -> NDArray[np.int64]:
-    samples = images.samples
-    rows = np.flatnonzero(samples.split == TRAIN)  # all of them good, see `_of_class`
-    if options.shots is None:
-        return rows
-    if options.shots > len(rows):
-        raise InputError(f"--shots {options.shots}: class {samples.classes[0]} has only {len(rows)} good photos")
-    drawn: NDArray[np.int64] = rows[draw_shots(options.seed, len(rows), options.shots).numpy()]
-    return drawn
 
 
 class _Found(NamedTuple):
@@ -196,8 +168,13 @@ def _fit_to_photos(
     rows: NDArray[np.int64],
     folds: NDArray[np.int64],
 ) -> OutOfFold:
-    batches = partial(NormalisedBatches, batch_size=options.batch_size, mean=network.mean, std=network.std)
-    photos = batches(images.batch, torch.from_numpy(rows))
+    photos = NormalisedBatches(
+        images.batch,
+        torch.from_numpy(rows),
+        batch_size=backbone_batch(options.batch_size, network.device),
+        mean=network.mean,
+        std=network.std,
+    )
     features = PhotoFeatures(
         *(photos, method, images.hashes[rows]),
         batch_size=options.batch_size,

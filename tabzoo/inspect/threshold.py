@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tabzoo.errors import InputError, count
 
-__all__ = ["LEVEL", "Threshold", "assign_folds", "beta_quantile", "choose_threshold"]
+__all__ = ["LEVEL", "Threshold", "assign_folds", "beta_quantile", "choose_threshold", "more_photos"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def choose_threshold(scores: NDArray[np.float32], *, asked: float, folds: int) -
         f"{expected:.0f} on average)."
     )
     if needed > n:
-        enough = math.ceil(1 / asked - 1 - 1e-9)
+        enough = _photos_for(1, asked)
         words = (
             f"{count(n, 'different good photo')} are too few for --false-alarms {asked:g}, which needs {enough:,}. The "
             f"threshold is the largest score of a good photo: {words[0].lower()}{words[1:]}"
@@ -123,6 +123,22 @@ def choose_threshold(scores: NDArray[np.float32], *, asked: float, folds: int) -
         quantile=round(k / n, 6),
         words=words,
     )
+
+
+def more_photos(threshold: Threshold) -> str:
+    """What to do about a threshold that is the score of a single photo: the end of a sentence that begins with "If"."""
+    asked, n = threshold.false_alarms_asked, threshold.photos
+    if (needed := _photos_for(1, asked)) > n:
+        add = f"add {count(needed - n, 'good photo')}, which --false-alarms {asked:g} needs"
+    else:
+        add = f"add {count(_photos_for(2, asked) - n, 'good photo')}, so that no single one decides"
+    next_rate = math.ceil(2000 / (n + 1)) / 1000
+    return f"{add}, or take the next highest score as the threshold: --false-alarms {next_rate:g}"
+
+
+def _photos_for(rank: int, share: float) -> int:
+    """How many photos it takes until at most this share of good parts is expected above their score of this rank."""
+    return math.ceil(rank / share - 1 - 1e-9)
 
 
 def beta_quantile(p: float, a: int, b: int) -> float:

@@ -20,7 +20,7 @@ from tabzoo.compute import to_device
 from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.detectors.padim import Padim
 from tabzoo.errors import InputError
-from tabzoo.inspect.features import OutOfFold, PhotoFeatures, score_out_of_fold
+from tabzoo.inspect.features import OutOfFold, PhotoFeatures, backbone_batch, score_out_of_fold
 from tabzoo.inspect.large_photos import TiledFit, check_photo_size
 from tabzoo.inspect.record import Scale
 from tabzoo.inspect.tensor_sets import write_sets
@@ -88,7 +88,7 @@ def fit_positions(method: Padim, fit: TiledFit, state: Path) -> OutOfFold:
             batches = NormalisedBatches(
                 partial(tiles.read, position, device=fit.device),
                 everything,
-                batch_size=fit.batch_size,
+                batch_size=backbone_batch(fit.batch_size, fit.device),
                 mean=fit.mean,
                 std=fit.std,
             )

@@ -258,8 +258,9 @@ CORRUPT_PNG[len(PNG_LARGE) // 2] ^= 0xFF
 
 BAD_FILES = [
     Case("empty.png", b"", "the file is empty"),
-    Case("zeros.png", bytes(1000), "not an image"),
-    Case("text.png", b"class,split,label\n", "not an image"),
+    Case("zeros.png", bytes(1000), "not an image (it begins with 00 00 00 00 00 00 00 00)"),
+    Case("text.png", b"class,split,label\n", 'not an image (it begins with "class,sp")'),
+    Case("short.png", b"hello\n", 'not an image (it begins with "hello")'),
     Case("page.jpg", b"<!DOCTYPE html><title>404</title>", "a web page"),
     Case("lfs.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     Case("gif.png", saved(GREY, "GIF"), "a GIF"),

@@ -607,6 +607,23 @@ def test_no_images(tmp_path: Path):
     )
 
 
+def test_only_defective_images(tmp_path: Path):
+    """A class without a folder whose name says good: what is there, and where good images go."""
+    touch(tmp_path / "data" / "nut", "test/hole/0.png", "test/hole/1.png")
+    see = f"See `tabzoo data check {tmp_path / 'data'}`."
+    for root, shown in ((tmp_path / "data", "nut/"), (tmp_path / "data" / "nut", "")):
+        with pytest.raises(InputError) as caught:
+            find_samples(root)
+        assert str(caught.value) == (
+            f"no good images under {root}: found 2 images in {shown}test/hole, and no folder whose name says good, such as "
+            f"good, ok or normal. Put images of good parts into {tmp_path / 'data' / 'nut' / 'train' / 'good'}. "
+            f"{see if shown else see.replace('data`', 'data/nut`')}"
+        )
+    touch(tmp_path / "parts", "train/bolt/0.png", "train/nut/0.png")
+    with pytest.raises(InputError, match="parts/train is a data set: use that folder"):
+        find_samples(tmp_path / "parts")
+
+
 def test_one_folder_too_high(tmp_path: Path):
     mvtec_class(tmp_path / "archive")
     with pytest.raises(InputError, match=f"{tmp_path / 'archive'} is a data set: use that folder"):

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians, leave_one_out
+import tabzoo.detectors.leave_one_out as module
+from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
+from tabzoo.detectors.leave_one_out import leave_one_out
+from tabzoo.detectors.pyramid import levels_of
 
 
 def maps(count: int, seed: int) -> list[Tensor]:
@@ -17,7 +20,7 @@ def maps(count: int, seed: int) -> list[Tensor]:
     ]
 
 
-@pytest.mark.parametrize("count", [2, 3, 9, 40])
+@pytest.mark.parametrize("count", [2, 3, 9, 40])  # the last one by channels, the others by images
 @pytest.mark.parametrize("form", [PyramidGaussians, FewImageGaussians])
 def test_it_is_what_fitting_to_the_others_gives(count: int, form: type[PyramidGaussians | FewImageGaussians]) -> None:
     images = maps(count, seed=count)
@@ -31,8 +34,25 @@ def test_it_is_what_fitting_to_the_others_gives(count: int, form: type[PyramidGa
         assert torch.allclose(found[k], expected, rtol=2e-4, atol=1e-3)
 
 
-def test_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = maps(6, seed=0)
+@pytest.mark.parametrize("count", [3, 16, 40])
+def test_both_forms_are_equal(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = maps(count, seed=count)
+    images[1][0] += 50  # one that is unlike the others
+    found = []
+    for slower in (1e-9, 1e9):
+        monkeypatch.setattr(module, "_SLOWER", slower)
+        found.append(leave_one_out(images, 0.01))
+    assert torch.allclose(found[0], found[1], rtol=1e-6)
+
+
+def test_the_cheaper_form_is_taken() -> None:
+    taken = {count: module._cheaper(levels_of(maps(count, seed=0)))[0] for count in (3, 40)}
+    assert taken == {3: module._by_images, 40: module._by_channels}
+
+
+@pytest.mark.parametrize("count", [6, 40])
+def test_in_parts(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = maps(count, seed=0)
     whole = leave_one_out(images, 0.01)
-    monkeypatch.setattr("tabzoo.detectors.gaussians._AT_A_TIME", 1)
+    monkeypatch.setattr(module, "_AT_A_TIME", 1)
     assert torch.allclose(leave_one_out(images, 0.01), whole, rtol=1e-6)

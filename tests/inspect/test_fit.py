@@ -17,7 +17,9 @@ from PIL import Image
 from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.run import run
 from tabzoo.detectors.batches import NormalisedBatches
+from tabzoo.detectors.extractor import FeatureExtractor
 from tabzoo.inspect.detector import build_method, load_detector
+from tabzoo.inspect.features import backbone_batch
 from tabzoo.inspect.fit import fit_detector, forbids_commercial_use
 from tabzoo.inspect.folder import BACKBONE, PHOTOS, RECORD, STATE
 from tabzoo.inspect.options import FitOptions
@@ -134,6 +136,25 @@ def test_without_memory_for_features_padim_computes_them_anew(fit: Fit, caplog: 
         one, other = (content(fit(method="padim", max_memory=memory)) for memory in (4.0, 1e-6))
     assert "computed anew for each fold" in caplog.text
     assert other["good_scores"] == pytest.approx(one["good_scores"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 4), (2, 8), (64, 8)])
+def test_a_cpu_computes_few_photos_at_a_time(
+    threads: int, most: int, photos: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    sizes: list[int] = []
+    original = FeatureExtractor.forward
+
+    def forward(network: FeatureExtractor, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(len(images))
+        return original(network, images)
+
+    monkeypatch.setattr(FeatureExtractor, "forward", forward)
+    fit(data=str(photos / "nut" / "train" / "good"), class_name=None, device="cpu", seed=threads)
+    assert max(sizes) == most
+    assert backbone_batch(2, torch.device("cpu")) == 2
+    assert backbone_batch(32, torch.device("cuda")) == 32
 
 
 def test_unreadable_photos_are_named(fit: Fit, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -43,7 +43,7 @@ def command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_it_prints(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     code, out, _ = command(padim_channels=20, false_alarms=0.1)
     assert code == 0
-    first, threshold, highest, tested, following = out.splitlines()
+    first, threshold, highest, advice, tested, following = out.splitlines()
     assert first.startswith(f"padim of nut, fitted to 12 good photos: {tmp_path / 'out'}, ")
     assert "Of 1,000 good parts expect" in threshold
     assert tested == (
@@ -52,8 +52,12 @@ def test_what_it_prints(command: Callable[..., tuple[int, str, str]], tmp_path: 
     assert following == f"Next: tabzoo score {tmp_path / 'out'} PHOTO|DIR"
     photos = sorted(read_photos(tmp_path / "out"), key=lambda photo: photo.score)
     assert highest == (
-        f"The threshold is the score of {photos[-1].path}; the next highest is {photos[-2].score:.6g}. "
-        "If that photo is not good, take it out and fit again."
+        f"The threshold is the score of one photo, {photos[-1].path}; the next highest is {photos[-2].score:.6g}. Look at it: "
+        "if it shows a defect or was taken differently, move it out of the folder and fit again."
+    )
+    assert advice == (
+        "If it is good, add 7 good photos, so that no single one decides, or take the next highest score as the threshold: "
+        "--false-alarms 0.154."
     )
     assert threshold.startswith(f"Threshold {photos[-1].score:.6g}. ")
     record = load_detector(tmp_path / "out", device="cpu").record
@@ -93,7 +97,7 @@ def test_the_highest_photo_is_named_only_where_it_is_the_threshold(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     code, out, _ = command(false_alarms=0.4)
-    assert (code, "Threshold " in out, "threshold is the score of" in out) == (0, True, False)
+    assert (code, "Threshold " in out, "the score of one photo" in out) == (0, True, False)
 
 
 def test_ctrl_c_while_a_command_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,8 +134,20 @@ def test_too_few_photos(command: Callable[..., tuple[int, str, str]], photos: Pa
     assert "2 different good photos are too few for --false-alarms 0.01, which needs 99." in out
     only_defects = tmp_path / "part"
     shutil.copytree(photos / "nut" / "test", only_defects / "nut" / "test")
+    shutil.copytree(photos / "nut" / "test" / "hole", only_defects / "nut" / "train" / "hole")
     code, _, errors = command(data=only_defects, output=tmp_path / "second")
-    assert (code, "no good photos to fit to in class nut" in errors) == (2, True)
+    assert (code, errors) == (
+        2,
+        f"error: --data {only_defects}: no good photos to fit to in class nut; found 4 good photos to test with, 4 defective "
+        f"photos to test with, 4 defective photos to train on. Put good photos into {only_defects}/nut/train/good, and fit "
+        "again.\n",
+    )
+    _, _, errors = command(data=only_defects / "nut", class_=None, output=tmp_path / "second")
+    assert f"Put good photos into {only_defects}/nut/train/good, and fit again." in errors
+    table = tmp_path / "photos.csv"
+    table.write_text("path,class,split,label\npart/nut/test/good/000.png,nut,test,good\n")
+    _, _, errors = command(data=table, output=tmp_path / "second")
+    assert "found 1 good photo to test with. Add lines with split train and label good, and fit again." in errors
 
 
 def test_photos_that_look_alike(

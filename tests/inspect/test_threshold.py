@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tabzoo.errors import InputError
-from tabzoo.inspect.threshold import assign_folds, beta_quantile, choose_threshold
+from tabzoo.inspect.threshold import assign_folds, beta_quantile, choose_threshold, more_photos
 
 
 @pytest.mark.parametrize(("a", "b"), [(1, 1), (1, 31), (2, 98), (30, 2971), (7, 3), (400, 600)])
@@ -30,6 +30,23 @@ def test_so_many_good_photos_are_above(n: int, asked: float, above: int) -> None
     assert threshold.false_alarms_expected <= 1000 * asked + 1e-6
     assert threshold.words.startswith("Of 1,000 good parts expect ")
     assert threshold.quantile == pytest.approx((n - above) / n, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "asked", "more", "rate"),
+    [(10, 0.01, 89, 0.182), (98, 0.01, 1, 0.021), (99, 0.01, 100, 0.02), (198, 0.01, 1, 0.011), (2, 0.05, 17, 0.667)],
+)
+def test_the_advice_does_what_it_says(n: int, asked: float, more: int, rate: float) -> None:
+    """So many photos more, or so many more false alarms."""
+    few = choose_threshold(scores(n), asked=asked, folds=10)
+    assert few.value == n - 1  # the highest score
+    words = more_photos(few)
+    assert words.startswith(f"add {more} good photo")
+    assert words.endswith(f"--false-alarms {rate:g}")
+    enough = choose_threshold(scores(n + more), asked=asked, folds=10)
+    assert ("too few" in few.words, "too few" in enough.words) == ("needs" in words, False)
+    assert "needs" in words or enough.quantile < 1
+    assert choose_threshold(scores(n), asked=rate, folds=10).value == n - 2  # the next highest
 
 
 def test_too_few_photos_for_what_is_asked() -> None:

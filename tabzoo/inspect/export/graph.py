@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tabzoo.detectors.extractor import FeatureExtractor
-from tabzoo.detectors.gaussians import nested_levels, to_grid
 from tabzoo.detectors.maps import side_matrix
 from tabzoo.detectors.neighbours import squared_distances
 from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
+from tabzoo.detectors.pyramid import nested_levels, to_grid
 
 __all__ = ["DetectorGraph", "Normalise"]
 
