@@ -76,8 +76,11 @@ def test_they_are_all_in_one_module() -> None:
 
 
 @pytest.fixture
-def without_posix(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As on a system without them: no such modules and functions, and folders can't be opened."""
+def without_posix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """As on a system without them: no such modules and functions, and folders can't be opened.
+
+    It takes `tmp_path` so that this is deleted after it: from Python 3.13 on, `shutil.rmtree` needs what is missing here.
+    """
     original = os.open
 
     def opened(path: Any, *arguments: Any, **named: Any) -> int:

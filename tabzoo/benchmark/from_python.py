@@ -49,7 +49,7 @@ def benchmark_backbones(
             `full_resolution=True`. Where several values are possible, a single one can be given too.
 
     Returns:
-        The rows, in the order of backbones, methods, seeds and classes, with metrics in [0, 1]; and the tables of the folder.
+        The rows, by method, then backbone, seed, number of shots and class, with metrics in [0, 1]; and all tables.
 
     Raises:
         InputError: A mistake in the arguments or the images, found as the command finds it; the text may name an argument by
@@ -74,9 +74,7 @@ def benchmark_backbones(
 def _checked(name: str, value: Any) -> Any:
     """An argument as the options have it: several values as a list, and paths as text, but for the output folder."""
     kind, called = _KINDS[name], _NAMED.get(name, name)
-    if value is None:
-        return None
-    if Sequence in {typing.get_origin(part) for part in (kind, *typing.get_args(kind))}:
+    if value is not None and Sequence in {typing.get_origin(part) for part in (kind, *typing.get_args(kind))}:
         values = [value] if isinstance(value, str | int | os.PathLike) else value
         value = [_text(item) for item in values] if isinstance(values, Sequence | Set) else values
     else:

@@ -31,7 +31,7 @@ class Measured(NamedTuple):
     """What a run measured.
 
     Attributes:
-        rows: Those that were asked for, in the order of backbones, methods, seeds and classes.
+        rows: Those that were asked for, by method, then backbone, seed, number of shots and class.
         table: The tables of all rows in the folder, as Markdown.
     """
 

@@ -46,6 +46,7 @@ def test_it_measures_what_the_command_measures(
     assert numbers(measured.rows) == numbers(list(read_rows(tmp_path / "command")))
 
     # Rows that are there are not measured again, and those of another call are not returned.
+    more |= {"shots": None}
     again = tabzoo.benchmark_backbones([SMALL], classes=["hex_nut"], **arguments, **(more | {"show": True}))
     assert [row.created for row in again.rows] == [measured.rows[1].created]
     assert "capsule" in again.table
@@ -64,6 +65,9 @@ def test_it_measures_what_the_command_measures(
         ({"shots": "4"}, "shots: ['4'] given, expected a list, each item a whole number"),
         ({"budget": "quik"}, "budget: 'quik' given, expected one of paper, quick. Did you mean 'quick'?"),
         ({"data": ""}, "data: '' given"),
+        ({"data": None}, "data: None given, expected a string"),
+        ({"methods": None}, "methods: None given, expected a list"),
+        ({"shots": []}, "--shots: expected at least one value"),
         ({"output": ""}, "output: '' given"),
         ({"data": "missing"}, "missing"),
         ({"device": "gpu"}, "--device gpu: expected auto, cpu, cuda"),

@@ -392,7 +392,7 @@ def test_named_pipe_does_not_block(tmp_path: Path):
 
 
 def test_path_with_a_zero_byte():
-    with pytest.raises(ImageError, match="null byte"):
+    with pytest.raises(ImageError, match="null"):
         read_image("a\0b.png")
 
 
