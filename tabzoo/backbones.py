@@ -151,11 +151,7 @@ def _build_pretrained(name: str) -> nn.Module:
 
 
 def cached_weights(name: str) -> dict[str, Any]:
-    """Options that make timm read a folder's safetensors, and the cached copy at once when the Hub does not answer."""
-    prefix, _, place = name.partition(":")
-    if prefix == "local-dir":  # by its own way, timm 1.0.22 to at least 1.0.25 unpickle whatever file is there
-        weights = Path(place) / "model.safetensors"
-        return {"pretrained_cfg_overlay": {"source": "", "file": str(weights)}} if weights.is_file() else {}
+    """Options that make timm read the cached copy at once when the Hub does not answer."""
     config = timm.get_pretrained_cfg(name) if ":" not in name else None
     if config is None or config.file or not config.hf_hub_id:
         return {}

@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 versions=(
-  "timm==1.0.22 huggingface_hub==0.30.0"
-  "timm==1.0.26 huggingface_hub==1.*"
+  "timm==1.0.26 huggingface_hub==0.30.0"
+  "timm==1.0.29 huggingface_hub==1.*"
   "timm huggingface_hub"
 )
 

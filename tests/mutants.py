@@ -197,13 +197,6 @@ MUTANTS = [
         tests="tests/inspect/test_fit.py::test_a_cpu_computes_few_photos_at_a_time",
     ),
     Mutant(
-        name="weights_of_a_folder_are_unpickled",
-        file="tabzoo/backbones.py",
-        old='if prefix == "local-dir":  # by',
-        new='if prefix == "never":  # by',
-        tests="tests/training/test_backbone.py::test_weights_of_a_folder_are_never_unpickled",
-    ),
-    Mutant(
         name="ctrl_c_during_imports_leaves_a_traceback",
         file="tabzoo/__init__.py",
         old='if sys.argv[:1] != ["-m"]:',

@@ -1,6 +1,5 @@
 """Image encoders: any timm CNN, started anyhow."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,21 +109,6 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None
 def test_tabzoo_weights_as_a_start_are_not_published_yet() -> None:
     with pytest.raises(WeightsError, match="not published yet"):
         build_backbone("resnet18.tab_mvtec", init="pretrained", seed=0)
-
-
-def test_weights_of_a_folder_are_never_unpickled(
-    make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """timm 1.0.22 gives torch.load the .safetensors of a folder, which is no pickle, without weights_only."""
-
-    def unpickle(path: Path, **_: object) -> None:
-        raise AssertionError(f"{path} is read by timm's own way")
-
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_path", unpickle)
-    folder = make_folder("test_resnet.tab_here")
-    expected = safetensors.torch.load_file(folder / "model.safetensors")
-    found = build_backbone(f"local-dir:{folder}", init="pretrained", seed=0).state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in found.items())
 
 
 def test_cached_weights_are_used_when_the_hub_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
