@@ -22,6 +22,7 @@ _INSPECT, _HUB = "tabzoo.inspect.__main__", "tabzoo.hub.__main__"
 _GROUPS = {
     "Make and measure": {
         "pretrain": ("tabzoo.training.pretrain", "make a backbone from a folder of good images"),
+        "text": ("tabzoo.training.text_command", "make text features alone, for a machine without network"),
         "trial": ("tabzoo.trial.__main__", "is pre-training worth it on your photos? a verdict and a page"),
         "benchmark": (
             "tabzoo.benchmark.__main__",

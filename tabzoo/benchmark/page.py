@@ -18,11 +18,11 @@ from tabzoo.benchmark.table import (
     settings_in_words,
     title,
 )
-from tabzoo.benchmark.verdicts import Verdict, compare_parts, judge
+from tabzoo.benchmark.verdicts import Verdict, compare_parts, judge_tests
 from tabzoo.pages import IntervalPlot, embed_file, interval_plot, write_html
 from tabzoo.plain import for_path
 from tabzoo.scores.compare import Comparison
-from tabzoo.scores.rows import METRICS, REAL, Row
+from tabzoo.scores.rows import METRICS, Row
 
 __all__ = ["PAGE", "write_page"]
 
@@ -98,7 +98,7 @@ def write_page(
         baseline=baseline,
         others=others,
         without_scipy=without_scipy,
-        studies=[] if without_scipy else _studies(rows, baseline, others),
+        studies=_studies(rows, order),
         parts=parts,
         sections=[_section(group, baseline, album) for group in groups],
         cell=cell_in_words,
@@ -113,17 +113,12 @@ def _machine(row: Row) -> str:
     return ", ".join([row.hardware, *(f"{name} {version}" for name, version in row.versions.items())])
 
 
-def _studies(rows: Sequence[Row], baseline: str, others: Sequence[str]) -> list[_Study]:
+def _studies(rows: Sequence[Row], order: Sequence[str]) -> list[_Study]:
     """For each kind of test the verdicts on all that was measured with it."""
     studies = []
-    for test in dict.fromkeys(row.test for row in rows):
-        of_test = [row for row in rows if row.test == test]
-        present = [name for name in others if any(row.backbone == name for row in of_test)]
-        verdicts = judge(of_test, baseline, present)
+    for heading, verdicts in judge_tests(rows, order).items():
         named = [(one.backbone, one.comparison) for one in verdicts if one.comparison]
-        heading = "Verdict" if test == REAL else f"Verdict on synthetic anomalies ({test.partition(':')[2]}), a proxy"
-        if verdicts:
-            studies.append(_Study(heading, verdicts, interval_plot(named, first_decides=False) if named else None))
+        studies.append(_Study(heading, verdicts, interval_plot(named, first_decides=False) if named else None))
     return studies
 
 

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,7 @@ class Plan:
         self.test = REAL if options.test == REAL else f"synthetic:{unseen_synthesis(self.backbones)}"
         self.dataset = samples.root.name
         self._opened: dict[tuple[int, Resampling, bool], Images] = {}
+        self._reported: set[Path] = set()  # unreadable files: once for all sizes
         self._extractor = lru_cache(_EXTRACTORS)(self._build_extractor)
 
     def _check_samples(self) -> None:
@@ -171,6 +173,7 @@ class Plan:
                 masks=True,
                 resampling=self._resampling(method),
                 white_level=options.white_level,
+                reported=self._reported,
             )
         opened = self._opened[how]
         classes = np.unique(opened.samples.class_ids).tolist()

@@ -17,6 +17,7 @@ from tabzoo.benchmark.summary import (
     summarise,
     summarise_datasets,
 )
+from tabzoo.benchmark.verdicts import verdicts_in_words
 from tabzoo.plain import for_table, for_terminal
 from tabzoo.scores.rows import METRICS, ORACLE, REAL, Row
 
@@ -48,7 +49,7 @@ def to_markdown(
     across_datasets: bool = False,
     left_out: int = 0,
 ) -> str:
-    """All tables, in per cent, followed by notes on how to read them.
+    """All tables, in per cent, followed by notes on how to read them and by a verdict in words on each backbone.
 
     Args:
         rows: Of one or more folders.
@@ -64,7 +65,8 @@ def to_markdown(
         parts = [part for joined in join_datasets(groups) for part in _across_datasets(joined, order)]
     else:
         parts = [part for group in groups for part in _of_dataset(group, against_paper)]
-    return "\n\n".join([*parts, write_notes(groups, against_paper=against_paper, left_out=left_out)]) + "\n"
+    parts.append(write_notes(groups, against_paper=against_paper, left_out=left_out))
+    return "\n\n".join(filter(None, [*parts, verdicts_in_words(rows, order)])) + "\n"
 
 
 def plain_cell(text: str) -> str:

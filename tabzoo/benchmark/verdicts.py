@@ -1,15 +1,17 @@
 """A verdict in words for each backbone against the first one: better, worse, or no difference beyond chance."""
 
+import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tabzoo.errors import InputError, brief
+from tabzoo.plain import for_terminal
 from tabzoo.scores.compare import LEVEL, Comparison, compare, holm
 from tabzoo.scores.rows import REAL, Row
 from tabzoo.scores.words import interval_in_words, points, signed, tested_on
 
-__all__ = ["Part", "Verdict", "compare_parts", "judge"]
+__all__ = ["Part", "Verdict", "compare_parts", "judge", "judge_tests", "verdicts_in_words"]
 
 
 class Verdict(NamedTuple):
@@ -42,6 +44,37 @@ class Part(NamedTuple):
     rows: Sequence[Row]
     comparison: Comparison | None
     why_not: str
+
+
+def judge_tests(rows: Sequence[Row], order: Sequence[str]) -> dict[str, list[Verdict]]:
+    """For each kind of test a heading, and the verdicts on all that was measured with it; none without SciPy.
+
+    Args:
+        rows: As for `judge`, of any tests.
+        order: Names of backbones to put first; the first one of all is the baseline.
+    """
+    if importlib.util.find_spec("scipy") is None:
+        return {}
+    names = dict.fromkeys(row.backbone for row in rows)
+    baseline, *others = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+    studies = {}
+    for test in dict.fromkeys(row.test for row in rows):
+        of_test = [row for row in rows if row.test == test]
+        present = [name for name in others if any(row.backbone == name for row in of_test)]
+        heading = "Verdict" if test == REAL else f"Verdict on synthetic anomalies ({test.partition(':')[2]}), a proxy"
+        if verdicts := judge(of_test, baseline, present):
+            studies[heading] = verdicts
+    return studies
+
+
+def verdicts_in_words(rows: Sequence[Row], order: Sequence[str]) -> str:
+    """What `judge_tests` finds, as the end of the tables; empty if there is nothing to compare."""
+    studies = judge_tests(rows, order).items() if rows else ()
+    parts = [
+        "\n".join([f"{heading}:", "", *(for_terminal(f"- {one.backbone}: {one.sentence}") for one in verdicts)])
+        for heading, verdicts in studies
+    ]
+    return "\n\n".join(parts)
 
 
 def judge(rows: Sequence[Row], baseline: str, others: Sequence[str]) -> list[Verdict]:

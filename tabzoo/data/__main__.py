@@ -13,17 +13,22 @@ import tyro
 from tabzoo.command import run_commands, show
 from tabzoo.data.check import Problem, Report, check_samples, compare
 from tabzoo.data.check_wafers import LAYOUT, WaferReport, check_wafers
+from tabzoo.data.class_words import folder_words, is_words
 from tabzoo.data.industrial import INDUSTRIAL, industrial_csv
 from tabzoo.data.layouts import LAYOUTS, find_samples, read_samples
+from tabzoo.data.samples import Samples
 from tabzoo.data.show import Show
 from tabzoo.data.toy_wafers import make_toy_wafers
 from tabzoo.data.wafers import is_wafer_file, read_wafers
 from tabzoo.errors import InputError, count
+from tabzoo.network import hub_answers
 from tabzoo.plain import plain_json
 
 __all__ = ["main"]
 
 _SHOWN = 20
+_EXAMPLES = ("metal nut", "steel bracket", "circuit board")
+_LICENCE = "The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs."
 
 _Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -56,7 +61,7 @@ class Check:
         if self.json:
             print(plain_json(report.to_json()))
         else:
-            _print_report(report, self._next_command(report))
+            _print_report(report, self._next_lines(report))
         return 1 if report.problems else 0
 
     def _check_wafers(self) -> int:
@@ -69,18 +74,36 @@ class Check:
             _print_wafers(report)
         return 1 if report.problems else 0
 
-    def _next_command(self, report: Report) -> str:
-        command = ["python", "-m", "tabzoo.training.pretrain", "--recipe", "resnet18.tab_mvtec", "--data", self.data]
+    def _next_lines(self, report: Report) -> list[str]:
+        """What to type next; without network, what works without it."""
+        options = ["--data", self.data]
         if self.layout != "auto":
-            command += ["--layout", self.layout]
+            options += ["--layout", self.layout]
         if report.white_level is not None:
-            command += ["--white-level", f"{report.white_level:g}"]
+            options += ["--white-level", f"{report.white_level:g}"]
         if len(report.samples.classes) == 1:
-            command += ["--objective", "joint"]
-        return shlex.join([*command, "--output", "runs/mine"])
+            options += ["--objective", "joint"]
+        if hub_answers():
+            return [_pretrain("resnet18.tab_mvtec", *options, "--output", "runs/mine"), _LICENCE]
+        words = folder_words(report.samples.classes, report.samples.layout)
+        text, weights = "text_features.safetensors", "model.safetensors"
+        known = [phrase if is_words(phrase) else f"WORDS FOR {name}" for name, phrase in words.items()]
+        files = ["--text-pretrained", text, "--init", weights]
+        return [
+            _pretrain("quickstart", *options, "--output", "runs/demo"),
+            "This needs no network, which seems to be missing here, and makes a demo. For weights to use, where there is one:",
+            shlex.join(["tabzoo", "text", "--class-names", *known, "--output", text]),
+            f"Copy {text} to this machine, and {weights} of https://huggingface.co/timm/resnet18.tv_in1k. Then, here:",
+            _pretrain("resnet18.tab_mvtec", *options, *files, "--output", "runs/mine"),
+            _LICENCE,
+        ]
 
 
-def _print_report(report: Report, next_command: str) -> None:
+def _pretrain(recipe: str, *options: str) -> str:
+    return shlex.join(["python", "-m", "tabzoo.training.pretrain", "--recipe", recipe, *options])
+
+
+def _print_report(report: Report, next_lines: Sequence[str]) -> None:
     samples = report.samples
     content = f"{count(len(samples), 'image')}, {count(len(samples.classes), 'class', 'classes')}"
     show(f"{samples.root}: layout {samples.layout}, {content}")
@@ -93,9 +116,22 @@ def _print_report(report: Report, next_command: str) -> None:
         forms = ", ".join(form for form, _ in report.forms[name].most_common(3))
         more = " and other sizes" if len(report.forms[name]) > 3 else ""
         show(f"  {name:{width}}  train: {train}  test: {tests}  masks: {counts['masks']}  ({forms}{more})")
+    _name_wordless(samples)
     _print_problems(report.problems)
-    show(f"  {next_command}")
-    show("  The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs.")
+    for line in next_lines:
+        show(f"  {line}")
+
+
+def _name_wordless(samples: Samples) -> None:
+    """Names the classes whose folders say nothing to a text tower."""
+    words = folder_words(samples.classes, samples.layout)
+    if names := [name for name in samples.classes if not is_words(words[name])]:
+        shown = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        examples = [part for name, phrase in zip(names, _EXAMPLES, strict=False) for part in (name, phrase)]
+        show(
+            f"  note: {shown}: no words that say what the images show, but pre-training compares images with words. Add to "
+            f"`tabzoo pretrain`, with words of yours: --class-names {shlex.join(examples)}"
+        )
 
 
 def _print_problems(problems: Sequence[Problem]) -> None:

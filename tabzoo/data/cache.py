@@ -101,6 +101,7 @@ def open_images(
     masks: bool = False,
     resampling: Resampling = "lanczos",
     white_level: float | None = None,
+    reported: set[Path] | None = None,
 ) -> Images:
     """Makes images ready for batches; decodes them now unless an earlier call has done so.
 
@@ -119,6 +120,7 @@ def open_images(
         masks: Also make `Images.masks` available.
         resampling: How images are resized; masks are resized to the nearest pixel.
         white_level: The value that becomes white in images with more than 8 bits; see `images.py`.
+        reported: Unreadable files that earlier calls have named, so that this one does not; its own are added.
 
     Raises:
         InputError: A bad argument; not enough space; nothing readable; with `strict`, anything unreadable; without a white
@@ -135,13 +137,17 @@ def open_images(
         raise InputError(f"{samples.root}: no images to open")
     folder = Path(os.path.abspath(cache_dir)) if cache_dir is not None else default_cache_dir()
     workers = num_cores() if workers is None else workers
-    opening = _Opening(folder, size, resampling, white_level, mode, workers, torch.device(device), strict, progress)
+    reported = set() if reported is None else reported
+    before = len(reported)
+    opening = _Opening(
+        folder, size, resampling, white_level, mode, workers, torch.device(device), strict, progress, reported
+    )
     entry = opening.decode(samples.root, samples.paths, "image")
     if not entry.readable.any():
         raise InputError(f"{samples.root}: none of the {count(len(samples), 'image')} can be read")
     kept = samples if entry.readable.all() else samples.select(entry.readable)
     lost = set(samples.class_ids.tolist()) - set(kept.class_ids.tolist())
-    if lost:
+    if lost and len(reported) > before:
         logger.warning("no readable image in: %s", ", ".join(samples.classes[i] for i in sorted(lost)))
     check_white_level(kept, entry.rows["levels"][entry.readable], white_level)
     source, hashes = opening.source(entry), entry.hashes[entry.readable]
@@ -164,11 +170,14 @@ class _Opening:
     device: torch.device
     strict: bool
     progress: bool
+    reported: set[Path]
 
     def decode(self, root: Path, paths: Bytes, kind: Kind) -> Entry:
         files = Files.listed(root, paths, kind, self.size, self.resampling, self.white_level)
         entry = open_entry(files, self.folder, stored=self.mode != "off", workers=self.workers, progress=self.progress)
-        _report(root, entry.unreadable, kind, strict=self.strict)
+        new = {path: reason for path, reason in entry.unreadable.items() if root / path not in self.reported}
+        _report(root, new, kind, strict=self.strict)
+        self.reported.update(root / path for path in new)
         return entry
 
     def source(self, entry: Entry) -> "Source":

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tabzoo.errors import InputError, counted, did_you_mean
 
-__all__ = ["Spelling", "class_words"]
+__all__ = ["Spelling", "class_words", "folder_words", "is_words"]
 
 Spelling = Literal["words", "folder"]
 
@@ -57,13 +57,14 @@ def class_words(
             )
     # The authors' code also calls VisA's macaroni1 and macaroni2 both "macaroni" (prompt_ensemble.py). That is not repeated
     # here: the two classes would have equal texts, and neither of the data sets of their recipes has them.
-    own = dict(zip(classes, classes, strict=True)) if spelling == "folder" else _readable(classes, layout)
+    own = dict(zip(classes, classes, strict=True)) if spelling == "folder" else folder_words(classes, layout)
     words_of = {name: overrides.get(name) or own[name] for name in classes}
     _warn_of_poor_words(words_of)
     return words_of
 
 
-def _readable(classes: Sequence[str], layout: str) -> dict[str, str]:
+def folder_words(classes: Sequence[str], layout: str) -> dict[str, str]:
+    """The words of each class that `class_words` takes where no others are given, without its warnings."""
     built_in = {**_WORDS, **(_BTAD_WORDS if layout == "btad" else {})}
     if layout == "ksdd2" and len(classes) == 1:
         built_in[classes[0]] = "metal surface"  # KSDD2 has one class, without a name.
@@ -75,11 +76,22 @@ def _spelled(name: str) -> str:
     return re.sub(r"(?<=[^\W\d])(\d+)$", r" \1", words) or name
 
 
+def is_words(words: str) -> bool:
+    """Whether at least one word of the language may be among these: `01` and `pn 4711` say nothing about a product.
+
+    A word has three letters and a vowel among them, or a letter that is not ASCII.
+    """
+    return any(
+        not word.isascii() or (len(word) >= 3 and set(word.lower()) & set("aeiouy"))
+        for word in re.findall(r"[^\W\d_]+", words)
+    )
+
+
 def _warn_of_poor_words(words_of: Mapping[str, str]) -> None:
     by_words: dict[str, list[str]] = {}
     for name, words in words_of.items():
         by_words.setdefault(words, []).append(name)
-        if not any(character.isalpha() for character in words):
+        if not is_words(words):
             logger.warning(
                 "class %r has no words for the prompts: name it, for example with --class-names %s 'metal nut'",
                 name,

@@ -14,6 +14,7 @@ from tabzoo.hub import load, store
 from tabzoo.hub.card import load_line
 from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
 from tabzoo.hub.folder import verify
+from tabzoo.hub.license_terms import explain_license, is_noncommercial
 from tabzoo.hub.listing import describe, lines
 from tabzoo.hub.overview import overview, print_overview
 from tabzoo.hub.publish import Package, pack, publish
@@ -198,6 +199,8 @@ class Publish:
     """Created if it does not exist; NAME as in tabzoo.json."""
     version: Annotated[str, tyro.conf.arg(metavar="TAG")] = "v1"
     """Tag of this version; an existing one never changes."""
+    license: Annotated[str | None, tyro.conf.arg(metavar="SPDX")] = None
+    """Licence of the weights, if it is another than in the folder; the licence of the training images limits it."""
     results: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="FILE ...")] = None
     """results.jsonl of the benchmark, for the card."""
     datasets: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...")] = None
@@ -213,10 +216,12 @@ class Publish:
             Path(_given("DIR", self.folder)),
             self.repo,
             version=self.version,
+            license=self.license,
             results=[Path(file) for file in _each_given("--results", self.results)],
             datasets=_each_given("--datasets", self.datasets),
         )
         record = package.record
+        _explain_license(package)
         print(
             f"{record.name}, licence {record.license}, SHA-256 {record.digest.sha256}, as {self.version} of {self.repo}:"
         )
@@ -246,6 +251,16 @@ def _each_given(flag: str, texts: tuple[str, ...] | None) -> list[str]:
     if texts == ():
         raise InputError(f"{flag}: no value given; name at least one, or leave {flag} out")
     return [_given(flag, text) for text in texts or ()]
+
+
+def _explain_license(package: Package) -> None:
+    now, before = package.record.license, package.former_license
+    print(f"Licence {now}: {explain_license(now)}.")
+    if before and is_noncommercial(before) and not is_noncommercial(now):
+        say(
+            f"warning: the folder says {before}, which allows no commercial use; {now} does not say so. Publish it only if the "
+            f"licence of all training images allows that: MVTec AD's, for one, does not."
+        )
 
 
 def _warn_of_demo(record: Record) -> None:

@@ -24,7 +24,9 @@ from tabzoo.errors import InputError, brief
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folder import new_folder, write_folder
+from tabzoo.hub.license_terms import check_license
 from tabzoo.hub.names import LICENSE, check_name
+from tabzoo.hub.record import UNSPECIFIED
 from tabzoo.hub.table import find_weights
 from tabzoo.plain import for_terminal
 
@@ -101,7 +103,8 @@ def convert_into(
     source = {"file": file, **Digest.of(checkpoint)._asdict(), "left_out": left_out}
     source |= {} if state_dict is None else {"state_dict": state_dict}
     known = find_weights(name)
-    license = license or (known.license if known else "unspecified")
+    license = license or (known.license if known else UNSPECIFIED)
+    check_license(license, {"name": name})
     data = (
         f"{known.training_data} ({'; '.join(known.data_licenses)})"
         if known

@@ -19,6 +19,7 @@ __all__ = [
     "LARGEST_JSON",
     "LARGEST_WEIGHTS",
     "Digest",
+    "json_bytes",
     "FileState",
     "file_state",
     "open_regular",
@@ -192,4 +193,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         WriteError: It can't be written.
     """
     with whole_file(path) as file:
-        file.write_text(plain_json(content) + "\n", encoding="utf-8")
+        file.write_bytes(json_bytes(content))
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """What `write_json` writes."""
+    return f"{plain_json(content)}\n".encode()

@@ -6,6 +6,7 @@ from typing import Any
 
 from tabzoo.errors import InputError, WeightsError, did_you_mean
 from tabzoo.hub import store
+from tabzoo.hub.license_terms import explain_license
 from tabzoo.hub.resolve import list_models
 from tabzoo.hub.table import find_weights
 
@@ -18,6 +19,12 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         InputError: Nothing is known.
     """
+    known = _known(name)
+    first = {key: known.pop(key) for key in ("name", "state", "license")}
+    return {**first, "license_means": explain_license(str(first["license"])), **known}
+
+
+def _known(name: str) -> dict[str, Any]:
     weights = find_weights(name)
     known: dict[str, Any] = {
         "name": name,

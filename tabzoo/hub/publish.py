@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
@@ -16,8 +16,11 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntr
 
 from tabzoo.errors import InputError, TabzooError, WeightsError, brief
 from tabzoo.hub.card import published_card, read_results
+from tabzoo.hub.files import json_bytes, read_json
 from tabzoo.hub.folder import HASHES, verify
-from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS, Record
+from tabzoo.hub.license_terms import check_license
+from tabzoo.hub.names import LICENSE
+from tabzoo.hub.record import CARD, CONFIG, RECORD, UNSPECIFIED, WEIGHTS, Record
 from tabzoo.hub.remote import COMMIT, disk_error, endpoint, why_unreachable
 
 __all__ = ["Package", "pack", "publish"]
@@ -39,14 +42,16 @@ class Package:
     Attributes:
         repository: "organisation/name".
         version: Its future tag.
-        record: The weights' record.
+        record: The weights' record, with the licence that is published.
         files: Names in the repository to contents.
+        former_license: The licence in the folder's record, where another one was given.
     """
 
     repository: str
     version: str
     record: Record
     files: dict[str, bytes]
+    former_license: str | None = None
 
 
 def pack(
@@ -54,6 +59,7 @@ def pack(
     repository: str,
     *,
     version: str = "v1",
+    license: str | None = None,
     results: Sequence[Path] = (),
     datasets: Sequence[str] = (),
 ) -> Package:
@@ -63,6 +69,7 @@ def pack(
         folder: A weights folder.
         repository: "organisation/name"; the name must be that of the weights.
         version: Its future tag.
+        license: Of the weights; the one in the folder's record if not given. Record, configuration and card get it.
         results: The benchmark's results.jsonl, for the card.
         datasets: The training data's names, for the card.
 
@@ -70,7 +77,9 @@ def pack(
         InputError: Something is missing or must not be published.
         WeightsError: The weights differ from their record.
     """
-    record = _checked(folder)
+    checked = _checked(folder, license)
+    record = checked if license is None else _relicensed(checked, license)
+    check_license(record.license, record.content)
     _check_names(folder, record, repository, version)
     there = [name for name in _PUBLISHED if (folder / name).is_file()]
     if links := [name for name in there if (folder / name).resolve() != folder.resolve() / name]:
@@ -78,6 +87,10 @@ def pack(
             f"{folder / links[0]}: a link, which might publish a file from elsewhere; replace it with the file"
         )
     files = {name: (folder / name).read_bytes() for name in there}
+    if license is not None:
+        config = read_json(folder / CONFIG)
+        config["pretrained_cfg"] = {**config["pretrained_cfg"], "license": license}
+        files |= {RECORD: json_bytes(record.content), CONFIG: json_bytes(config)}
     files[CARD] = published_card(
         files[CARD].decode(errors="replace"),
         name=record.name,
@@ -92,7 +105,16 @@ def pack(
             raise InputError(
                 f"{folder / name}: contains an absolute path, {found[0]}..., which reveals a path on your machine; remove it"
             )
-    return Package(repository=repository, version=version, record=record, files=files)
+    former = checked.license if checked.license != record.license else None
+    return Package(repository=repository, version=version, record=record, files=files, former_license=former)
+
+
+def _relicensed(record: Record, license: str) -> Record:
+    if not LICENSE.fullmatch(license) or license == UNSPECIFIED:
+        raise InputError(
+            f"--license {license[:100]!r}: expected an SPDX identifier, such as cc-by-nc-sa-4.0, or LicenseRef-NAME"
+        )
+    return replace(record, license=license, content={**record.content, "license": license})
 
 
 def _check_names(folder: Path, record: Record, repository: str, version: str) -> None:
@@ -108,17 +130,17 @@ def _check_names(folder: Path, record: Record, repository: str, version: str) ->
         )
 
 
-def _checked(folder: Path) -> Record:
+def _checked(folder: Path, license: str | None) -> Record:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a weights folder, as a run or `tabzoo convert` writes it")
     read = verify(folder).folder
     assert read is not None
     assert read.record is not None
     record, stated = read.record, read.config.license
-    if record.license == "unspecified" or record.license != stated:
+    if license is None and (record.license == UNSPECIFIED or record.license != stated):
         raise InputError(
-            f'{folder}: the licence is "{record.license}" in {RECORD} and "{stated}" in {CONFIG}; set "license" in both to one '
-            f"that the licence of the training images allows, such as cc-by-nc-sa-4.0"
+            f'{folder}: the licence is "{record.license}" in {RECORD} and "{stated}" in {CONFIG}; type --license with one that '
+            f"the licence of the training images allows, such as cc-by-nc-sa-4.0"
         )
     card = folder / CARD
     if not card.is_file() or f"# {record.name}" not in card.read_text(encoding="utf-8", errors="replace"):

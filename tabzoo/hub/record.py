@@ -8,11 +8,13 @@ from typing import Any
 from tabzoo.errors import WeightsError
 from tabzoo.hub.files import LARGEST_WEIGHTS, Digest, read_json
 
-__all__ = ["CARD", "CONFIG", "NAME", "ORIGIN", "RECORD", "WEIGHTS", "Record", "read_record"]
+__all__ = ["CARD", "CONFIG", "NAME", "ORIGIN", "RECORD", "UNSPECIFIED", "WEIGHTS", "Record", "read_record"]
 
 WEIGHTS, CONFIG, RECORD, CARD = "model.safetensors", "config.json", "tabzoo.json", "README.md"
 ORIGIN = "installed.json"
 """Of installed weights: where they came from."""
+UNSPECIFIED = "unspecified"
+"""The licence of weights for which none was stated."""
 NAME = re.compile(r"([a-z0-9_]+)\.([a-z0-9_]+)")
 """A timm name with tag, in the form that tabzoo allows."""
 

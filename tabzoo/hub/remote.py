@@ -8,13 +8,11 @@ import errno
 import logging
 import os
 import re
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from huggingface_hub import (
@@ -38,6 +36,7 @@ from tabzoo.errors import WeightsError, brief
 from tabzoo.hub.files import LARGEST_JSON, Digest
 from tabzoo.hub.folder import Folder, read_folder
 from tabzoo.hub.record import CONFIG, RECORD, WEIGHTS, read_record
+from tabzoo.network import within
 
 __all__ = [
     *("COMMIT", "TIMEOUT_SECONDS", "Fetched", "NoSuchFileError", "Repository", "disk_error", "endpoint", "local_copy"),
@@ -51,8 +50,6 @@ TIMEOUT_SECONDS = 8.0
 
 COMMIT = re.compile("[0-9a-f]{40}")
 """The form of a commit, as opposed to a branch or a tag."""
-
-_Result = TypeVar("_Result")
 
 
 class NoSuchFileError(WeightsError):
@@ -168,7 +165,7 @@ class Repository:
             raise self._unreachable(filename, "HF_HUB_OFFLINE is set")
         url = hf_hub_url(self.id, filename, revision=self.revision, endpoint=endpoint())
         try:
-            metadata = _within(TIMEOUT_SECONDS, lambda: get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS))
+            metadata = within(TIMEOUT_SECONDS, lambda: get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS))
         except HfHubHTTPError as error:
             raise self._refused(filename, error) from error
         except Exception as error:  # of requests or httpx, depending on huggingface_hub's version
@@ -274,7 +271,7 @@ def why_unreachable(address: str) -> str | None:
     """Why nothing answers at an address, or None if something does."""
     try:
         # Any answer is enough, even an error status: it shows that the network works.
-        _within(TIMEOUT_SECONDS, lambda: get_session().head(address, timeout=TIMEOUT_SECONDS))
+        within(TIMEOUT_SECONDS, lambda: get_session().head(address, timeout=TIMEOUT_SECONDS))
     except Exception as error:  # of requests or httpx, depending on huggingface_hub's version
         return f"{address} does not answer ({brief(error)})"
     return None
@@ -284,23 +281,3 @@ def disk_error(error: BaseException) -> str | None:
     """Why the disk can't be written to, in the system's words; None for any other error, such as the network's."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in codes else None
-
-
-def _within(seconds: float, call: Callable[[], _Result]) -> _Result:
-    """The call's result, or TimeoutError; after that, it continues in a thread that does not keep the program alive.
-
-    Timeouts of HTTP libraries start again for each address of a host, and do not cover the look-up of its name.
-    """
-    future: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return future.result(timeout=seconds)
-    except TimeoutError as error:
-        raise TimeoutError(str(error) or f"no answer within {seconds:g} s") from error

@@ -128,8 +128,8 @@ def _fetch(open_clip: Any, text_model: str, tag: str) -> nn.Module:
     except Exception as error:  # open_clip wraps network, Hub and file errors in various types
         raise WeightsError(
             f"the text weights {tag} of {text_model} can't be fetched: {brief(error)}. Alternatives:\n"
-            f"  with a network elsewhere: make text_features.safetensors there (any run writes it to its output folder) "
-            f"and type --text-pretrained FILE here\n"
+            f"  with a network elsewhere: `tabzoo text --class-names WORDS ... --output FILE` there, --text-pretrained FILE "
+            f"here\n"
             f"  with the checkpoint at hand: --text-pretrained CHECKPOINT, open_clip's file for {text_model}/{tag}"
         ) from error
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tabzoo.errors import TrainingError
 from tabzoo.jsonl import append_line
 from tabzoo.progress import Progress
+from tabzoo.training.metrics import ACCURACY
 from tabzoo.training.objective import total_loss
 from tabzoo.training.output import CHECKPOINTS, METRICS
 from tabzoo.training.run import Run
@@ -62,8 +63,9 @@ class Log:
         self._since_row = []
         if run.ranks.is_first:
             append_line(run.folder / METRICS, row)
-        accuracies = f"{row['accuracy_normal']:.2f}/{row['accuracy_abnormal']:.2f}"
-        return f"loss {row['loss']:.3f}, accuracy {accuracies}, {row['images_per_second']:.0f} images/s"
+        accuracies = f"{row['accuracy_normal']:.2f} normal, {row['accuracy_abnormal']:.2f} abnormal"
+        what = ACCURACY[run.recipe.objective]
+        return f"loss {row['loss']:.3f}, {what} {accuracies}, {row['images_per_second']:.0f} images/s"
 
     def check(self) -> None:
         """Copies what is still on the device, the sum over all processes.

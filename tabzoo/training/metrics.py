@@ -8,7 +8,11 @@ from typing import Any
 from tabzoo.jsonl import read_lines
 from tabzoo.system import whole_file
 
-__all__ = ["cut_back", "read_rows"]
+__all__ = ["ACCURACY", "cut_back", "read_rows"]
+
+ACCURACY = {"tab": "product accuracy", "joint": "accuracy of product and state"}
+"""Objective to what its accuracies are called: the share of images whose most similar text is their own. With `tab` they are
+compared with the texts of all products, with `joint` with the normal and the abnormal texts of all products."""
 
 
 def cut_back(path: Path, step: int) -> None:

@@ -22,6 +22,7 @@ from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.hub.record import RECORD
 from tabzoo.progress import showing
+from tabzoo.scores.rows import read_rows
 from tabzoo.signals import output_may_be_unread, stop_requests
 from tabzoo.system import writing
 from tabzoo.training import loop, output, report
@@ -248,6 +249,7 @@ def _benchmark(run: Run) -> None:
     )
     print(benchmark(options))
     print(f"Anomaly maps next to their images: {folder / 'maps'}")
+    print(report.explain_benchmark(read_rows(folder), text_pretrained=run.text.text_pretrained))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,25 @@
 
 import textwrap
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 import yaml
 
 from tabzoo.errors import count
+from tabzoo.scores.averages import averages_by_seed, scores_by_class
+from tabzoo.scores.rows import Row
 from tabzoo.training import figures, output
 from tabzoo.training.anomalies import syntheses
-from tabzoo.training.metrics import read_rows
+from tabzoo.training.clip import UNTRAINED
+from tabzoo.training.metrics import ACCURACY, read_rows
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, names_digest
 from tabzoo.training.state import State
 from tabzoo.training.text import mixes_classes
 from tabzoo.training.validation import similarities
 
-__all__ = ["announce", "finish", "of_each_class"]
+__all__ = ["announce", "explain_benchmark", "finish", "of_each_class"]
 
 
 def announce(run: Run, recipe_name: str, recipe_digest: str) -> None:
@@ -63,6 +67,33 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
     _report(run, rows, metrics)
 
 
+def _losses(rows: Sequence[dict[str, float]]) -> str:
+    """The first and the last row's loss, each with its steps: a row is the mean over the steps since the one before."""
+    parts = []
+    for row, before in [(rows[0], 0), (rows[-1], rows[-2]["step"])] if len(rows) > 1 else [(rows[0], 0)]:
+        first, last = int(before) + 1, int(row["step"])
+        steps = f"step {last}" if first == last else f"steps {first} to {last}"
+        parts.append(f"{row['loss']:.3f} in {steps}")
+    return f"Loss {', '.join(parts)}."
+
+
+def _end(run: Run, metrics: dict[str, float]) -> str:
+    """What the last row says, and what its accuracies mean."""
+    joint = run.recipe.objective == "joint"
+    held_out = " (held out)" if any(name.endswith("(held out)") for name in metrics) else ""
+    loss, *accuracies = metrics.values()
+    if not accuracies:
+        return f"At the end{held_out}: loss {loss:.3f}." if metrics else ""
+    chance = 1 / (len(run.samples.classes) * (2 if joint else 1))
+    normal, abnormal = accuracies
+    means = "which product an image shows, and whether it is normal" if joint else "which product an image shows"
+    return (
+        f"At the end{held_out}: loss {loss:.3f}, {ACCURACY[run.recipe.objective]} {normal:.3f} of normal images and "
+        f"{abnormal:.3f} of synthetic anomalies; chance is {chance:.3f}.\nThis accuracy says {means}. It does not say how well "
+        f"real defects are found: `tabzoo benchmark run` and `tabzoo trial` measure that."
+    )
+
+
 def _draw(run: Run, state: State, rows: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]) -> None:
     words = list(run.text.words.values())
     seed, ids = run.recipe.seed, of_each_class(run.pairs.class_ids, 64)
@@ -82,12 +113,8 @@ def of_each_class(class_ids: torch.Tensor, total: int) -> torch.Tensor:
 
 def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float]) -> None:
     if rows:
-        print(
-            f"Loss {rows[0]['loss']:.3f} at step {rows[0]['step']}, {rows[-1]['loss']:.3f} at step {rows[-1]['step']}."
-        )
-    chance = 1 / (len(run.samples.classes) * (2 if run.recipe.objective == "joint" else 1))
-    shown = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
-    print(f"At the end: {shown}. Chance accuracy is {chance:.3f}.")
+        print(_losses(rows))
+    print(_end(run, metrics))
     print(
         f"Made in {run.folder}: model.safetensors, config.json, tabzoo.json, recipe.yaml, README.md, figures/ and more."
     )
@@ -97,5 +124,28 @@ def _report(run: Run, rows: Sequence[dict[str, float]], metrics: dict[str, float
     print(f'  backbone = timm.create_model("local-dir:{run.folder}", pretrained=True, features_only=True)')
     if mixes_classes(run.recipe.text_layout, len(run.text.words)):
         print("The texts of all classes were mixed up (text_layout authors): no class was aligned with its own text.")
-    if run.text.text_pretrained == "untrained":
+    if run.text.text_pretrained == UNTRAINED:
         print("The text tower was untrained: this is a demo; do not use these weights.")
+
+
+def explain_benchmark(rows: Sequence[Row], *, text_pretrained: str) -> str:
+    """What the quickstart's table means, in words.
+
+    Args:
+        rows: Of random weights and of the trained ones, with one method.
+        text_pretrained: Of the text features that were trained against.
+    """
+    reached = {}
+    for name in dict.fromkeys(row.backbone for row in rows):
+        averages = averages_by_seed(scores_by_class([row for row in rows if row.backbone == name], "image_auroc"))
+        reached[name] = f"{100 * fmean(averages):.1f} %" if averages else "undefined"
+    numbers = ", ".join(f"{auroc} with {name}" for name, auroc in reached.items())
+    if text_pretrained == UNTRAINED:
+        gain = "No gain is expected here: the training is short, and an untrained text tower has nothing to teach."
+    else:
+        gain = "The training is short: do not expect much."
+    return (
+        f"What the table means: image AUROC says how well the score of a photo tells defective from good; 50 % is chance, "
+        f"100 % is perfect. On average over the products it is {numbers}. {gain} The quickstart shows that everything works "
+        f"on this machine. Next, with your own photos: tabzoo data check DIR"
+    )

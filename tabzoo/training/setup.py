@@ -18,6 +18,7 @@ from tabzoo.data.class_words import class_words
 from tabzoo.data.layouts import find_samples
 from tabzoo.data.samples import Samples
 from tabzoo.errors import InputError
+from tabzoo.hub.license_terms import MVTEC_LICENSE, is_noncommercial, mvtec_classes
 from tabzoo.synthesis import SYNTHESES
 from tabzoo.synthesis.draws import hold_out
 from tabzoo.training.anomalies import pair_maker, synthesis_settings
@@ -104,6 +105,7 @@ def build_run(
     samples = find_samples(str(recipe.data), layout=recipe.layout).train_normals()
     ranks.agree(str(recipe.data), {"number": len(samples), "names": names_digest(samples)})
     _check_samples(samples, recipe, one_class)
+    _warn_of_license(samples, recipe)
     words = class_words(samples.classes, recipe.class_names, samples.layout, spelling=recipe.class_words)
     saved = ranks.from_first(lambda: load_latest_checkpoint(folder / CHECKPOINTS)) if command.resume else None
     recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, saved)))
@@ -239,6 +241,17 @@ def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:
         )
     with seeded(recipe.seed):
         return ProjectionHeads(recipe.projection, width, width_of_texts)
+
+
+def _warn_of_license(samples: Samples, recipe: Recipe) -> None:
+    counts = np.bincount(samples.class_ids, minlength=len(samples.classes)).tolist()
+    found = mvtec_classes(dict(zip(samples.classes, counts, strict=True)))
+    if found and recipe.license != Recipe.license and not is_noncommercial(recipe.license):
+        _log.warning(
+            "--license %s: %s of --data look like images of MVTec AD, which allow no commercial use, and neither do weights "
+            "trained on them. Type --license %s.",
+            *(recipe.license, ", ".join(found), MVTEC_LICENSE),
+        )
 
 
 def _check_still_there(samples: Samples, words: dict[str, str]) -> None:

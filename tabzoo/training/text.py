@@ -223,10 +223,16 @@ def _fitting(
 ) -> TextFeatures:
     """The rows for our classes, in our order, after checks that the file was made for them."""
     refused = f"--text-pretrained {path} does not fit this run:"
-    if missing := [name for name in words if name not in features.words]:
-        raise InputError(f"{refused} no features for {', '.join(missing)}; it holds {', '.join(features.words)}")
+    # Features depend on the words alone, so a class may have another name in the file.
+    row_of = {phrase: row for row, phrase in enumerate(features.words.values())}
+    if missing := [name for name, phrase in words.items() if name not in features.words and phrase not in row_of]:
+        lacking = ", ".join(name if name == words[name] else f"{name} ('{words[name]}')" for name in missing)
+        raise InputError(
+            f"{refused} no features for {lacking}; it holds {', '.join(dict.fromkeys(features.words.values()))}. Make them "
+            f'again with `tabzoo text --class-names`, or say what the folder shows with --class-names FOLDER "WORDS".'
+        )
     for name, phrase in words.items():
-        if features.words[name] != phrase:
+        if phrase not in row_of:
             raise InputError(
                 f"{refused} it calls class {name} '{features.words[name]}', this run '{phrase}'. "
                 f'Type --class-names {name} "{features.words[name]}", or make the features again.'
@@ -240,5 +246,5 @@ def _fitting(
         raise InputError(f"{refused} it comes from {features.text_model}. Type --text-model {features.text_model}.")
     if features.text_pretrained == UNTRAINED:
         _log.warning("The text features in %s come from an untrained tower: use them only to try things out.", path)
-    rows = [list(features.words).index(name) for name in words]
+    rows = [row_of[phrase] for phrase in words.values()]
     return replace(features, normal=features.normal[rows], abnormal=features.abnormal[rows], words=dict(words))

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -345,3 +346,21 @@ def test_a_white_level_makes_deep_images_the_plain_ones(options: MakeOptions, gr
     for of_plain, of_deep in zip(plain, Plan(options(data=deep, white_level=4080)).images("padim"), strict=True):
         assert of_deep.digest() == of_plain.digest()
     assert Plan(options(data=deep)).images("padim")[0].digest() != plain[0].digest()
+
+
+def test_an_unreadable_file_is_reported_once(
+    options: Callable[..., Options], toy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Although methods of other sizes decode it again; a mask is one too."""
+    data = shutil.copytree(toy, tmp_path / "broken")
+    broken = data / "capsule" / "train" / "good" / "000.png"
+    mask = sorted((data / "hex_nut" / "ground_truth").rglob("*.png"))[0]
+    for file in (broken, mask):
+        file.write_bytes(b"not an image")
+    plan = Plan(options(data=str(data), method=["padim", "rd4ad"], resize=None, crop=None))
+    with caplog.at_level(logging.WARNING):
+        for name in ("padim", "rd4ad", "simplenet"):
+            assert len(plan.images(name)) == 3
+    for file in (broken, mask):
+        assert caplog.text.count(str(file)) == 1
+    assert len([record for record in caplog.records if "that can't be read" in record.getMessage()]) == 2

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tabzoo.benchmark.verdicts import compare_parts, judge
+from tabzoo.benchmark.table import to_markdown
+from tabzoo.benchmark.verdicts import compare_parts, judge, judge_tests
 from tabzoo.scores.compare import compare
 from tabzoo.scores.rows import Row
 
@@ -42,6 +43,21 @@ def test_better_worse_and_no_difference(make_row: Make) -> None:
     bad = verdicts[1].comparison
     assert bad is not None
     assert f"{-100 * bad.difference:.1f} points less image AUROC (95 % interval {-100 * bad.high:.1f} to" in worse
+
+
+def test_tables_end_with_the_verdicts(make_row: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each kind of test apart, with the first backbone of the order as baseline."""
+    rows = [row for name, shift in (("mine", 4.0), ("start", 1.0)) for row in rows_of(make_row, name, shift=shift)]
+    rows += [dataclasses.replace(row, test="synthetic:perlin", key=f"{row.key}-s") for row in rows]
+    table = to_markdown(rows, order=["start"])
+    (real,) = judge([row for row in rows if row.test == "real"], "start", ["mine"])
+    (made,) = judge([row for row in rows if row.test != "real"], "start", ["mine"])
+    heading = "Verdict on synthetic anomalies (perlin), a proxy"
+    assert judge_tests(rows, ["start"]) == {"Verdict": [real], heading: [made]}
+    assert table.endswith(f"\n\nVerdict:\n\n- mine: {real.sentence}\n\n{heading}:\n\n- mine: {made.sentence}\n")
+    assert "Verdict" not in to_markdown([row for row in rows if row.backbone == "mine"])  # nothing to compare with
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # without SciPy
+    assert "Verdict" not in to_markdown(rows, order=["start"])
 
 
 def test_several_backbones_need_stronger_evidence(make_row: Make, monkeypatch: pytest.MonkeyPatch) -> None:

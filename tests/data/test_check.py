@@ -15,6 +15,12 @@ from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import InputError
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub answers, as far as the command knows."""
+    monkeypatch.setattr("tabzoo.data.__main__.hub_answers", lambda: True)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return make_toy_factory(
@@ -51,6 +57,30 @@ def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "wood_grain").rename(folder.parent / "elsewhere")
     assert cli.main(["data", "check", str(folder)]) == 0
     assert "--objective joint" in capsys.readouterr().out  # one class: the objective that can train on it
+
+
+def test_without_network_the_next_command_needs_none(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tabzoo.data.__main__.hub_answers", lambda: False)
+    (folder / "wood_grain").rename(folder / "pn-4711")
+    assert main(["check", str(folder)]) == 0
+    first, why, texts, copy, weights, _ = [line.strip() for line in capsys.readouterr().out.splitlines()[-6:]]
+    assert first.endswith(f"--recipe quickstart --data {folder} --output runs/demo")
+    assert "demo" in why
+    assert texts == "tabzoo text --class-names capsule 'WORDS FOR pn-4711' --output text_features.safetensors"
+    assert "model.safetensors" in copy
+    assert "--text-pretrained text_features.safetensors --init model.safetensors" in weights
+    assert "quickstart" not in weights
+
+
+def test_classes_whose_names_are_no_words_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder)]) == 0
+    assert "note:" not in capsys.readouterr().out
+    (folder / "capsule").rename(folder / "01")
+    (folder / "wood_grain").rename(folder / "pn-4711")
+    assert main(["check", str(folder)]) == 0
+    assert "--class-names 01 'metal nut' pn-4711 'steel bracket'\n" in capsys.readouterr().out
 
 
 def test_every_kind_of_problem(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tabzoo.data.class_words import class_words
+from tabzoo.data.class_words import class_words, is_words
 from tabzoo.data.industrial import INDUSTRIAL
 from tabzoo.errors import InputError
 
@@ -70,6 +70,16 @@ def test_override_of_a_class_that_is_not_there():
         class_words(["bottle", "cable"], {"botle": "flask"}, "mvtec")
     with pytest.raises(InputError, match="no words for class 'bottle'"):
         class_words(["bottle"], {"bottle": " "}, "mvtec")
+
+
+@pytest.mark.parametrize("words", ["metal nut", "zip", "m8 nut", "schraube groß", "螺丝", "pcb strip", "Rye"])
+def test_what_may_be_words(words: str):
+    assert is_words(words)
+
+
+@pytest.mark.parametrize("words", ["01", "pn 4711", "m8x 20", "pcb", "__", "a1 b2", "i o", "a_b_e"])
+def test_what_is_no_word(words: str):
+    assert not is_words(words)
 
 
 def test_poor_words_give_warnings(caplog: pytest.LogCaptureFixture):

@@ -149,7 +149,7 @@ FLAGS = {
     "install": ["--state-dict"],
     "uninstall": [],
     "convert": ["--arch", "--license", "--name", "--state-dict", "--to"],
-    "publish": ["--datasets", "--dry-run", "--private", "--repo", "--results", "--version"],
+    "publish": ["--datasets", "--dry-run", "--license", "--private", "--repo", "--results", "--version"],
 }
 
 

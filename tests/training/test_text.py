@@ -96,7 +96,11 @@ def test_a_file_with_other_metadata(tmp_path: Path, metadata: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("words", "changes", "reason"),
     [
-        ({"metal_nut": "metal nut", "zip": "zip"}, {}, "no features for zip; it holds metal_nut, cable"),
+        (
+            {"metal_nut": "metal nut", "zip": "zip"},
+            {},
+            "no features for zip; it holds metal nut, cable. Make them again",
+        ),
         (
             {"metal_nut": "hex nut"},
             {},

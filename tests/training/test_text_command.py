@@ -1,0 +1,117 @@
+"""`tabzoo text`: text features without photos, which pre-training takes without a text tower."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tabzoo import cli
+from tabzoo.training import pretrain
+from tabzoo.training.prompts import load_prompts
+from tabzoo.training.text import load_text_features, obtain_text_features
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    path = tmp_path / "few.yaml"
+    path.write_text("normal: ['good {c}']\nabnormal: ['bad {c}']\ntemplates: ['a photo of a {s}.']\n")
+    return path
+
+
+@pytest.fixture
+def make(few: Path, tmp_path: Path) -> Callable[..., int]:
+    """The command with open_clip's smallest tower, untrained, and one sentence a state."""
+
+    def run(*names: str, output: Path = tmp_path / "texts.safetensors", more: tuple[str, ...] = ()) -> int:
+        tower = ["--text-model", "ViT-S-16-alt", "--text-pretrained", "untrained", "--prompts", str(few)]
+        return cli.main(["text", "--class-names", *names, "--output", str(output), *tower, *more])
+
+    return run
+
+
+def test_pretraining_takes_the_file_without_a_tower(
+    make: Callable[..., int],
+    few: Path,
+    small: Callable[..., list[str]],
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Products as words or as folders' names, in any order; more of them than the images have."""
+    file = tmp_path / "texts.safetensors"
+    words = {"brushed_steel": "brushed steel", "capsule": "capsule", "hex_nut": "hex nut"}
+    assert make("hex_nut", "zipper", "capsule", "brushed steel") == 0
+    assert f"--text-pretrained {file} --text-model ViT-S-16-alt --prompts {few}" in capsys.readouterr().out
+    options = {"text_model": "ViT-S-16-alt", "prompts": load_prompts(str(few)), "device": torch.device("cpu")}
+    alone = obtain_text_features(words, text_pretrained="untrained", **options)
+    monkeypatch.setattr("tabzoo.training.clip._load_tower", lambda *_: pytest.fail("the tower was loaded"))
+    flags = ("--text-pretrained", str(file), "--text-model", "ViT-S-16-alt", "--prompts", str(few))
+    assert pretrain.main(small(*flags, "--projection", "linear", "--epochs", "1")) == 0
+    used = safetensors.torch.load_file(tmp_path / "out" / "text_features.safetensors")
+    torch.testing.assert_close(used["normal"], alone.normal)
+    torch.testing.assert_close(used["abnormal"], alone.abnormal)
+    capsys.readouterr()
+    other = small(
+        *flags, "--projection", "linear", "--output", str(tmp_path / "other"), "--class-names", "capsule", "pill"
+    )
+    assert pretrain.main(other) == 2
+    said = capsys.readouterr().err
+    assert (
+        "does not fit this run: it calls class capsule 'capsule', this run 'pill'. Type --class-names capsule" in said
+    )
+
+
+def test_a_product_that_the_file_lacks(
+    make: Callable[..., int], few: Path, small: Callable[..., list[str]], tmp_path: Path, capsys: Output
+) -> None:
+    assert make("hex nut", "capsule") == 0
+    flags = (
+        "--text-pretrained",
+        str(tmp_path / "texts.safetensors"),
+        "--text-model",
+        "ViT-S-16-alt",
+        "--prompts",
+        str(few),
+    )
+    assert pretrain.main(small(*flags, "--projection", "linear")) == 2
+    said = capsys.readouterr().err
+    assert (
+        "no features for brushed_steel ('brushed steel'); it holds hex nut, capsule. Make them again with `tabzoo text"
+        in said
+    )
+
+
+def test_names_are_read_as_typed_and_as_folders(make: Callable[..., int], tmp_path: Path) -> None:
+    assert make("pcb1", "PCB strip", "zipper", "zipper") == 0
+    features = load_text_features(tmp_path / "texts.safetensors")
+    assert features is not None
+    assert list(features.words) == ["printed circuit board 1", "pcb1", "pcb strip", "PCB strip", "zipper"]
+    assert features.normal.shape == features.abnormal.shape == (5, 256)
+    assert len(features.normal.unique(dim=0)) >= 4
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "message"),
+    [
+        (["nut"], "texts.pt", "texts.pt: expected a name that ends with .safetensors"),
+        (["nut"], "there.safetensors", "there.safetensors: already exists. Name a new file"),
+        ([" "], "texts.safetensors", "--class-names: '' given, expected words such as"),
+    ],
+)
+def test_mistakes(
+    names: list[str], output: str, message: str, make: Callable[..., int], tmp_path: Path, capsys: Output
+) -> None:
+    (tmp_path / "there.safetensors").write_text("mine")
+    assert make(*names, output=tmp_path / output) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "there.safetensors").read_text() == "mine"
+    assert not (tmp_path / "texts.safetensors").exists()
+
+
+def test_a_model_that_does_not_exist_is_named(make: Callable[..., int], capsys: Output) -> None:
+    assert make("nut", more=("--text-model", "ViT-S-61-alt")) == 2
+    assert "--text-model 'ViT-S-61-alt': open_clip has no such model. Did you mean" in capsys.readouterr().err
