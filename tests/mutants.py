@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("tabzoo", "tabzoo_console.py", "tests", "training", "hubconf.py", "pyproject.toml", "README.md")
+COPIED = ("tabzoo", "tabzoo_console.py", "tests", "training", "hubconf.py", "pyproject.toml", "README.md", "docs", "perf", "MODEL_CARD.md")
 ONLY_PINNED = ("tests/training/test_golden_trace.py", "tests/training/test_digests.py")
 """Tests of pinned values: they notice nearly everything, and say little. A few mistakes at most may be left to them."""
 
