@@ -43,7 +43,7 @@ def _relinked(markdown: str, written_in: str, shown_in: str) -> str:
         if re.match(r"[a-z]+:", target):
             return found[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(written_in), target))
-        if not (path.startswith("docs/") or written_in == f"docs/{shown_in}" and not target.startswith("..")):
+        if not path.startswith("docs/"):
             return f"{words}: `{path}` in the repository"
         path = posixpath.relpath(path.removeprefix("docs/"), posixpath.dirname(shown_in) or ".")
         return f"{picture}[{words}]({path}{anchor})"

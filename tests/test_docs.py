@@ -45,7 +45,16 @@ PROMISES = (
     ".venv/bin/python -m tabzoo.training.pretrain --recipe quickstart --output runs/quickstart",
     'python3 -m venv .venv && .venv/bin/pip install -e ".[test]" && .venv/bin/python -m pytest -n 2',
 )
-FOREIGN = {"--index-url", "--nproc-per-node", "--nodes", "--no-index", "--find-links", "--no-deps", "--upgrade", "--dest"}
+FOREIGN = {
+    "--index-url",
+    "--nproc-per-node",
+    "--nodes",
+    "--no-index",
+    "--find-links",
+    "--no-deps",
+    "--upgrade",
+    "--dest",
+}
 """Flags of pip, torchrun and sbatch."""
 WITH_SUBCOMMANDS = {
     "tabzoo.data.__main__": ("check", "show", "industrial", "toy-wafers"),

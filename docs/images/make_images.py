@@ -62,7 +62,9 @@ def draw_training(folder: Path) -> None:
     """The pictures of the method's page: the quickstart's synthetic anomalies and similarity matrix."""
     flags = ("--recipe", "quickstart", "--no-benchmark", "--output", "run", "--epochs", "6")
     tabzoo("pretrain", *flags, folder=folder)
-    subprocess.run([sys.executable, "-m", "tabzoo.training.figures", "run", "--output", "drawn"], cwd=folder, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tabzoo.training.figures", "run", "--output", "drawn"], cwd=folder, check=True
+    )
     for name in ("gallery", "similarity_matrix"):
         keep(folder / "drawn" / f"{name}.png", f"{name}.png", width=760)
 
