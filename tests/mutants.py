@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("tabzoo", "tabzoo_console.py", "tests", "training", "hubconf.py", "pyproject.toml", "README.md")
+COPIED = (
+    *("tabzoo", "tabzoo_console.py", "tests", "training", "hubconf.py", "pyproject.toml", "README.md", "MODEL_CARD.md"),
+    *("docs", "perf"),
+)
 ONLY_PINNED = ("tests/training/test_golden_trace.py", "tests/training/test_digests.py")
 """Tests of pinned values: they notice nearly everything, and say little. A few mistakes at most may be left to them."""
 
@@ -118,6 +121,27 @@ MUTANTS = [
         old='"trained_on": {name: int((trained == index).sum())',
         new='"trained_on": {name: int((counts == index).sum())',
         tests="tests/training/test_validation.py::test_held_out_rows_are_the_means_over_held_out_pairs",
+    ),
+    Mutant(
+        name="a_page_names_a_flag_that_does_not_exist",
+        file="README.md",
+        old="tabzoo trial --data photos --minutes 20",
+        new="tabzoo trial --data photos --minute 20",
+        tests="tests/test_docs.py::test_commands_can_be_parsed[README.md]",
+    ),
+    Mutant(
+        name="a_page_links_to_no_file",
+        file="docs/index.md",
+        old="(quickstart.md)",
+        new="(quick_start.md)",
+        tests="tests/test_docs.py::test_links_lead_somewhere[docs/index.md]",
+    ),
+    Mutant(
+        name="code_of_a_page_fails",
+        file="docs/reference/index.md",
+        old='main(["check", "photos"])',
+        new='main(["check", "photo"])',
+        tests="tests/test_docs.py::test_code_runs[docs/reference/index.md]",
     ),
     Mutant(
         name="the_list_imports_torch",

@@ -1,17 +1,13 @@
 """The reproduction kit's scripts: the dry run from end to end, what a second start leaves alone, and what they refuse."""
 
-import json
-import os
 import runpy
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from forked import start_forked
+from forked import run_script
 from PIL import Image
 
 from tabzoo.data.layouts import find_samples
@@ -22,61 +18,15 @@ LAUNCH = Path(__file__).parents[1] / "training" / "launch"
 METHODS = "padim rd4ad simplenet regad"
 """What the dry run of Table 2 measures; Table 4 is tried with the first, since a minute is long."""
 
-# Takes the place of `python` in the scripts: hands its command to the test's process, where torch and timm are imported
-# already, since each of some 15 starts would take seconds.
-CLIENT = """#!{python} -SE
-import json, os, socket, sys
-server = socket.socket(socket.AF_UNIX)
-server.connect({address!r})
-command = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-socket.send_fds(server, [len(command).to_bytes(8, "big")], [0, 1, 2])
-server.sendall(command)
-sys.exit(server.recv(1)[0])
-"""
-
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def run_command(connection: socket.socket) -> None:
-    """Runs one `python ...` of a script in a forked process, and sends back its exit code."""
-    head, descriptors, _, _ = socket.recv_fds(connection, 8, 3)
-    with connection.makefile("rb") as stream:
-        arguments, folder, variables = json.loads(stream.read(int.from_bytes(head, "big")))
-    process = start_forked(arguments, folder=folder, descriptors=descriptors, variables=variables)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    connection.send(bytes([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) & 255]))
-
-
 @pytest.fixture
-def launch(tmp_path_factory: pytest.TempPathFactory, sketches: None) -> Launch:
+def launch(sketches: None) -> Launch:
     """Starts a script of the kit with some variables."""
 
     def start(script: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        folder = tmp_path_factory.mktemp("launch")
-        address, python = str(folder / "socket"), folder / "python"
-        python.write_text(CLIENT.format(python=sys.executable, address=address))
-        python.chmod(0o755)
-        environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"} | variables
-        command = [LAUNCH / script, *arguments]
-        with (
-            socket.socket(socket.AF_UNIX) as server,
-            (folder / "out").open("w+") as out,
-            (folder / "err").open("w+") as err,
-        ):
-            server.bind(address)
-            server.listen()
-            server.settimeout(0.05)
-            running = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-            while running.poll() is None:
-                with suppress(TimeoutError):
-                    connection, _ = server.accept()
-                    with connection:
-                        connection.setblocking(True)
-                        run_command(connection)
-            out.seek(0)
-            err.seek(0)
-            return subprocess.CompletedProcess(command, running.returncode, out.read(), err.read())
+        return run_script([LAUNCH / script, *arguments], variables=variables)
 
     return start
 
