@@ -12,7 +12,7 @@ from importlib import metadata
 
 from tabzoo._version import __version__
 from tabzoo.command import guarded, say
-from tabzoo.errors import did_you_mean
+from tabzoo.errors import InputError, did_you_mean
 from tabzoo.hub.overview import print_overview
 from tabzoo.system import cpu_extensions
 
@@ -55,6 +55,9 @@ COMMANDS = {name: module for group in _GROUPS.values() for name, (module, _) in 
 """Name of each command to the module that runs it."""
 _SHARED = (_INSPECT, _HUB)
 """Modules with several of these commands, which are given the command's name too."""
+_COMPLETION = "--print-completion"
+_END = """{prog} COMMAND --help tells more, with examples. {prog} --version: versions.
+{prog} --print-completion bash|zsh: a script that completes commands and flags."""
 _PACKAGES = ("torch", "torchvision", "timm", "huggingface_hub")
 
 
@@ -78,8 +81,10 @@ def main(
         return guarded(lambda: print(_usage(prog), end=""))
     if command == "--version":
         return guarded(lambda: print(_versions()))
+    if command == _COMPLETION:
+        return guarded(lambda: _print_completion(rest, prepare))
     if command not in COMMANDS:
-        hint = did_you_mean(command, (*COMMANDS, "help", "--version"))
+        hint = did_you_mean(command, (*COMMANDS, "help", "--version", _COMPLETION))
         say(f"error: no command {command!r}.{hint or ' There are ' + ', '.join(COMMANDS) + '.'}\nSee {prog} --help")
         return 2
     try:
@@ -93,6 +98,17 @@ def main(
         return 128 + signal.SIGINT
 
 
+def _print_completion(arguments: Sequence[str], prepare: Callable[[], object]) -> None:
+    from tabzoo.completion import SHELLS, completion_script
+
+    if len(arguments) != 1 or arguments[0] not in SHELLS:
+        raise InputError(f"{_COMPLETION} {' '.join(arguments)}: expected the name of a shell, {' or '.join(SHELLS)}")
+    prepare()
+    recipes = importlib.import_module("tabzoo.training.recipe").list_recipes()
+    more = {("pretrain", "--recipe"): recipes, ("trial", "--recipe"): recipes}
+    print(completion_script(arguments[0], list(COMMANDS), main, more_choices=more), end="")
+
+
 def _versions() -> str:
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -103,4 +119,4 @@ def _usage(prog: str) -> str:
     lines = [f"usage: {prog} COMMAND ...", ""]
     for title, group in _GROUPS.items():
         lines += [title, *(f"  {name:10} {about}" for name, (_, about) in group.items()), ""]
-    return "\n".join([*lines, f"{prog} COMMAND --help tells more. {prog} --version: versions."]) + "\n"
+    return "\n".join([*lines, *_END.format(prog=prog).splitlines()]) + "\n"

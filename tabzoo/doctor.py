@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from huggingface_hub import constants
@@ -50,6 +51,8 @@ class Doctor:
 
     Nothing is changed or sent. Values of tokens are not shown.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("tabzoo doctor",)
 
     def run(self) -> int:
         """Prints it."""

@@ -4,7 +4,7 @@ import io
 import re
 import sys
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from types import MappingProxyType
 from typing import Any, Union, get_args
@@ -18,6 +18,7 @@ from tabzoo.plain import for_lines
 __all__ = ["check_number", "check_white_level", "optional", "parse"]
 
 _LARGEST = 2**31 - 1
+_MOST_EXAMPLES = 3
 
 _REGISTRY = ConstructorRegistry()
 
@@ -27,7 +28,7 @@ def parse(
     argv: Sequence[str] | None,
     *,
     prog: str,
-    commands: Collection[str] = (),
+    commands: Mapping[str, type] = MappingProxyType({}),
     elsewhere: Mapping[str, str] = MappingProxyType({}),
     **options: Any,
 ) -> Any:
@@ -37,7 +38,7 @@ def parse(
         kind: A dataclass, or a union of subcommands.
         argv: The arguments; those of the process if not given.
         prog: What a user types before them.
-        commands: Names of the subcommands.
+        commands: Name of each subcommand to its dataclass. `--help` ends with what their `examples` hold.
         elsewhere: Flags that a user may expect to the sentence that says what to do instead.
         options: More of `tyro.cli`.
 
@@ -58,7 +59,18 @@ def parse(
             instead = elsewhere.get(said.partition(":")[0]) if ": no such flag." in said else None
             said = f"{said.partition('.')[0]}. {instead}" if instead else said
             print(for_lines(f"error: {said}\nSee {' '.join(command)} --help"), file=sys.stderr)
+        else:
+            print(_examples(kind, commands, arguments), end="")
         raise
+
+
+def _examples(kind: Any, commands: Mapping[str, type], arguments: Sequence[str]) -> str:
+    """The end of the help: examples of the command, or the first one of each of some subcommands."""
+    if commands and (not arguments or arguments[0] not in commands):
+        lines = [line for each in commands.values() for line in getattr(each, "examples", ())[:1]][:_MOST_EXAMPLES]
+    else:
+        lines = list(getattr(commands[arguments[0]] if commands else kind, "examples", ()))
+    return "".join(["Examples:\n", *(f"  {line}\n" for line in lines)]) if lines else ""
 
 
 def optional(metavar: str) -> Any:

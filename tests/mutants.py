@@ -102,6 +102,20 @@ MUTANTS = [
         tests="tests/benchmark/test_benchmark_function.py::test_it_measures_what_the_command_measures",
     ),
     Mutant(
+        name="an_example_in_the_help_does_not_work",
+        file="tabzoo/data/cache_command.py",
+        old="tabzoo cache delete --older-than 30",
+        new="tabzoo cache delete --older 30",
+        tests="tests/test_help.py::test_the_examples_are_accepted_by_the_commands_own_parser",
+    ),
+    Mutant(
+        name="the_name_look_up_has_no_time_limit",
+        file="tabzoo/network.py",
+        old="within(_SECONDS, lambda: ",
+        new="within(60, lambda: ",
+        tests="tests/test_network.py::test_a_name_that_is_looked_up_for_long",
+    ),
+    Mutant(
         name="mvtec_weights_lose_their_licence",
         file="tabzoo/hub/license_terms.py",
         old="number == IMAGES[name][0]",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -45,6 +45,12 @@ _SYNTHESES = f"Kinds of synthetic anomalies: {', '.join(SYNTHESES)}."
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """Measure backbones with anomaly detectors on a folder of images."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo benchmark run --backbone resnet18.tv_in1k runs/mine --data photos --output runs/compared",
+        "tabzoo benchmark run --backbone random resnet18.tv_in1k --method padim patchcore --data photos --output runs/all",
+        "tabzoo benchmark run --backbone resnet18.tv_in1k runs/mine --test synthetic --data photos --output runs/no_defects",
+    )
 
     main: Annotated[OmitArgPrefixes[MainOptions], tyro.conf.arg(name="most used")]
     images: Annotated[OmitArgPrefixes[ImageOptions], tyro.conf.arg(name="image")]
@@ -89,6 +95,12 @@ def _with_settings() -> Any:
 class Table:
     """Print the tables of finished runs, combined."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo benchmark table runs/compared",
+        "tabzoo benchmark table runs/compared --page",
+        "tabzoo benchmark table runs/mvtec --against paper",
+    )
+
     outputs: Annotated[Positional[Sequence[str]], tyro.conf.arg(metavar="OUT [OUT ...]", help_behavior_hint="")]
     """Output folders of runs, or results.jsonl files."""
     against: Annotated[Literal["paper"] | None, optional("paper")] = None
@@ -122,6 +134,11 @@ class Table:
 @dataclass(frozen=True, kw_only=True)
 class Fid:
     """Compute the FID of synthetic anomalies against real defects (the paper's Table 1)."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo benchmark fid --data photos",
+        "tabzoo benchmark fid --data photos --synthesis nsa perlin --features resnet18.tv_in1k --output fid.jsonl",
+    )
 
     data: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """Images: good ones (DIR/CLASS/train/good/*) and real defects (DIR/CLASS/test/KIND/*)."""

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -40,6 +40,10 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, kw_only=True)
 class Embed:
     """Draw the feature space of backbones: normal images, synthetic anomalies and real defects (the paper's Figure 7)."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo benchmark embed --data photos --backbone resnet18.tv_in1k runs/mine --output runs/embedded",
+    )
 
     data: Annotated[str, tyro.conf.arg(metavar="DIR")]
     """Images: good ones (DIR/CLASS/train/good/*, DIR/CLASS/test/good/*) and real defects (DIR/CLASS/test/KIND/*)."""

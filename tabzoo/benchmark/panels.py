@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from tyro.conf import Positional
@@ -27,6 +27,11 @@ __all__ = ["Panels"]
 @dataclass(frozen=True, kw_only=True)
 class Panels:
     """Draw images, each backbone's anomaly maps and masks, from a finished run (the paper's Figures 5 and 6)."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo benchmark panels runs/compared --output runs/panels",
+        "tabzoo benchmark panels runs/compared --method padim --classes screw --output runs/panels",
+    )
 
     results: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT", help_behavior_hint="")]
     """Output folder of `benchmark run`."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -36,6 +36,12 @@ _Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """Check a folder: what is in it, what is wrong with it, and what to type next."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo data check photos",
+        "tabzoo data check photos --white-level 4095",
+        "tabzoo data check photos.csv --json",
+    )
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
     """Folder of images, or a manifest (.csv, .jsonl), or wafer maps (.npz, in the form of MixedWM38's file)."""
@@ -169,6 +175,11 @@ def _print_wafers(report: WaferReport) -> None:
 class ToyWafers:
     """Draw generated wafer maps in the form of MixedWM38's file, to try commands with. They are not that data set."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo data toy-wafers wafers.npz",
+        "tabzoo data toy-wafers few.npz --per-class 5 --classes normal Loc Center+Scratch",
+    )
+
     output: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT.npz")]
     """File to write; it must not exist yet."""
     per_class: Annotated[int, tyro.conf.arg(metavar="N")] = 20
@@ -190,6 +201,11 @@ class ToyWafers:
 @dataclass(frozen=True, kw_only=True)
 class Industrial:
     """Compare a folder with the paper's Industrial dataset: which images are missing?"""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo data industrial --manifest",
+        "tabzoo data industrial --root industrial",
+    )
 
     root: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder of the dataset, with CLASS NAME/*.png in it."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -24,6 +24,8 @@ _Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 class List:
     """List the decoded images: which folder they are of, their size, and when they were last used."""
 
+    examples: ClassVar[tuple[str, ...]] = ("tabzoo cache list",)
+
     cache_dir: _CacheDir = None
     """Folder of the cache. If not given: tabzoo/images in the user's cache folder."""
 
@@ -39,6 +41,11 @@ class List:
 @dataclass(frozen=True, kw_only=True)
 class Delete:
     """Delete decoded images. They are made again when they are needed, which takes the time of one decoding."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo cache delete --older-than 30 --dry-run",
+        "tabzoo cache delete --all",
+    )
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Entries, as `tabzoo cache list` names them."""

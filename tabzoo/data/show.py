@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
@@ -35,6 +35,11 @@ _DIES = np.array([to_rgb(colour) for colour in ("white", "#c6dbef", "#08306b")])
 @dataclass(frozen=True, kw_only=True)
 class Show:
     """Draw samples of every class, as PNG and SVG, with a caption."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo data show photos --output samples.png",
+        "tabzoo data show photos --output samples.png --each 4 --columns 5",
+    )
 
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|FILE.npz")]
     """Folder of images, or a manifest (.csv, .jsonl), or wafer maps (.npz)."""

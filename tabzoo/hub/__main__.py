@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m tabzoo.hub
 class List:
     """List tabzoo's weights and the installed ones: state and licence."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo list",
+        "tabzoo list --json",
+    )
+
     json: _Switch = False
     """Print JSON."""
 
@@ -52,6 +57,11 @@ class List:
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """Show everything known about some weights."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo info resnet18.tab_mvtec",
+        "tabzoo info resnet18.tab_mvtec --json",
+    )
 
     name: _Name
     """One of tabzoo's names, or an installed one."""
@@ -72,6 +82,11 @@ class Info:
 @dataclass(frozen=True, kw_only=True)
 class Download:
     """Download weights into a folder, for machines without network."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo download resnet18.tab_mvtec --to tab_mvtec",
+        "tabzoo download hf-hub:ORG/resnet18.mine@v1 --to mine",
+    )
 
     source: _Name
     """A name, or hf-hub:ORG/NAME@COMMIT."""
@@ -100,6 +115,11 @@ class Download:
 class Verify:
     """Verify a weights folder against its record."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo verify runs/mine",
+        "tabzoo verify runs/mine/model.safetensors",
+    )
+
     path: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|FILE")]
     """A weights folder, or a .safetensors file."""
     json: _Switch = False
@@ -126,6 +146,11 @@ class Verify:
 class Install:
     """Install weights under a name on this machine."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo install resnet18.my_factory runs/mine",
+        "tabzoo install resnet18.tab_mvtec authors.pth",
+    )
+
     name: _Name
     """One of tabzoo's, or one of your own such as resnet18.my_factory."""
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FROM")]
@@ -147,6 +172,8 @@ class Install:
 class Uninstall:
     """Remove installed weights."""
 
+    examples: ClassVar[tuple[str, ...]] = ("tabzoo uninstall resnet18.my_factory",)
+
     name: _Name
     """An installed name."""
 
@@ -160,6 +187,11 @@ class Uninstall:
 @dataclass(frozen=True, kw_only=True)
 class Convert:
     """Convert a checkpoint of the authors to a weights folder."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo convert authors.pth --name resnet18.tab_mvtec --to tab_mvtec",
+        "tabzoo convert mine.pth --name resnet50.my_factory --license apache-2.0 --to my_factory",
+    )
 
     checkpoint: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CHECKPOINT")]
     """A file saved by torch.save."""
@@ -192,6 +224,11 @@ class Convert:
 @dataclass(frozen=True, kw_only=True)
 class Publish:
     """Publish a weights folder to the Hugging Face Hub."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo publish runs/mine --repo ORG/resnet18.mine --license cc-by-nc-sa-4.0 --dry-run",
+        "tabzoo publish runs/mine --repo ORG/resnet18.mine --results runs/compared/results.jsonl --version v2",
+    )
 
     folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
     """A finished run, or what `tabzoo convert` made."""

@@ -40,9 +40,9 @@ def explain_license(license: str) -> str:
     return "read its text; https://spdx.org/licenses lists licences by their identifiers"
 
 
-def is_noncommercial(license: str) -> bool:
-    """Whether the identifier of a licence says that it allows no commercial use."""
-    return "nc" in re.split(r"[^a-z0-9]+", license.lower()) or "noncommercial" in license.lower()
+def is_noncommercial(license: str | None) -> bool:
+    """Whether a licence says by its name that weights may not be used commercially, as cc-by-nc-4.0 does."""
+    return bool(re.search(r"(?i)(?:\b|_)nc(?:\b|_)|non-?commercial|research", license or ""))
 
 
 def mvtec_classes(counts: Mapping[str, int]) -> list[str]:

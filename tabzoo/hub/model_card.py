@@ -14,13 +14,14 @@ The authors' checkpoints, converted, are different weights under the same names:
 the SHA-256 of their file, instead of a recipe."""
 
 _TRAINING = """By the recipes of the same names: the paper's supplement, and the authors' code where that is silent. Each line
-of a recipe names its source. The supplement and the code give different settings; whether either reproduces the released weights
-is open. If they come from that code as it is published, they were not aligned with text: it mixes up the text features of the
-classes."""
+of a recipe names its source. The supplement and the code give different settings; whether either reproduces the released
+weights is open. If they come from that code as it is published, they were not aligned with text: it mixes up the text features
+of the classes."""
 
 _LIMITS = """- From ImageNet's weights, on a CPU and with stand-ins for CLIP's texts, no way of training that was tried beat
-  ImageNet's weights ([numbers](training/results/2026-11-28_imagenet_start/README.md)), and the
-  pooled features of two such trainings separated defects from normal images worse than before ([numbers](training/results/2026-11-28_feature_space/README.md))."""
+  ImageNet's weights ([numbers](training/results/2026-11-28_imagenet_start/README.md)), and the pooled features of two such
+  trainings separated defects from normal images worse than before
+  ([numbers](training/results/2026-11-28_feature_space/README.md))."""
 
 _COST = """Not known yet: it will be filled from the runs that make the published weights, with hardware and hours. The card
 of every run states the time and the hardware of its training."""

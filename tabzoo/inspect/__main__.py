@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from tyro.conf import OmitArgPrefixes
 
@@ -13,8 +13,9 @@ from tabzoo.command import Command, run_command, run_commands, say, show
 from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.interface import flag_of
 from tabzoo.detectors.settings_flags import flags_of_settings
+from tabzoo.hub.license_terms import is_noncommercial
 from tabzoo.inspect.export.command import Export
-from tabzoo.inspect.fit import fit_detector, forbids_commercial_use
+from tabzoo.inspect.fit import fit_detector
 from tabzoo.inspect.folder import read_photos
 from tabzoo.inspect.options import FitOptions
 from tabzoo.inspect.record import METHODS, DetectorRecord
@@ -27,6 +28,11 @@ __all__ = ["COMMANDS", "main"]
 @dataclass(frozen=True, kw_only=True)
 class _Fit(FitOptions):
     """Fit a detector to good photos, with a threshold, and keep it in a folder."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo fit --data photos --class screw --backbone resnet18.tv_in1k --output detectors/screw",
+        "tabzoo fit --data photos/screw --backbone runs/mine --method patchcore --tile 256 --output detectors/screw",
+    )
 
     def run(self) -> int:
         logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of unused layers; what matters is checked here
@@ -51,7 +57,7 @@ def _report(record: DetectorRecord, options: FitOptions) -> None:
         _name_highest(options, record)
     if tested := record.tested:
         show(tested.words)
-    if forbids_commercial_use(licence := record.backbone["license"]):
+    if is_noncommercial(licence := record.backbone["license"]):
         say(f"The licence of the backbone's weights, {licence}, forbids commercial use, also of this detector.")
     show(f"Next: tabzoo score {options.output} PHOTO|DIR")
 

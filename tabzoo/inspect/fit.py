@@ -5,7 +5,6 @@ import datetime
 import hashlib
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,7 +45,7 @@ from tabzoo.machine import hardware, versions
 from tabzoo.synthesis.draws import permutation
 from tabzoo.system import writing
 
-__all__ = ["fit_detector", "forbids_commercial_use"]
+__all__ = ["fit_detector"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +111,6 @@ def _folder_beside(output: Path) -> Iterator[Path]:
     place = next(one for one in output.absolute().parents if one.exists())
     with writing(place), tempfile.TemporaryDirectory(prefix=f".{output.name[:60]}.", dir=place) as folder:
         yield Path(folder)
-
-
-def forbids_commercial_use(licence: str | None) -> bool:
-    """Whether a licence says by its name that weights may not be used commercially, as cc-by-nc-4.0 does."""
-    return bool(re.search(r"(?i)(?:\b|_)nc(?:\b|_)|non-?commercial|research", licence or ""))
 
 
 class _Found(NamedTuple):

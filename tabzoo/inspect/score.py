@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -62,6 +62,12 @@ class Score:
     In CSV, control characters of names are written as \x1b, and a name that a spreadsheet would take for a formula begins
     with an apostrophe; scores.jsonl has names as they are.
     """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo score detectors/screw photo.png",
+        "tabzoo score detectors/screw new_photos --output runs/scores",
+        "tabzoo score detectors/screw incoming --watch --output runs/scores",
+    )
 
     detector: Annotated[Positional[Path], tyro.conf.arg(metavar="DETECTOR", help_behavior_hint="")]
     """Folder that `tabzoo fit` wrote."""

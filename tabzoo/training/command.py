@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -31,10 +31,14 @@ def _title(group: type) -> str:
 class RunOptions:
     """Pre-train a backbone by TAB: a folder of good images in, a folder that timm loads out.
 
-    Flags override the recipe's values. Examples:
-      python -m tabzoo.training.pretrain --recipe quickstart --output runs/quickstart
-      python -m tabzoo.training.pretrain --recipe resnet18.tab_mvtec --data DIR --output runs/mine
+    Flags override the recipe's values.
     """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo pretrain --recipe quickstart --output runs/quickstart",
+        "tabzoo pretrain --recipe resnet18.tab_mvtec --data photos --license apache-2.0 --output runs/mine",
+        "tabzoo pretrain --recipe resnet18.tab_mvtec --data photos --output runs/mine --resume",
+    )
 
     recipe: Annotated[str, tyro.conf.arg(help_behavior_hint="(required)")]
     """A recipe of tabzoo, or FILE.yaml."""

@@ -212,7 +212,7 @@ These numbers say how the training went, not how well defects are found. `tabzoo
 
 def _cost(training: dict[str, Any]) -> str:
     time, hardware = duration(training["seconds"]), for_terminal(training["hardware"])
-    return f"""About {time} of training steps on {hardware}, without reading images and validation. Energy was not measured."""
+    return f"""About {time} for all steps on {hardware}; reading the images before is not counted. Energy was not measured."""
 
 
 def _slug(folder: Path) -> str:

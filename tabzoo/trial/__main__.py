@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tabzoo.command import run_commands, say, show
 from tabzoo.errors import InputError
@@ -61,6 +62,11 @@ class Trial(Options):
     Trains within the time given, tests start and results with PaDiM and PatchCore, and ends with one sentence and a page.
     Exit code: 0 better, 10 no difference beyond chance, 11 worse, 2 error.
     """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo trial --data photos",
+        "tabzoo trial --data photos --minutes 60 --seeds 0 1 2 --output runs/trial",
+    )
 
     def run(self) -> int:
         """Runs the trial and prints the verdict."""

@@ -42,7 +42,7 @@ def test_the_card_of_a_run_and_its_results(small: Callable[..., list[str]], tmp_
     card = (tmp_path / "out" / "README.md").read_text()
     assert headings(card) == HEADINGS
     assert "| product accuracy, synthetic anomalies (held out) | " in card
-    assert re.search(r"About \d+ s of training steps on \S+", card)
+    assert re.search(r"About \d+ s for all steps on \S+;", card)
     assert (
         "- Trained on 33 normal images; synthetic anomalies were made from them. 15 more images were held out." in card
     )

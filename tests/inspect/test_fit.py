@@ -18,9 +18,10 @@ from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.run import run
 from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.detectors.extractor import FeatureExtractor
+from tabzoo.hub.license_terms import is_noncommercial
 from tabzoo.inspect.detector import build_method, load_detector
 from tabzoo.inspect.features import backbone_batch
-from tabzoo.inspect.fit import fit_detector, forbids_commercial_use
+from tabzoo.inspect.fit import fit_detector
 from tabzoo.inspect.folder import BACKBONE, PHOTOS, RECORD, STATE
 from tabzoo.inspect.options import FitOptions
 from tabzoo.scores.rows import read_rows
@@ -197,7 +198,7 @@ def test_a_photo_that_changes_meanwhile(photos: Path, tmp_path: Path, monkeypatc
     ],
 )
 def test_licences(licence: str | None, forbidden: bool) -> None:
-    assert forbids_commercial_use(licence) is forbidden
+    assert is_noncommercial(licence) is forbidden
 
 
 def test_defective_photos_of_a_training_split_are_not_fitted_to(tmp_path: Path) -> None:

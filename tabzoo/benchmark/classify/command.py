@@ -1,6 +1,7 @@
 """`python -m tabzoo.benchmark classify`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tabzoo.benchmark.classify.options import Options
 from tabzoo.benchmark.classify.rows import RESULTS
@@ -14,6 +15,11 @@ __all__ = ["Classify"]
 @dataclass(frozen=True, kw_only=True)
 class Classify(Options):
     """Classify defects: backbones fine-tuned or probed with few and with all labels (the paper's section 3.2)."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo benchmark classify --data wafers.npz --backbone random resnet18.tv_in1k --mode linear --output runs/wafers",
+        "tabzoo benchmark classify --data photos/screw --backbone runs/mine --mode knn --labels 10 100 --output runs/kinds",
+    )
 
     def run(self) -> int:
         """Measures, prints the tables and says what was made."""

@@ -4,7 +4,7 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,11 @@ _MADE_UP = 12
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """Export a detector or a backbone as an ONNX file, proved to agree with tabzoo on photos."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo export detectors/screw --output screw.onnx",
+        "tabzoo export runs/mine --output backbone.onnx --size 256",
+    )
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DETECTOR|NAME|DIR")]
     """Folder of a detector; or a backbone: a timm name, a run's folder, local-dir:DIR or hf-hub:ID."""
