@@ -4,16 +4,19 @@ It is made of what `--help` of every command shows, and asks nothing of tabzoo w
 """
 
 import io
+import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import NamedTuple
 
 __all__ = ["SHELLS", "completion_script"]
 
 SHELLS = ("bash", "zsh")
 
+_COLUMNS = "100"
+"""As wide as the help is read: in more columns flags stand beside each other, in fewer they are broken."""
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 _HEADER = """\
 # Completion for tabzoo in {shell}. To use it, once:
@@ -66,10 +69,11 @@ def completion_script(
         run: Runs a command line, such as ["data", "check", "--help"].
         more_choices: Command and flag to values that its help does not list.
     """
-    found = {command: _read_help(run, [command]) for command in commands}
-    groups = [command for command, shown in found.items() if shown.subcommands]
-    for command in groups:
-        found |= {f"{command} {name}": _read_help(run, [command, name]) for name in found[command].subcommands}
+    with _terminal():
+        found = {command: _read_help(run, [command]) for command in commands}
+        groups = [command for command, shown in found.items() if shown.subcommands]
+        for command in groups:
+            found |= {f"{command} {name}": _read_help(run, [command, name]) for name in found[command].subcommands}
     choices = {(command, flag): words for command, shown in found.items() for flag, words in shown.choices.items()}
     choices |= {key: list(words) for key, words in more_choices.items()}
     script = _SCRIPT.format(
@@ -86,6 +90,18 @@ def completion_script(
         ),
     )
     return _HEADER.format(shell=shell) + (_ZSH if shell == "zsh" else "") + script
+
+
+@contextmanager
+def _terminal() -> Iterator[None]:
+    """Within it, help is as in a terminal of `_COLUMNS`, whatever the user's is like."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = _COLUMNS
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        os.environ |= {} if before is None else {"COLUMNS": before}
 
 
 def _read_help(run: Callable[[list[str]], object], command: list[str]) -> _Help:

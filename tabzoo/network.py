@@ -19,18 +19,23 @@ _SECONDS = 1.5
 
 def hub_answers() -> bool:
     """Whether something takes a connection at the Hub's address, or at the proxy before it. Nothing is sent or fetched."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        place = _first_address()
+        within(_SECONDS, lambda: socket.create_connection(place, timeout=_SECONDS).close())
+    except (OSError, ValueError):  # TimeoutError is the first; the second: what a variable says is no address
+        return False
+    return True
+
+
+def _first_address() -> tuple[str | None, int]:
+    """Host and port of the Hub, or of the proxy before it."""
     address = urlsplit(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT)
     proxy = None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
     if proxy:
         address = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    port = address.port or (443 if address.scheme == "https" else 80)
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        within(_SECONDS, lambda: socket.create_connection((address.hostname, port), timeout=_SECONDS).close())
-    except OSError:  # TimeoutError is one
-        return False
-    return True
+    return address.hostname, address.port or (443 if address.scheme == "https" else 80)
 
 
 def within(seconds: float, call: Callable[[], _Result]) -> _Result:

@@ -121,20 +121,29 @@ def make_text_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
     return make
 
 
-@pytest.fixture
-def sketches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs leave empty pictures: drawing takes longer than all else, and has tests of its own."""
+@pytest.fixture(scope="session")
+def draw_nothing() -> Callable[[pytest.MonkeyPatch], None]:
+    """Makes runs leave empty pictures: drawing takes longer than all else, and has tests of its own."""
 
     def sketch(path: Path, *_: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
-    for module, names in (
-        ("training.figures", ("samples", "curves", "similarity")),
-        ("benchmark.report", ("roc", "grid")),
-    ):
-        for name in names:
-            monkeypatch.setattr(f"tabzoo.{module}.draw_{name}", sketch)
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        for module, names in (
+            ("training.figures", ("samples", "curves", "similarity")),
+            ("benchmark.report", ("roc", "grid")),
+        ):
+            for name in names:
+                monkeypatch.setattr(f"tabzoo.{module}.draw_{name}", sketch)
+
+    return patch
+
+
+@pytest.fixture
+def sketches(draw_nothing: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the test leave empty pictures."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture

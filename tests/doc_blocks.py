@@ -6,7 +6,9 @@ Comments above a block, invisible on the page, say what the test does with it:
     <!-- tested with: OLD -> NEW; OLD -> NEW -->    what the test types in place of names that need a network, or hours
     <!-- exit code: 1 -->               of the block; `tabzoo score` says by it that a photo is defective
 
-`<!-- has: runs/mine ... -->` anywhere on a page names what its folder has besides `photos/`: a key of `test_docs.MAKERS`.
+Each page has a folder with `photos/`, and with what spares a command seconds: `few.yaml`, prompts with few sentences, and
+`texts.safetensors`, made-up text features of the photos' classes. `<!-- has: runs/mine ... -->` anywhere on the page names what
+else is there: a key of `test_docs.MAKERS`.
 """
 
 import re
@@ -91,7 +93,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def has(page: Path) -> set[str]:
-    """What the page's folder has besides `photos/`."""
+    """What else the page's folder has; see the top of this file."""
     return set(" ".join(re.findall(r"<!-- has: (.+?) -->", page.read_text(encoding="utf-8"))).split())
 
 

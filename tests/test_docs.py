@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -62,23 +63,30 @@ WITH_SUBCOMMANDS = {
     "tabzoo.data.cache_command": ("list", "delete"),
 }
 
+CLASSES = ("capsule", "hex_nut")
+PROMPTS = "few.yaml"
+TEXTS = "texts.safetensors"
+PACKAGES = ("open_clip", "scipy.stats", "sklearn.manifold", "torchmetrics.image.fid")
+"""Imported before processes are forked, so that not each of them does it."""
+
 pages = pytest.mark.parametrize("page", PAGES, ids=NAMES.values())
 
 
-def pretrained(folder: Path, *arguments: str) -> None:
-    """An epoch of the quickstart's recipe, with timm's smallest ResNet and two sentences a class."""
-    prompts = folder / "few.yaml"
-    prompts.write_text("normal: ['good {c}']\nabnormal: ['damaged {c}']\ntemplates: ['a photo of a {s}.']\n")
-    flags = ["--backbone", "test_resnet", "--epochs", "1", "--prompts", str(prompts), "--no-benchmark"]
+def pretrained(*arguments: str) -> None:
+    """An epoch of the quickstart's recipe, with timm's smallest ResNet."""
+    flags = ["--backbone", "test_resnet", "--epochs", "1", "--no-benchmark"]
     assert pretrain.main(["--recipe", "quickstart", *flags, *arguments]) == 0
 
 
 def make_run(folder: Path) -> None:
-    pretrained(folder, "--data", "photos", "--output", "runs/mine")
+    pretrained("--data", "photos", "--text-pretrained", TEXTS, "--output", "runs/mine")
 
 
 def make_quickstart(folder: Path) -> None:
-    pretrained(folder, "--output", "runs/quickstart")
+    few = functools.partial(make_toy_factory, train=24, test_good=4, test_defect=8)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pretrain, "make_toy_factory", few)
+        pretrained("--prompts", PROMPTS, "--output", "runs/quickstart")
 
 
 def make_detector(folder: Path) -> None:
@@ -104,15 +112,27 @@ MAKERS: Mapping[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_text_file: Callable[..., Path],
+    draw_nothing: Callable[[pytest.MonkeyPatch], None],
+) -> Path:
     """A folder with all that pages ask for, made once."""
+    for package in PACKAGES:
+        importlib.import_module(package)
     folder = tmp_path_factory.mktemp("docs")
-    make_toy_factory(
-        folder / "photos", seed=0, size=64, train=40, test_good=8, test_defect=8, classes=("capsule", "hex_nut")
-    )
+    make_toy_factory(folder / "photos", seed=0, size=64, train=40, test_good=8, test_defect=8, classes=CLASSES)
+    sentences = "normal: ['good {c}']\nabnormal: ['damaged {c}']\ntemplates: ['a photo of a {s}.']\n"
+    (folder / PROMPTS).write_text(sentences)
+    make_text_file(*CLASSES, text_model="ViT-S-16-alt").rename(folder / TEXTS)
     wanted = set().union(*map(has, PAGES))
     assert wanted <= MAKERS.keys()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()),
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        draw_nothing(patched)
         for name, make in MAKERS.items():
             if name in wanted and not (folder / name).exists():
                 make(folder)
@@ -121,6 +141,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pages
 def test_code_runs(page: Path, made: Path, sketches: None, tmp_path: Path) -> None:
+    for name in (PROMPTS, TEXTS):
+        shutil.copy(made / name, tmp_path)
     for name in ("photos", *has(page)):
         shutil.copytree(made / name, tmp_path / name)
     for number, block in enumerate(blocks_of(page)):

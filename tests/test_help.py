@@ -1,6 +1,7 @@
 """`--help` ends with examples that work, and shells complete what it shows."""
 
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -86,8 +87,10 @@ def test_pretrain_begins_with_the_flags_that_most_runs_set() -> None:
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("completion") / "tabzoo.bash"
-    with redirect_stdout(io.StringIO()) as box, suppress(SystemExit):
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as box, suppress(SystemExit):
+        patched.setenv("COLUMNS", "400")  # the help of a wide terminal has flags beside each other
         assert cli.main(["--print-completion", "bash"]) == 0
+        assert os.environ["COLUMNS"] == "400"
     path.write_text(box.getvalue())
     return path
 

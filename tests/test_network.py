@@ -40,6 +40,13 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not hub_answers()
 
 
+@pytest.mark.parametrize("address", ["http://hub:port", "http://[hub", "hub", "http://" + "a" * 70])
+def test_what_is_no_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_SECONDS", 0.3)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert not hub_answers()
+
+
 def test_the_proxy_is_asked_in_its_place(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     monkeypatch.setenv("http_proxy", server)

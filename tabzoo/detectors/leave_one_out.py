@@ -8,7 +8,11 @@ lies a times as far from the mean of the others as from that of all, and taking 
 
 so one factorisation, d x d, serves all images. Where there are fewer images than channels, one of N x N is cheaper: with H
 the inverse of X^T X + w r I without its part along (1, ..., 1), the squared distance is (1 / H_kk - a w r) / r, by the
-Woodbury identity. Both give the same distances.
+Woodbury identity.
+
+Both give the same distances, as long as 1 - a m / w keeps enough digits. It is about r over what the other images leave of the
+image's square. So it is tiny where features are far larger than the square root of r and no other image explains an image, as with
+fewer images than channels. There the second form loses none, and takes the place of the first.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +28,8 @@ __all__ = ["leave_one_out"]
 _AT_A_TIME = 2**24  # numbers at a time, of 8 bytes each
 _SLOWER = 4
 """So many times as long takes a multiplication in the form by images, on a CPU with 40 to 150 images (measured)."""
+_TOO_FEW_DIGITS = 1e-8
+"""1 - a m / w below which it has fewer digits than features in single precision."""
 
 
 def leave_one_out(maps: Sequence[Tensor], regularisation: float) -> Tensor:
@@ -66,14 +72,20 @@ def _cheaper(levels: Sequence[Tensor]) -> tuple[Callable[[Sequence[Tensor], floa
 
 
 def _by_channels(levels: Sequence[Tensor], regularisation: float) -> Tensor:
-    """Squared distances [P, N] by a factorisation of covariances."""
+    """Squared distances [P, N] by a factorisation of covariances; by the other form where that loses digits."""
     gaussians = PyramidGaussians(regularisation)
     gaussians.update_levels(levels)
-    gaussians.factorise(left_out=1)
+    try:
+        gaussians.factorise(left_out=1)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return _by_images(levels, regularisation)
     count = gaussians.count
     farther, weight = count / (count - 1), max(count - 2, 1)
     squares = gaussians.squares(levels)
-    return farther**2 * squares / (1 - farther / weight * squares)
+    rest = 1 - farther / weight * squares
+    found = farther**2 * squares / rest
+    imprecise = rest < _TOO_FEW_DIGITS
+    return torch.where(imprecise, _by_images(levels, regularisation), found) if imprecise.any() else found
 
 
 def _by_images(levels: Sequence[Tensor], regularisation: float) -> Tensor:

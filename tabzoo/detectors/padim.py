@@ -24,7 +24,7 @@ from tabzoo.detectors.gaussians import (
     gaussians_of_state,
     smaller_gaussians,
 )
-from tabzoo.detectors.interface import ImageBatches, Scores, setting
+from tabzoo.detectors.interface import ImageBatches, Scores, flag_of, setting
 from tabzoo.detectors.leave_one_out import leave_one_out
 from tabzoo.detectors.maps import smooth_upsample
 from tabzoo.errors import InputError
@@ -92,12 +92,24 @@ class Padim:
         )  # epsilon
 
     def fit_maps(self, batches: Iterable[Sequence[Tensor]], count: int) -> None:
-        """The same from what `embed` returned for `count` images, with the form of Gaussians that `smaller_gaussians` says."""
+        """The same from what `embed` returned for `count` images, with the form of Gaussians that `smaller_gaussians` says.
+
+        Raises:
+            InputError: There are no images, or features are so large, next to the regularisation, that covariances are
+                singular in single precision.
+        """
         batches = iter(batches)
         first = next(batches, None)
         if first is None:
             raise InputError("PaDiM: no images to fit to")
-        self._fit(smaller_gaussians(first, count, self.gaussians.regularisation), chain([first], batches))
+        regularisation = self.gaussians.regularisation
+        try:
+            self._fit(smaller_gaussians(first, count, regularisation), chain([first], batches))
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise InputError(
+                f"PaDiM: the features of this backbone are too large for {flag_of('padim', 'regularisation')} "
+                f"{regularisation:g}, or not finite. Type a larger number, or take another method or backbone."
+            ) from error
 
     def score(self, images: Tensor) -> Scores:
         """The anomaly map is made of Mahalanobis distances (Equation 2), upsampled and smoothed; the score is its largest.

@@ -91,11 +91,13 @@ def _losses(rows: Sequence[dict[str, float]]) -> str:
 
 def _end(run: Run, metrics: dict[str, float]) -> str:
     """What the last row says, and what its accuracies mean."""
+    if not metrics:
+        return "At the end: metrics.jsonl has no row."
     joint = run.recipe.objective == "joint"
     held_out = " (held out)" if any(name.endswith("(held out)") for name in metrics) else ""
     loss, *accuracies = metrics.values()
     if not accuracies:
-        return f"At the end{held_out}: loss {loss:.3f}." if metrics else ""
+        return f"At the end{held_out}: loss {loss:.3f}."
     chance = 1 / (len(run.samples.classes) * (2 if joint else 1))
     normal, abnormal = accuracies
     means = "which product an image shows, and whether it is normal" if joint else "which product an image shows"

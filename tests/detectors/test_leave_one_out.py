@@ -45,6 +45,23 @@ def test_both_forms_are_equal(count: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.allclose(found[0], found[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("scale", "regularisation"), [(1e4, 0.01), (1e5, 0.01), (1e5, 1e-6)])
+@pytest.mark.parametrize("count", [3, 9])
+def test_large_features_of_few_images(
+    count: int, scale: float, regularisation: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the form by channels would lose digits, or fail, it leaves it to the form by images, which loses none."""
+    images = [scale * level for level in maps(count, seed=count)]
+    found = []
+    for slower in (1e-9, 1e9):
+        monkeypatch.setattr(module, "_SLOWER", slower)
+        found.append(leave_one_out(images, regularisation))
+    assert torch.allclose(found[0], found[1], rtol=1e-6)
+    # With fewer images than channels, what no other image explains is divided by the regularisation alone.
+    grown = leave_one_out([10 * level for level in images], regularisation)
+    assert torch.allclose(grown, 10 * found[0], rtol=1e-4)
+
+
 def test_the_cheaper_form_is_taken() -> None:
     taken = {count: module._cheaper(levels_of(maps(count, seed=0)))[0] for count in (3, 40)}
     assert taken == {3: module._by_images, 40: module._by_channels}

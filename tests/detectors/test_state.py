@@ -85,6 +85,13 @@ def test_states_of_others_are_refused(extractor: FeatureExtractor) -> None:
             Padim(extractor, 0).load_state(state)
 
 
+def test_features_that_are_too_large(extractor: FeatureExtractor) -> None:
+    padim = Padim(extractor, 0)
+    maps = [1e5 * level for level in padim.embed(pictures(4, 0))]
+    with pytest.raises(InputError, match="too large for --padim-regularisation 0.01, or not finite"):
+        padim.fit_maps([maps], 4)
+
+
 def test_nothing_to_fit_to(extractor: FeatureExtractor) -> None:
     for detector in (Padim(extractor, 0), Patchcore(extractor, 0)):
         with pytest.raises(InputError, match="no images to fit to"):
