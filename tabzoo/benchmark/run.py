@@ -125,8 +125,9 @@ def _run(options: Options, *, progress: bool) -> Measured:
                 bar.update(line=f"{about}: {sum(row.seconds.values()):.0f} s")
                 watch.check()
     keys = {job.key for job in jobs}
-    latest, left_out = latest_rows(read_rows(folder), keys)
+    measured = read_rows(folder)
+    latest, left_out = latest_rows(measured, keys)
     table = write_report(plan, jobs, latest, left_out=left_out)
     write_page(folder, latest, order=[backbone.name for backbone in plan.backbones], left_out=left_out, drawn=keys)
-    by_key = {row.key: row for row in latest}
+    by_key = {row.key: row for row in measured}  # `latest` has one backbone of those with the same name
     return Measured([by_key[job.key] for job in jobs], table)

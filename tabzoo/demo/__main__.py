@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -47,6 +47,11 @@ class Demo:
     """Address to serve at. 0.0.0.0: everyone who can reach this machine can open the page, and add photos."""
     port: Annotated[int, tyro.conf.arg(metavar="N")] = 7860
     """Port to serve at."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "tabzoo demo",
+        "tabzoo demo --backbone resnet18.tv_in1k runs/mine random --port 7861",
+    )
 
     def run(self) -> int:
         """Serves the page until a signal."""

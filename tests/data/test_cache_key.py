@@ -150,6 +150,7 @@ NEUTRAL = {
     "strict": True,
     "progress": False,
     "masks": True,
+    "reported": None,
 }
 
 
