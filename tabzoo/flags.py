@@ -15,7 +15,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.plain import for_lines
 
-__all__ = ["check_number", "check_white_level", "optional", "parse"]
+__all__ = ["check_number", "check_white_level", "non_empty", "optional", "parse"]
 
 _LARGEST = 2**31 - 1
 _MOST_EXAMPLES = 3
@@ -76,6 +76,17 @@ def _examples(kind: Any, commands: Mapping[str, type], arguments: Sequence[str])
 def optional(metavar: str) -> Any:
     """What `--help` shows for a flag that has no value unless given."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+def non_empty(argument: str, text: str) -> str:
+    """The text of an argument, such as an unset variable of a shell; as a path, an empty one would be the current folder.
+
+    Raises:
+        InputError: It is empty.
+    """
+    if not text:
+        raise InputError(f"{argument}: '' given, expected a value that is not empty")
+    return text
 
 
 def check_number(flag: str, value: int | None, *, least: int) -> None:

@@ -251,9 +251,30 @@ MUTANTS = [
     Mutant(
         name="leave_one_out_by_channels_measures_from_the_mean_of_all",
         file="tabzoo/detectors/leave_one_out.py",
-        old="return farther**2 * squares",
-        new="return farther * squares",
+        old="found = farther**2 * squares",
+        new="found = farther * squares",
         tests="tests/detectors/test_leave_one_out.py",
+    ),
+    Mutant(
+        name="leave_one_out_by_channels_loses_digits",
+        file="tabzoo/detectors/leave_one_out.py",
+        old="imprecise = rest < _TOO_FEW_DIGITS",
+        new="imprecise = rest < 0",
+        tests="tests/detectors/test_leave_one_out.py::test_large_features_of_few_images",
+    ),
+    Mutant(
+        name="completion_depends_on_the_terminal",
+        file="tabzoo/completion.py",
+        old='os.environ["COLUMNS"] = _COLUMNS',
+        new="pass",
+        tests="tests/test_help.py::test_bash_completes",
+    ),
+    Mutant(
+        name="a_card_has_the_interval_of_other_seeds",
+        file="tabzoo/hub/card.py",
+        old="common = set.intersection(*seeds)",
+        new="common = set.union(*seeds)",
+        tests="tests/hub/test_model_card.py::test_the_interval_is_of_the_seeds_of_the_mean",
     ),
     Mutant(
         name="leave_one_out_by_channels_divides_by_one_image_more",

@@ -1,10 +1,12 @@
 """The demo page: what it says of photos, what of mistakes, and that a browser that opens it asks nobody else."""
 
 import html
+import logging
 import runpy
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ from huggingface_hub import constants
 from PIL import Image
 
 from tabzoo.demo import __main__ as command
+from tabzoo.demo import inspection
 from tabzoo.demo.choices import backbones_here, checked_backbones
 from tabzoo.demo.inspection import Finding, Settings, inspect_photo
 from tabzoo.demo.page import show_findings
 from tabzoo.errors import InputError
 from tabzoo.inspect.fit import fit_detector
+from tabzoo.inspect.looks import Comparison
 from tabzoo.inspect.options import FitOptions
 from tabzoo.signals import StopRequest
 
@@ -163,6 +167,17 @@ def test_odd_photos_are_inspected_with_a_note(good: list[Path], settings: Settin
         assert text.count('class="finding"') == 1
         assert text.count('class="note"') == bool(said)
         assert html.escape(said, quote=False) in text
+
+
+def test_warnings_of_another_thread_are_not_heard() -> None:
+    logger = logging.getLogger(Comparison.__module__)
+    with inspection._warnings_of_looks() as heard:
+        other = threading.Thread(target=logger.warning, args=("of another page",))
+        other.start()
+        other.join()
+        logger.warning("of this one")
+    assert heard == ["of this one"]
+    assert logger.handlers == []
 
 
 def test_backbones_of_this_machine_are_offered(

@@ -85,7 +85,7 @@ def make_run(folder: Path) -> None:
 def make_quickstart(folder: Path) -> None:
     few = functools.partial(make_toy_factory, train=24, test_good=4, test_defect=8)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pretrain, "make_toy_factory", few)
+        patched.setattr("tabzoo.training.quickstart.make_toy_factory", few)
         pretrained("--prompts", PROMPTS, "--output", "runs/quickstart")
 
 

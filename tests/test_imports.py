@@ -47,7 +47,7 @@ def reached(module: str) -> set[str]:
 
 def test_imports_are_found() -> None:
     assert {"tabzoo.training.pretrain", "tabzoo.data.__main__"} <= IMPORTS["tabzoo.cli"]  # by strings
-    assert "tabzoo.benchmark.run" in IMPORTS["tabzoo.training.pretrain"]  # in a function
+    assert "tabzoo.benchmark.run" in IMPORTS["tabzoo.training.quickstart"]  # in a function
     assert {"tabzoo.hub.store", "tabzoo.hub.table"} <= IMPORTS["tabzoo.hub.registry"]  # of a package
     assert len(MODULES) > 100
 
@@ -122,7 +122,7 @@ def test_arrows_go_down(floor: str, above: tuple[str, ...]) -> None:
         if other.startswith(above)
     }
     # The quickstart ends with a benchmark of what it made.
-    allowed = {("tabzoo.training.pretrain", f"tabzoo.benchmark.{name}") for name in ("run", "options")}
+    allowed = {("tabzoo.training.quickstart", f"tabzoo.benchmark.{name}") for name in ("run", "options")}
     assert against - allowed == set()
 
 

@@ -158,17 +158,8 @@ def _print_wafers(report: WaferReport) -> None:
     for name, number in counts.items():
         show(f"  {name:{width}}  {number:6,}")
     _print_problems(report.problems)
-    command = [
-        "python",
-        "-m",
-        "tabzoo.benchmark",
-        "classify",
-        "--data",
-        str(report.wafers.path),
-        "--backbone",
-        "random",
-    ]
-    show(f"  {shlex.join([*command, 'resnet18.tv_in1k', '--mode', 'linear', '--output', 'runs/wafers'])}")
+    classify = ["python", "-m", "tabzoo.benchmark", "classify", "--data", str(report.wafers.path)]
+    show(f"  {shlex.join(classify)} --backbone random resnet18.tv_in1k --mode linear --output runs/wafers")
 
 
 @dataclass(frozen=True, kw_only=True)

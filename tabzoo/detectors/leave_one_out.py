@@ -10,9 +10,9 @@ so one factorisation, d x d, serves all images. Where there are fewer images tha
 the inverse of X^T X + w r I without its part along (1, ..., 1), the squared distance is (1 / H_kk - a w r) / r, by the
 Woodbury identity.
 
-Both give the same distances, as long as 1 - a m / w keeps enough digits. It is about r over what the other images leave of the
-image's square. So it is tiny where features are far larger than the square root of r and no other image explains an image, as with
-fewer images than channels. There the second form loses none, and takes the place of the first.
+Both give the same distances, as long as 1 - a m / w keeps enough digits. It is tiny where an image differs from all others by
+far more than the square root of r in a direction in which these do not differ, as with large features of fewer images than
+channels. The second form loses no digits there, and takes the place of the first.
 """
 
 from collections.abc import Callable, Sequence

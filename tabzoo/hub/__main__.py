@@ -8,18 +8,17 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from tabzoo.command import run_commands, say, show
+from tabzoo.command import run_commands, show
 from tabzoo.errors import InputError
+from tabzoo.flags import non_empty
 from tabzoo.hub import load, store
 from tabzoo.hub.card import load_line
 from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
 from tabzoo.hub.folder import verify
-from tabzoo.hub.license_terms import explain_license, is_noncommercial
 from tabzoo.hub.listing import describe, lines
 from tabzoo.hub.overview import overview, print_overview
-from tabzoo.hub.publish import Package, pack, publish
-from tabzoo.hub.record import CARD, Record
-from tabzoo.plain import for_lines, for_terminal, plain_json
+from tabzoo.hub.publish_command import Publish
+from tabzoo.plain import for_terminal, plain_json
 
 __all__ = ["main"]
 
@@ -70,7 +69,7 @@ class Info:
 
     def run(self) -> int:
         """Prints what `describe` knows."""
-        known = describe(_given("NAME", self.name))
+        known = describe(non_empty("NAME", self.name))
         if self.json:
             print(plain_json(known))
             return 0
@@ -99,10 +98,10 @@ class Download:
 
     def run(self) -> int:
         """Downloads and says how to use the folder."""
-        source, to = _given("NAME", self.source), _given("--to", self.to)
+        source, to = non_empty("NAME", self.source), non_empty("--to", self.to)
         for flag, value in (("--org", self.org), ("--cache-dir", self.cache_dir)):
             if value is not None:
-                _given(flag, value)
+                non_empty(flag, value)
         made = load.download(source, to, organisation=self.org, cache_dir=self.cache_dir)
         folder = for_terminal(str(made))
         print(f"Made {folder}. On the machine without network:")
@@ -127,7 +126,7 @@ class Verify:
 
     def run(self) -> int:
         """Prints the digest, and whether it was compared with a record."""
-        path = Path(_given("DIR|FILE", self.path))
+        path = Path(non_empty("DIR|FILE", self.path))
         _, digest, folder = verify(path)
         record = folder.record if folder else None
         if self.json:
@@ -160,8 +159,8 @@ class Install:
 
     def run(self) -> int:
         """Installs and says how to load the weights."""
-        source = Path(_given("FROM", self.source))
-        entry = load.install(_given("NAME", self.name), source, state_dict=self.state_dict)
+        source = Path(non_empty("FROM", self.source))
+        entry = load.install(non_empty("NAME", self.name), source, state_dict=self.state_dict)
         show(f"Installed {entry.name} in {entry.folder.path}. From now on:")
         print("  import tabzoo, timm")
         print(f'  timm.create_model("{entry.name}", pretrained=True)')
@@ -179,7 +178,7 @@ class Uninstall:
 
     def run(self) -> int:
         """Removes the entry."""
-        store.uninstall(_given("NAME", self.name))
+        store.uninstall(non_empty("NAME", self.name))
         show(f"Removed {self.name}.")
         return 0
 
@@ -208,10 +207,10 @@ class Convert:
 
     def run(self) -> int:
         """Converts and says how to use the folder."""
-        name = self.name if "." in _given("--name", self.name) else f"{self.arch or ARCHITECTURES[0]}.{self.name}"
+        name = self.name if "." in non_empty("--name", self.name) else f"{self.arch or ARCHITECTURES[0]}.{self.name}"
         if self.arch and not name.startswith(f"{self.arch}."):
             raise InputError(f"--arch {self.arch} and --name {name} are of two architectures; leave --arch out")
-        checkpoint, to = Path(_given("CHECKPOINT", self.checkpoint)), Path(_given("--to", self.to))
+        checkpoint, to = Path(non_empty("CHECKPOINT", self.checkpoint)), Path(non_empty("--to", self.to))
         convert(checkpoint, to, name=name, license=self.license, state_dict=self.state_dict)
         folder = for_terminal(str(to))
         print(f"Made {folder}. To load it here, or to install it under its name:")
@@ -219,101 +218,6 @@ class Convert:
         print(f"  {load_line(f'local-dir:{folder}')}")
         print(f"  tabzoo install {name} {folder}")
         return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Publish:
-    """Publish a weights folder to the Hugging Face Hub."""
-
-    examples: ClassVar[tuple[str, ...]] = (
-        "tabzoo publish runs/mine --repo ORG/resnet18.mine --license cc-by-nc-sa-4.0 --dry-run",
-        "tabzoo publish runs/mine --repo ORG/resnet18.mine --results runs/compared/results.jsonl --version v2",
-    )
-
-    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR")]
-    """A finished run, or what `tabzoo convert` made."""
-    repo: Annotated[str, tyro.conf.arg(metavar="ORG/NAME")]
-    """Created if it does not exist; NAME as in tabzoo.json."""
-    version: Annotated[str, tyro.conf.arg(metavar="TAG")] = "v1"
-    """Tag of this version; an existing one never changes."""
-    license: Annotated[str | None, tyro.conf.arg(metavar="SPDX")] = None
-    """Licence of the weights, if it is another than in the folder; the licence of the training images limits it."""
-    results: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="FILE ...")] = None
-    """results.jsonl of the benchmark, for the card."""
-    datasets: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...")] = None
-    """Training data, for the card's metadata."""
-    private: _Switch = False
-    """If the repository is created, make it private."""
-    dry_run: _Switch = False
-    """Check everything and show the card; send nothing to the Hub."""
-
-    def run(self) -> int:
-        """Shows what is published, publishes it, and prints its entry for the table."""
-        package = pack(
-            Path(_given("DIR", self.folder)),
-            self.repo,
-            version=self.version,
-            license=self.license,
-            results=[Path(file) for file in _each_given("--results", self.results)],
-            datasets=_each_given("--datasets", self.datasets),
-        )
-        record = package.record
-        _explain_license(package)
-        print(
-            f"{record.name}, licence {record.license}, SHA-256 {record.digest.sha256}, as {self.version} of {self.repo}:"
-        )
-        for name, content in package.files.items():
-            print(f"  {name:30}{len(content):>12,} bytes")
-        if self.dry_run:
-            print(
-                f"\n{for_lines(package.files[CARD].decode())}\nNothing was sent. Without --dry-run, this is published."
-            )
-            _warn_of_demo(record)
-            return 0
-        _warn_of_demo(record)
-        commit = publish(package, private=self.private)
-        print("Published, read back, and compared byte by byte. For tabzoo's table (tabzoo/hub/table.py):")
-        print(_entry(package, commit))
-        return 0
-
-
-def _given(argument: str, text: str) -> str:
-    """The text, if it is not empty: an empty path would be the current folder."""
-    if not text:
-        raise InputError(f"{argument}: '' given, expected a value that is not empty")
-    return text
-
-
-def _each_given(flag: str, texts: tuple[str, ...] | None) -> list[str]:
-    if texts == ():
-        raise InputError(f"{flag}: no value given; name at least one, or leave {flag} out")
-    return [_given(flag, text) for text in texts or ()]
-
-
-def _explain_license(package: Package) -> None:
-    now, before = package.record.license, package.former_license
-    print(f"Licence {now}: {explain_license(now)}.")
-    if before and is_noncommercial(before) and not is_noncommercial(now):
-        say(
-            f"warning: the folder says {before}, which allows no commercial use; {now} does not say so. Publish it only if the "
-            f"licence of all training images allows that: MVTec AD's, for one, does not."
-        )
-
-
-def _warn_of_demo(record: Record) -> None:
-    text = record.content.get("text")
-    if isinstance(text, dict) and text.get("pretrained") == "untrained":
-        say(f"warning: the text tower of {record.name} was untrained: these weights are a demo, not a usable backbone")
-
-
-def _entry(package: Package, commit: str) -> str:
-    sha256, size = package.record.digest
-    return f"""        release=Release(
-            repository="{package.repository}",
-            commit="{commit}",
-            sha256="{sha256}",
-            size={size},
-        ),"""
 
 
 _COMMANDS = {

@@ -6,7 +6,6 @@ This is the command: what it checks, resumes, reports and writes. `loop.py` is t
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,25 +17,20 @@ import torch
 
 from tabzoo.command import log_to_terminal, print_anything, say
 from tabzoo.compute import deterministic
-from tabzoo.data.toy import make_toy_factory
 from tabzoo.errors import ImageError, InputError, TabzooError, TrainingError, WriteError, brief
 from tabzoo.hub.record import RECORD
 from tabzoo.progress import showing
-from tabzoo.scores.rows import read_rows
 from tabzoo.signals import output_may_be_unread, stop_requests
-from tabzoo.system import writing
-from tabzoo.training import loop, output, report
+from tabzoo.training import loop, output, quickstart, report
 from tabzoo.training.command import MODULE, Command, again, parse
 from tabzoo.training.normalisation import resolve_normalisation
 from tabzoo.training.ranks import Ranks, join_ranks
 from tabzoo.training.recipe import FILE_FIELDS, Recipe, changed_fields, load_recipe
-from tabzoo.training.run import Run
 from tabzoo.training.run_folder import RunFolder
 from tabzoo.training.setup import build_run, check_settings
 
 __all__ = ["main", "run"]
 
-_QUICKSTART = "quickstart"
 _PATIENCE = 25.0  # seconds; torchrun kills the remaining processes 30 s after it asked all to stop
 
 
@@ -118,7 +112,7 @@ def _rank() -> int:
 def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, ranks: Ranks) -> int:
     recipe_name = Path(command.recipe).stem if command.recipe.endswith(".yaml") else command.recipe
     folder = Path(command.output or f"runs/{recipe_name}")
-    if recipe_name != _QUICKSTART and command.settings.data is None:
+    if recipe_name != quickstart.NAME and command.settings.data is None:
         raise InputError("--data is missing: type --data DIR, a folder of good images, CLASS/train/good/* or CLASS/*")
     _check_output(command)
     command = ranks.from_first(lambda: _with_normalisation(command, folder))
@@ -128,7 +122,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             return 0
         begun = command.resume and (folder / output.TEXT).is_file()
         ranks.from_first(lambda: check_settings(command.settings, device, begun=begun))
-        recipe = ranks.from_first(lambda: _with_data(command.settings, folder))
+        recipe = ranks.from_first(lambda: quickstart.with_toy_factory(command.settings, folder))
         one_class = again(arguments, "--objective", "joint")  # of a flag that is there twice the last counts
         run, state = build_run(recipe, folder, device, command, ranks, one_class=one_class)
         if ranks.is_first:
@@ -149,7 +143,7 @@ def _pretrain(command: Command, arguments: Sequence[str], device: torch.device, 
             try:
                 report.finish(run, state, recipe_name, recipe.digest())
                 if command.settings.data is None and command.benchmark:
-                    _benchmark(run)
+                    quickstart.benchmark_run(run)
             except (WriteError, ImageError) as error:
                 raise _with_resume_command(error, arguments) from error
             except KeyboardInterrupt:
@@ -185,7 +179,7 @@ def _inputs(command: Command) -> dict[str, str | None]:
 def _is_finished(command: Command, folder: Path) -> bool:
     if command.resume and output.is_finished(folder):
         print(f"The run in {folder} is finished; nothing to do.")
-        if changes := _changes(folder, _licensed(command.settings)):
+        if changes := _changes(folder, quickstart.with_own_license(command.settings)):
             print(f"It was made with other settings: {changes}. For these, type --overwrite or name another --output.")
         return True
     return False
@@ -214,56 +208,6 @@ def _device(name: str) -> str:
         )
     deterministic()
     return "cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu")
-
-
-def _with_data(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe, with the toy factory as its data if it names none (quickstart); drawn once into the output folder."""
-    if recipe.data is not None:
-        return recipe
-    toy = folder / "toy_factory"
-    if not toy.is_dir():
-        print(f"Drawing the toy factory into {toy} ...")
-        half = toy.with_suffix(".half")  # a run that is stopped here leaves no factory that looks complete
-        shutil.rmtree(half, ignore_errors=True)
-        try:
-            with writing(toy):
-                make_toy_factory(half, seed=recipe.seed).rename(toy)
-        except WriteError:
-            shutil.rmtree(half, ignore_errors=True)
-            raise
-    return _licensed(recipe).replace(data=str(toy))
-
-
-def _licensed(recipe: Recipe) -> Recipe:
-    """The recipe, with the licence of the toy factory, whose images are tabzoo's own, if it names no data and no licence."""
-    own = recipe.data is None and recipe.license == Recipe.license
-    return recipe.replace(license="apache-2.0") if own else recipe
-
-
-def _benchmark(run: Run) -> None:
-    """The quickstart's last step: random weights against the trained ones, on the toy factory's test split."""
-    from tabzoo.benchmark.options import Options
-    from tabzoo.benchmark.run import run as benchmark
-
-    recipe, folder = run.recipe, run.folder / "benchmark"
-    print(f"\nTesting random weights against the trained ones with PaDiM on {recipe.data} ...")
-    options = Options(
-        backbone=["random", str(run.folder)],
-        method=["padim"],
-        data=str(recipe.data),
-        output=folder,
-        seeds=[recipe.seed],
-        resize=recipe.resize,
-        crop=recipe.crop,
-        white_level=recipe.white_level,
-        device=run.device.type,
-        cache=recipe.cache,
-        cache_dir=recipe.cache_dir,
-        workers=recipe.workers,
-    )
-    print(benchmark(options))
-    print(f"Anomaly maps next to their images: {folder / 'maps'}")
-    print(report.explain_benchmark(read_rows(folder), text_pretrained=run.text.text_pretrained))
 
 
 if __name__ == "__main__":

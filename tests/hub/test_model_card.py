@@ -96,3 +96,4 @@ def test_the_interval_is_of_the_seeds_of_the_mean(tmp_path: Path) -> None:
     assert result.metrics["image_auroc"] == pytest.approx(100 * 2 / 3)
     assert result.interval is not None
     assert 20 < result.interval[0] < 100 * 2 / 3 < result.interval[1] <= 100
+    assert [result] == read_results([rows(tmp_path / "seed0.jsonl", values[:2])], ["test_resnet.tab_here"])

@@ -166,7 +166,7 @@ def test_variables_of_torchrun_that_make_no_sense(
 def test_a_wrong_flag_is_found_before_the_toy_factory_is_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tabzoo.training.pretrain.make_toy_factory", lambda *_, **__: pytest.fail("it was drawn"))
+    monkeypatch.setattr("tabzoo.training.quickstart.make_toy_factory", lambda *_, **__: pytest.fail("it was drawn"))
     for flags in ("--backbone resnet19", "--text-model ViT-B-61", "--crop 7", "--cache-dir /dev/null"):
         assert pretrain.main(["--recipe", "quickstart", "--output", str(tmp_path / "out"), *flags.split()]) == 2
         assert flags.split()[0] in capsys.readouterr().err

@@ -2,16 +2,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tabzoo.progress import Progress
 from tabzoo.scores.rows import Row
-from tabzoo.training import pretrain
+from tabzoo.training import pretrain, report
 from tabzoo.training.report import explain_benchmark
 
 Output = pytest.CaptureFixture[str]
 Arguments = Callable[..., list[str]]
+
+
+def test_the_time_of_all_steps_and_the_last_line_without_rows() -> None:
+    """Of a step pass as many normal images as the batch has, and as many anomalies."""
+    run: Any = SimpleNamespace(batch_size=16)
+    rows = [{"step": 2, "images_per_second": 64.0}, {"step": 3, "images_per_second": 8.0}]
+    assert report._seconds(run, rows) == 2 * 32 / 64 + 32 / 8
+    assert report._seconds(run, []) == 0
+    assert report._end(run, {}) == "At the end: metrics.jsonl has no row."
 
 
 def test_accuracies_say_of_what_they_are(small: Arguments, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
