@@ -36,7 +36,7 @@ def _fits(value: object, kind: Any) -> bool:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return value in args
-    if origin in (dict, Mapping):
+    if origin is dict:
         return isinstance(value, Mapping) and all(
             _fits(item, of) for pair in value.items() for item, of in zip(pair, args, strict=True)
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from browser import needs_browser
 from driven_browser import driven_page
 from huggingface_hub import constants
@@ -24,6 +25,7 @@ from tabzoo.demo.choices import backbones_here, checked_backbones
 from tabzoo.demo.inspection import Finding, Settings, inspect_photo
 from tabzoo.demo.page import show_findings
 from tabzoo.errors import InputError
+from tabzoo.inspect.detector import InspectionDetector
 from tabzoo.inspect.fit import fit_detector
 from tabzoo.inspect.looks import Comparison
 from tabzoo.inspect.options import FitOptions
@@ -151,6 +153,21 @@ def test_a_backbone_without_weights_does_not_stop_the_others(
     assert "the weights of resnet10t.c3_in1k can&#39;t be loaded: HF_HUB_OFFLINE is set" in text
     assert text.count("data:image/jpeg") == 2
     assert "Traceback" not in text
+
+
+def test_a_backbone_too_large_for_the_device_does_not_stop_the_others(
+    good: list[Path], bad: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(options: FitOptions) -> InspectionDetector:
+        if options.backbone == NAMES[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fit_detector(options)
+
+    monkeypatch.setattr(inspection, "fit_detector", fit)
+    before = threading.active_count()
+    first, second = inspect_photo(good, bad, backbones=NAMES, method="padim", settings=settings)
+    assert (first.error, second.error) == ("CUDA out of memory", "")
+    assert threading.active_count() == before
 
 
 def test_odd_photos_are_inspected_with_a_note(good: list[Path], settings: Settings, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`tabzoo.benchmark_backbones`: what the command `tabzoo benchmark run` does, as a function."""
 
 import os
+import reprlib
 import typing
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -94,7 +95,13 @@ def _text(value: Any) -> Any:
 def _settings(
     settings: Mapping[str, Mapping[str, object]] | None, methods: str | Sequence[str]
 ) -> Mapping[str, Mapping[str, object]]:
-    for name, of_one in (settings or {}).items():
+    tables = settings or {}
+    if not isinstance(tables, Mapping) or not all(isinstance(of_one, Mapping) for of_one in tables.values()):
+        raise InputError(
+            f"settings: {reprlib.repr(settings)} given, expected a table for each method, such as "
+            f"{{'padim': {{'channels': 100}}}}"
+        )
+    for name, of_one in tables.items():
         if name not in DETECTORS or name not in methods:
             raise InputError(f"settings: {name!r} is not among the methods, {methods}")
         kinds = typing.get_type_hints(DETECTORS[name].settings)
@@ -103,4 +110,4 @@ def _settings(
                 known = f"there are {', '.join(kinds)}." if kinds else "there are none."
                 raise InputError(f"settings: {name} has no {key!r}; {known}{did_you_mean(key, kinds)}")
             check_kind(flag_of(name, key), value, kinds[key])
-    return settings or {}
+    return tables

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tabzoo.data.images import read_image
@@ -122,7 +123,7 @@ def inspect_photo(
             try:
                 options = FitOptions(data=str(folder / "good"), cache_dir=str(folder / "cache"), workers=0, **given)
                 yield _find(options, inspected, shown=photo.name)
-            except TabzooError as error:
+            except (TabzooError, torch.OutOfMemoryError) as error:  # a smaller backbone may fit
                 yield Finding(backbone=backbone, error=str(error))
 
 

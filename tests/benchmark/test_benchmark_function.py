@@ -72,6 +72,8 @@ def test_it_measures_what_the_command_measures(
         ({"data": "missing"}, "missing"),
         ({"device": "gpu"}, "--device gpu: expected auto, cpu, cuda"),
         ({"settings": {"patchcore": {"share": 0.1}}}, "settings: 'patchcore' is not among the methods"),
+        ({"settings": {"padim": 20}}, "settings: {'padim': 20} given, expected a table for each method"),
+        ({"settings": ["padim"]}, "settings: ['padim'] given, expected a table for each method"),
         ({"settings": {"padim": {"features": 3}}}, "settings: padim has no 'features'"),
         ({"settings": {"padim": {"channels": "3"}}}, "--padim-channels: '3' given, expected a whole number"),
         ({"settings": {"padim": {"channels": 0}}}, "--padim-channels 0: expected at least"),
