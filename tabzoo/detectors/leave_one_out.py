@@ -25,6 +25,7 @@ from tabzoo.detectors.pyramid import as_grid, levels_of, nest, over_levels
 
 __all__ = ["leave_one_out"]
 
+_Form = Callable[[Sequence[Tensor], float], Tensor]
 _AT_A_TIME = 2**24  # numbers at a time, of 8 bytes each
 _SLOWER = 4
 """So many times as long takes a multiplication in the form by images, on a CPU with 40 to 150 images (measured)."""
@@ -44,17 +45,22 @@ def leave_one_out(maps: Sequence[Tensor], regularisation: float) -> Tensor:
     """
     maps = nest(maps)
     levels = levels_of(maps)
+    found = _in_parts(*_cheaper(levels), levels, regularisation)
+    return as_grid(found.clamp(min=0).sqrt().to(maps[-1].dtype), maps)
+
+
+def _in_parts(form: _Form, numbers: int, levels: Sequence[Tensor], regularisation: float) -> Tensor:
+    """Squared distances [P, N] by a form that keeps so many numbers for all positions, of some positions at a time."""
     coarse = len(levels[0])
-    squares, numbers = _cheaper(levels)
     at_a_time = max(1, _AT_A_TIME * coarse // numbers)
     found = []
     for start in range(0, coarse, at_a_time):  # all positions below some pixels of the coarsest map
         parts = [level.unflatten(0, (coarse, -1))[start : start + at_a_time].flatten(0, 1).double() for level in levels]
-        found.append(squares(parts, regularisation))
-    return as_grid(torch.cat(found).clamp(min=0).sqrt().to(maps[-1].dtype), maps)
+        found.append(form(parts, regularisation))
+    return torch.cat(found)
 
 
-def _cheaper(levels: Sequence[Tensor]) -> tuple[Callable[[Sequence[Tensor], float], Tensor], int]:
+def _cheaper(levels: Sequence[Tensor]) -> tuple[_Form, int]:
     """The form that takes less time for levels [P, d, N], and how many numbers it keeps for all positions."""
     count, channels = levels[0].shape[-1], 0
     features = covariances = factors = 0
@@ -67,7 +73,7 @@ def _cheaper(levels: Sequence[Tensor]) -> tuple[Callable[[Sequence[Tensor], floa
     by_images = len(levels[-1]) * count**3 // 2 + features * count**2
     by_channels = 2 * covariances * count + factors
     if _SLOWER * by_images < by_channels:
-        return _by_images, len(levels[-1]) * count**2
+        return _by_images, _numbers_by_images(levels)
     return _by_channels, covariances + 2 * features * count
 
 
@@ -78,14 +84,20 @@ def _by_channels(levels: Sequence[Tensor], regularisation: float) -> Tensor:
     try:
         gaussians.factorise(left_out=1)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        return _by_images(levels, regularisation)
+        return _in_parts(_by_images, _numbers_by_images(levels), levels, regularisation)
     count = gaussians.count
     farther, weight = count / (count - 1), max(count - 2, 1)
     squares = gaussians.squares(levels)
     rest = 1 - farther / weight * squares
     found = farther**2 * squares / rest
     imprecise = rest < _TOO_FEW_DIGITS
-    return torch.where(imprecise, _by_images(levels, regularisation), found) if imprecise.any() else found
+    if imprecise.any():
+        found = torch.where(imprecise, _in_parts(_by_images, _numbers_by_images(levels), levels, regularisation), found)
+    return found
+
+
+def _numbers_by_images(levels: Sequence[Tensor]) -> int:
+    return len(levels[-1]) * levels[0].shape[-1] ** 2
 
 
 def _by_images(levels: Sequence[Tensor], regularisation: float) -> Tensor:

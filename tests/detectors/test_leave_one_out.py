@@ -71,5 +71,7 @@ def test_the_cheaper_form_is_taken() -> None:
 def test_in_parts(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = maps(count, seed=0)
     whole = leave_one_out(images, 0.01)
+    large = leave_one_out([1e5 * level for level in images], 0.01)
     monkeypatch.setattr(module, "_AT_A_TIME", 1)
     assert torch.allclose(leave_one_out(images, 0.01), whole, rtol=1e-6)
+    assert torch.allclose(leave_one_out([1e5 * level for level in images], 0.01), large, rtol=1e-6)
