@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from types import MappingProxyType
-from typing import Any, Union, get_args
+from typing import Annotated, Any, Union, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -15,7 +15,10 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.plain import for_lines
 
-__all__ = ["check_number", "check_white_level", "non_empty", "optional", "parse"]
+__all__ = ["Switch", "check_number", "check_white_level", "non_empty", "optional", "parse"]
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+"""A flag that is given or not, without a `--no-` beside it."""
 
 _LARGEST = 2**31 - 1
 _MOST_EXAMPLES = 3

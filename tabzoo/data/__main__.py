@@ -21,6 +21,7 @@ from tabzoo.data.show import Show
 from tabzoo.data.toy_wafers import make_toy_wafers
 from tabzoo.data.wafers import is_wafer_file, read_wafers
 from tabzoo.errors import InputError, count
+from tabzoo.flags import Switch
 from tabzoo.network import hub_answers
 from tabzoo.plain import plain_json
 
@@ -29,8 +30,6 @@ __all__ = ["main"]
 _SHOWN = 20
 _EXAMPLES = ("metal nut", "steel bracket", "circuit board")
 _LICENCE = "The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs."
-
-_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class Check:
     layout: Annotated[str, tyro.conf.arg(metavar="NAME", help=f"One of auto, {', '.join(LAYOUTS)}.")] = "auto"
     white_level: Annotated[float | None, tyro.conf.arg(metavar="VALUE")] = None
     """Images with more than 8 bits: the value that becomes white; by default it depends on the kind of file."""
-    json: _Switch = False
+    json: Switch = False
     """Print JSON for other programs."""
     workers: int = 2
     """Number of threads that read images."""
@@ -200,9 +199,9 @@ class Industrial:
 
     root: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = ""
     """Folder of the dataset, with CLASS NAME/*.png in it."""
-    manifest: _Switch = False
+    manifest: Switch = False
     """Print the dataset's classes and sources as CSV."""
-    json: _Switch = False
+    json: Switch = False
     """Print JSON for other programs."""
 
     def run(self) -> int:

@@ -11,13 +11,13 @@ import tyro
 from tabzoo.command import run_commands, show
 from tabzoo.data.entries import Stored, delete_entry, stored_entries
 from tabzoo.errors import InputError, count, did_you_mean
+from tabzoo.flags import Switch
 from tabzoo.system import user_folder
 
 __all__ = ["main"]
 
 _DAY = 86_400.0
 _CacheDir = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
-_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ class Delete:
     """Entries, as `tabzoo cache list` names them."""
     older_than: Annotated[int | None, tyro.conf.arg(metavar="DAYS")] = None
     """Delete those that were not used for so many days."""
-    all: _Switch = False
+    all: Switch = False
     """Delete all of them."""
-    dry_run: _Switch = False
+    dry_run: Switch = False
     """Only say what would be deleted."""
     cache_dir: _CacheDir = None
     """Folder of the cache. If not given: tabzoo/images in the user's cache folder."""

@@ -10,7 +10,7 @@ import tyro
 
 from tabzoo.command import run_commands, show
 from tabzoo.errors import InputError
-from tabzoo.flags import non_empty
+from tabzoo.flags import Switch, non_empty
 from tabzoo.hub import load, store
 from tabzoo.hub.card import load_line
 from tabzoo.hub.convert import ARCHITECTURES, Architecture, convert
@@ -22,7 +22,6 @@ from tabzoo.plain import for_terminal, plain_json
 
 __all__ = ["main"]
 
-_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _Dir = Annotated[str, tyro.conf.arg(metavar="DIR")]
 _Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 
@@ -41,7 +40,7 @@ class List:
         "tabzoo list --json",
     )
 
-    json: _Switch = False
+    json: Switch = False
     """Print JSON."""
 
     def run(self) -> int:
@@ -64,7 +63,7 @@ class Info:
 
     name: _Name
     """One of tabzoo's names, or an installed one."""
-    json: _Switch = False
+    json: Switch = False
     """Print JSON."""
 
     def run(self) -> int:
@@ -121,7 +120,7 @@ class Verify:
 
     path: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|FILE")]
     """A weights folder, or a .safetensors file."""
-    json: _Switch = False
+    json: Switch = False
     """Print JSON."""
 
     def run(self) -> int:

@@ -8,15 +8,13 @@ import tyro
 
 from tabzoo.command import say
 from tabzoo.errors import InputError
-from tabzoo.flags import non_empty
+from tabzoo.flags import Switch, non_empty
 from tabzoo.hub.license_terms import explain_license, is_noncommercial
 from tabzoo.hub.publish import Package, pack, publish
 from tabzoo.hub.record import CARD, Record
 from tabzoo.plain import for_lines
 
 __all__ = ["Publish"]
-
-_Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +38,9 @@ class Publish:
     """results.jsonl of the benchmark, for the card."""
     datasets: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="NAME ...")] = None
     """Training data, for the card's metadata."""
-    private: _Switch = False
+    private: Switch = False
     """If the repository is created, make it private."""
-    dry_run: _Switch = False
+    dry_run: Switch = False
     """Check everything and show the card; send nothing to the Hub."""
 
     def run(self) -> int:
