@@ -90,8 +90,8 @@ class Score:
     def run(self) -> int:
         """Scores the photos; returns the exit code."""
         self._check()
+        detector = load_detector(self.detector, device=self.device)  # first: who swaps the two arguments is told that
         files = [] if self.watch else self._find()
-        detector = load_detector(self.detector, device=self.device)
         with ExitStack() as stack:
             folder = stack.enter_context(_opened(self.output, detector, self.detector))
             request = stack.enter_context(stop_requests())

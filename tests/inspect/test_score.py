@@ -350,6 +350,14 @@ def test_mistakes_are_told_in_a_line(
     assert said in line
 
 
+def test_swapped_arguments_are_told_of_the_detector(
+    tmp_path: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "detector").mkdir()
+    assert main(["score", str(parts), str(tmp_path / "detector")]) == 2
+    assert "no detector.json in it" in capsys.readouterr().err
+
+
 def test_a_closed_output_is_not_taken_for_a_defect(
     detector: Brightness, parts: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
