@@ -91,10 +91,11 @@ class Check:
             options += ["--white-level", f"{report.white_level:g}"]
         only = len(report.samples.classes) == 1
         fit = ["tabzoo", "fit", *options, *([] if only else ["--class", product]), *_FIT, f"detectors/{product}"]
-        first = [shlex.join(fit), "This makes a detector of one product. To train a backbone instead:"]
+        fetched = "" if (network := hub_answers()) else " Without a network, give --backbone a folder with weights."
+        first = [shlex.join(fit), f"This makes a detector of one product.{fetched} To train a backbone instead:"]
         if only:
             options += ["--objective", "joint"]
-        if hub_answers():
+        if network:
             return [*first, _pretrain("resnet18.tab_mvtec", *options, "--output", "runs/mine"), _LICENCE]
         words = folder_words(report.samples.classes, report.samples.layout)
         text, weights = "text_features.safetensors", "model.safetensors"
