@@ -133,6 +133,11 @@ class Score:
             raise InputError(f"--watch {others[0]}: is not a folder. Type the folder that photos arrive in.")
 
     def _find(self) -> list[str]:
+        # A mistyped folder alone is no photo that can't be read: its row would stay in the scores.
+        if not any(
+            os.path.lexists(name) or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in self.photos
+        ):
+            raise InputError(f"{', '.join(self.photos)}: no such file or folder; expected photos or folders of photos")
         files = find_photos(self.photos, without=self.output)
         if not files:
             endings = ", ".join(sorted(IMAGE_SUFFIXES))

@@ -328,6 +328,7 @@ def test_what_the_good_photos_look_like_is_found(tmp_path: Path) -> None:
         (["{parts}/a/x.png", "--watch"], "is not a folder"),
         (["{parts}", "--batch-size", "0"], "--batch-size 0: expected 1 to"),
         (["{parts}", "--workers", "0"], "--workers 0: expected 1 to"),
+        (["{parts}/nowhere"], "nowhere: no such file or folder"),
         (["{empty}"], "no photos; expected files that end with .bmp"),
         ([], "PHOTO|DIR: none given, expected photos"),
         ([""], "'' given, expected a photo"),
