@@ -58,7 +58,7 @@ def parse(
             said = re.sub(r"^[A-Z]\w*: (?=--)", "", _reworded(box.getvalue()))  # tyro begins with the name of the class
             # Where something is missing, a flag that does not exist is perhaps meant for it.
             if said.startswith("missing: ") or said.endswith("a value is missing"):
-                said = _unknown_flag(kind, arguments, options) or said
+                said = _unknown_flag(kind, command[1:], arguments, options) or said
             instead = elsewhere.get(said.partition(":")[0]) if ": no such flag." in said else None
             said = f"{said.partition('.')[0]}. {instead}" if instead else said
             print(for_lines(f"error: {said}\nSee {' '.join(command)} --help"), file=sys.stderr)
@@ -142,10 +142,10 @@ def _reworded(box: str) -> str:
     return text
 
 
-def _unknown_flag(kind: Any, arguments: list[str], options: dict[str, Any]) -> str | None:
+def _unknown_flag(kind: Any, subcommand: list[str], arguments: list[str], options: dict[str, Any]) -> str | None:
     """What is wrong with the first flag that does not exist, or None."""
     with redirect_stdout(io.StringIO()) as help_text, suppress(SystemExit):
-        tyro.cli(kind, args=[*arguments[:1], "--help"], registry=_REGISTRY, **options)
+        tyro.cli(kind, args=[*subcommand, "--help"], registry=_REGISTRY, **options)
     known = set(re.findall(r"--[a-z][a-z0-9-]*", help_text.getvalue()))
     for argument in arguments:
         flag = argument.partition("=")[0]

@@ -188,9 +188,16 @@ MUTANTS = [
     Mutant(
         name="a_missing_flag_hides_a_wrong_one",
         file="tabzoo/flags.py",
-        old="said = _unknown_flag(kind, arguments, options) or said",
+        old="said = _unknown_flag(kind, command[1:], arguments, options) or said",
         new="pass",
         tests="tests/test_console.py::test_mistakes_get_the_nearest_name",
+    ),
+    Mutant(
+        name="flags_are_looked_for_in_no_help",
+        file="tabzoo/flags.py",
+        old='args=[*subcommand, "--help"]',
+        new='args=[*arguments[:1], "--help"]',
+        tests="tests/test_run_commands.py::test_a_mistyped_flag_of_a_command_without_subcommands",
     ),
     Mutant(
         name="doctor_shows_tokens",

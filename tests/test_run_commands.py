@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 import tyro
 
-from tabzoo.command import run_commands
+from tabzoo.command import run_command, run_commands
 from tabzoo.errors import InputError
 
 
@@ -46,6 +46,20 @@ class Other:
     """Do something else."""
 
     def run(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Need two flags."""
+
+    folder: str
+    """Where from."""
+    output: str
+    """Where to."""
+
+    def run(self) -> int:
+        """Does nothing."""
         return 0
 
 
@@ -106,6 +120,13 @@ def test_wrong_arguments_are_told_in_a_line(
         run(*arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {said}\nSee python -m things{see} --help\n"
+
+
+def test_a_mistyped_flag_of_a_command_without_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command(Needs, ["--folder", "d", "--ouput", "x"], prog="needs")
+    said = "error: --ouput: no such flag. Did you mean --output?\nSee needs --help\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_none_is_a_word_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ from tabzoo.plain import plain_json
 __all__ = ["main"]
 
 _SHOWN = 20
+_FIT = ("--backbone", "tf_efficientnet_lite0.in1k", "--method", "patchcore", "--output")
 _EXAMPLES = ("metal nut", "steel bracket", "circuit board")
 _LICENCE = "The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs."
 
@@ -66,7 +67,7 @@ class Check:
         if self.json:
             print(plain_json(report.to_json()))
         else:
-            _print_report(report, self._next_lines(report))
+            _print_report(self.data, report, self._next_lines(report))
         return 1 if report.problems else 0
 
     def _check_wafers(self) -> int:
@@ -82,19 +83,25 @@ class Check:
     def _next_lines(self, report: Report) -> list[str]:
         """What to type next; without network, what works without it."""
         options = ["--data", self.data]
+        product = report.samples.classes[0]
         if self.layout != "auto":
             options += ["--layout", self.layout]
         if report.white_level is not None:
             options += ["--white-level", f"{report.white_level:g}"]
-        if len(report.samples.classes) == 1:
+        only = len(report.samples.classes) == 1
+        fit = ["tabzoo", "fit", *options, *([] if only else ["--class", product]), *_FIT, f"detectors/{product}"]
+        fetched = "" if (network := hub_answers()) else " Without a network, give --backbone a folder with weights."
+        first = [shlex.join(fit), f"This makes a detector of one product.{fetched} To train a backbone instead:"]
+        if only:
             options += ["--objective", "joint"]
-        if hub_answers():
-            return [_pretrain("resnet18.tab_mvtec", *options, "--output", "runs/mine"), _LICENCE]
+        if network:
+            return [*first, _pretrain("resnet18.tab_mvtec", *options, "--output", "runs/mine"), _LICENCE]
         words = folder_words(report.samples.classes, report.samples.layout)
         text, weights = "text_features.safetensors", "model.safetensors"
         known = [phrase if is_words(phrase) else f"WORDS FOR {name}" for name, phrase in words.items()]
         files = ["--text-pretrained", text, "--init", weights]
         return [
+            *first,
             _pretrain("quickstart", *options, "--output", "runs/demo"),
             "This needs no network, which seems to be missing here, and makes a demo. For weights to use, where there is one:",
             shlex.join(["tabzoo", "text", "--class-names", *known, "--output", text]),
@@ -108,10 +115,10 @@ def _pretrain(recipe: str, *options: str) -> str:
     return shlex.join(["python", "-m", "tabzoo.training.pretrain", "--recipe", recipe, *options])
 
 
-def _print_report(report: Report, next_lines: Sequence[str]) -> None:
+def _print_report(data: str, report: Report, next_lines: Sequence[str]) -> None:
     samples = report.samples
     content = f"{count(len(samples), 'image')}, {count(len(samples.classes), 'class', 'classes')}"
-    show(f"{samples.root}: layout {samples.layout}, {content}")
+    show(f"{data}: layout {samples.layout}, {content}")
     for note in samples.notes:
         show(f"  note: {note}")
     width = max(len(name) for name in samples.classes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -59,7 +60,7 @@ def _report(record: DetectorRecord, options: FitOptions) -> None:
         show(tested.words)
     if is_noncommercial(licence := record.backbone["license"]):
         say(f"The licence of the backbone's weights, {licence}, forbids commercial use, also of this detector.")
-    show(f"Next: tabzoo score {options.output} PHOTO|DIR")
+    show(f"Next: tabzoo score {shlex.quote(str(options.output))} PHOTO|DIR")
 
 
 def _name_highest(options: FitOptions, record: DetectorRecord) -> None:

@@ -90,8 +90,8 @@ class Score:
     def run(self) -> int:
         """Scores the photos; returns the exit code."""
         self._check()
+        detector = load_detector(self.detector, device=self.device)  # first: who swaps the two arguments is told that
         files = [] if self.watch else self._find()
-        detector = load_detector(self.detector, device=self.device)
         with ExitStack() as stack:
             folder = stack.enter_context(_opened(self.output, detector, self.detector))
             request = stack.enter_context(stop_requests())
@@ -133,6 +133,11 @@ class Score:
             raise InputError(f"--watch {others[0]}: is not a folder. Type the folder that photos arrive in.")
 
     def _find(self) -> list[str]:
+        # A mistyped folder alone is no photo that can't be read: its row would stay in the scores.
+        if not any(
+            os.path.lexists(name) or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in self.photos
+        ):
+            raise InputError(f"{', '.join(self.photos)}: no such file or folder; expected photos or folders of photos")
         files = find_photos(self.photos, without=self.output)
         if not files:
             endings = ", ".join(sorted(IMAGE_SUFFIXES))

@@ -33,8 +33,8 @@ def announce(run: Run, recipe_name: str, recipe_digest: str) -> None:
     print(textwrap.fill(settings, 118, initial_indent="  ", subsequent_indent="  "))
     print(
         f"{count(len(run.pairs), 'image')} of {count(classes, 'class', 'classes')} to train on{held}; "
-        f"{count(run.recipe.epochs, 'epoch')} of {run.steps_per_epoch} steps of {run.batch_size} normal images and as many "
-        f"anomalies, on {run.device}"
+        f"{count(run.recipe.epochs, 'epoch')} of {count(run.steps_per_epoch, 'step')} of {run.batch_size} normal images "
+        f"and as many anomalies, on {run.device}"
         f"{f', in {run.ranks.size} processes' if run.ranks.size > 1 else ''}."
     )
 

@@ -54,9 +54,13 @@ def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     *_, command, licence = shown.splitlines()
     assert command.endswith(f"--data {folder} --output runs/mine")
     assert "add --license" in licence
+    assert shown.startswith(f"{folder}: layout")
+    assert f"  tabzoo fit --data {folder} --class capsule --backbone" in shown
     (folder / "wood_grain").rename(folder.parent / "elsewhere")
     assert cli.main(["data", "check", str(folder)]) == 0
-    assert "--objective joint" in capsys.readouterr().out  # one class: the objective that can train on it
+    only = capsys.readouterr().out
+    assert "--class capsule" not in only.replace("--class-names", "")
+    assert "--objective joint" in only  # one class: the objective that can train on it
 
 
 def test_without_network_the_next_command_needs_none(

@@ -328,6 +328,7 @@ def test_what_the_good_photos_look_like_is_found(tmp_path: Path) -> None:
         (["{parts}/a/x.png", "--watch"], "is not a folder"),
         (["{parts}", "--batch-size", "0"], "--batch-size 0: expected 1 to"),
         (["{parts}", "--workers", "0"], "--workers 0: expected 1 to"),
+        (["{parts}/nowhere"], "nowhere: no such file or folder"),
         (["{empty}"], "no photos; expected files that end with .bmp"),
         ([], "PHOTO|DIR: none given, expected photos"),
         ([""], "'' given, expected a photo"),
@@ -348,6 +349,14 @@ def test_mistakes_are_told_in_a_line(
     assert score(*[word.format(parts=parts, empty=tmp_path / "empty") for word in arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_swapped_arguments_are_told_of_the_detector(
+    tmp_path: Path, parts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "detector").mkdir()
+    assert main(["score", str(parts), str(tmp_path / "detector")]) == 2
+    assert "no detector.json in it" in capsys.readouterr().err
 
 
 def test_a_closed_output_is_not_taken_for_a_defect(
