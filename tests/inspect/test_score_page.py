@@ -78,8 +78,8 @@ def test_it_says_what_was_found(tmp_path: Path, record: DetectorRecord, rows: li
     assert "28 of 30 defects and 1 of 20 good photos are above it" in text
     assert "The camera is &lt;i&gt;dirty&lt;/i&gt;." in text
     assert f"Photos in {tmp_path / 'photos'}." in text
-    assert [row[:4] for row in photos[1:4]] == [[f"{i}.png", str(i), "50.0", "defective"] for i in (11, 10, 9)]
-    assert [row[3] for row in photos[1:]] == ["defective"] * 7 + ["good"] * 5
+    assert [row[:4] for row in photos[1:4]] == [[f"{i}.png", "defective", str(i), "50.0"] for i in (11, 10, 9)]
+    assert [row[1] for row in photos[1:]] == ["defective"] * 7 + ["good"] * 5
     assert [row[0] for row in errors[1:]] == ["<script>alert(1)</script>\"'\\x1b\\u202e.png", "b.png"]
     assert files[1] == ["state.safetensors", "62,700,000", "ab" * 32]
     assert "overlays/a%20%2311.png" in elements.links
@@ -145,13 +145,13 @@ def test_it_opens_and_sorts(tmp_path: Path, record: DetectorRecord, rows: list[R
     assert [len(errors), len(photos)] == [3, 13]
     assert opened.dom.count("<button") == 2 + 5
     numbers = range(12)
-    for columns, order in ([1], numbers), ([1, 1], numbers[::-1]), ([0], numbers), ([0, 0], numbers[::-1]):
+    for columns, order in ([2], numbers), ([2, 2], numbers[::-1]), ([0], numbers), ([0, 0], numbers[::-1]):
         click = f'for (const n of {columns}) document.querySelectorAll("#photos thead button")[n].click();'
         after = open_page(tmp_path / "index.html", tmp_path / "profile", script=click)
         assert after.console == []
         names = [row[0] for row in Elements(after.dom).tables[1][1:]]
         assert names == [f"{index}.png" for index in order]  # 10 comes after 9
-    for columns in ([2], [2, 2]):  # what has no value is the last, whatever the direction
+    for columns in ([3], [3, 3]):  # what has no value is the last, whatever the direction
         click = f'for (const n of {columns}) document.querySelectorAll("#photos thead button")[n].click();'
         after = open_page(tmp_path / "index.html", tmp_path / "profile", script=click)
         assert Elements(after.dom).tables[1][-1][0] == "7.png"
