@@ -1,5 +1,6 @@
 """Whether a value is what a field's annotation says: YAML and callers from Python give whatever was typed."""
 
+import numbers
 import reprlib
 import types
 import typing
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from tabzoo.errors import InputError, did_you_mean
 
-__all__ = ["check_kind"]
+__all__ = ["check_kind", "plain_number"]
 
 _WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", Path: "a path"}
 
@@ -30,6 +31,13 @@ def check_kind(name: str, value: object, kind: Any) -> None:
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
     expected = f"one of {', '.join(choices)}" if choices else _in_words(kind)
     raise InputError(f"{name}: {reprlib.repr(value)} given, expected {expected}.{did_you_mean(value, choices or ())}")
+
+
+def plain_number(value: Any) -> Any:
+    """A number of NumPy as one of Python; anything else as it is."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, int):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int | float) else value
 
 
 def _fits(value: object, kind: Any) -> bool:

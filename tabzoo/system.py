@@ -6,6 +6,7 @@ Calls that only POSIX has are made only here, and each function says what it doe
 import errno
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -168,7 +169,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask allows
+            temporary.unlink()
             yield temporary
+            temporary.chmod(mode)  # safetensors lets only the owner read its files
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -97,6 +97,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
                 "locks",
                 "progress",
                 "signals",
+                "strict_yaml",
                 "system",
             )
         ),

@@ -134,3 +134,16 @@ def test_without_them_images_are_opened_and_links_are_not(without_posix: None, t
     (tmp_path / "link").symlink_to(toy / "nothing")
     with pytest.raises(OSError, match="symbolic links"):
         system.open_no_link(tmp_path / "link", create=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_whole_files_are_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    """safetensors writes files that only their owner can read."""
+    former = os.umask(0o027)
+    try:
+        with system.whole_file(tmp_path / "weights.safetensors") as file:
+            file.write_bytes(b"")
+            file.chmod(0o600)
+    finally:
+        os.umask(former)
+    assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o640

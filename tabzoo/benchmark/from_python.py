@@ -13,7 +13,7 @@ from tabzoo.command import called_from_python
 from tabzoo.detectors import DETECTORS
 from tabzoo.detectors.interface import flag_of
 from tabzoo.errors import InputError, did_you_mean
-from tabzoo.kinds import check_kind
+from tabzoo.kinds import check_kind, plain_number
 
 __all__ = ["benchmark_backbones"]
 
@@ -57,6 +57,7 @@ def benchmark_backbones(
             its flag. Or a package of the extra `benchmark` is missing.
         WeightsError: A backbone's weights can't be fetched.
     """
+    check_kind("show", show, bool)
     for name in options:
         if name not in _OTHERS:
             known = (*_OTHERS, *_NAMED.values(), "settings")
@@ -76,8 +77,10 @@ def _checked(name: str, value: Any) -> Any:
     """An argument as the options have it: several values as a list, and paths as text, but for the output folder."""
     kind, called = _KINDS[name], _NAMED.get(name, name)
     if value is not None and Sequence in {typing.get_origin(part) for part in (kind, *typing.get_args(kind))}:
-        values = [value] if isinstance(value, str | int | os.PathLike) else value
-        value = [_text(item) for item in values] if isinstance(values, Sequence | Set) else values
+        values = [value] if isinstance(value := _text(value), str | int) else value
+        # A set has no first backbone, the baseline.
+        several = Sequence if name == "backbone" else Sequence | Set
+        value = [_text(item) for item in values] if isinstance(values, several) else values
     else:
         value = _text(value)
     if value == "":  # as a path it would be the current folder
@@ -89,7 +92,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return os.fspath(value) if isinstance(value, os.PathLike) else plain_number(value)
 
 
 def _settings(

@@ -68,7 +68,12 @@ class Panels:
                     continue
                 figures[f"{prefix}{for_path(class_name)}"] = of_class, kept
         if not figures:
-            raise InputError(f"{self.results}: nothing to draw. {'; '.join(left_out)}")
+            apart = (
+                f". The rows have {len(groups)} settings, such as layers, which differ between architectures; only rows of "
+                f"equal settings can be drawn beside each other. Choose backbones: --backbone NAME ..."
+            )
+            why = "; ".join(dict.fromkeys(left_out))
+            raise InputError(f"{self.results}: nothing to draw. {why}{apart if len(groups) > 1 else ''}")
         for line in left_out:
             say(f"Left out, {line}.")
         self._write_caption({name: of_class for name, (of_class, _) in figures.items()}, left_out)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from tabzoo.benchmark.paper import OBJECTS, TEXTURES
 from tabzoo.data.decoding import Hashes
@@ -15,6 +14,7 @@ from tabzoo.hub import store
 from tabzoo.hub.files import Digest, read_json
 from tabzoo.hub.folder import HASHES
 from tabzoo.hub.record import RECORD, WEIGHTS
+from tabzoo.strict_yaml import read_yaml
 from tabzoo.synthesis import SYNTHESES
 
 __all__ = ["Backbone", "find_backbones", "unseen_synthesis"]
@@ -126,10 +126,10 @@ def _syntheses(training: dict[str, Any], recipe: Path) -> tuple[str, ...]:
     found = training.get("syntheses")
     if found is None and recipe.is_file():
         try:
-            content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+            content = read_yaml(recipe.read_text(encoding="utf-8"))
             found = (
                 content["synthesis"] if content["synthesis"] != "mix" else list(content.get("mix_weights") or _KINDS)
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{recipe}: not written by a run of tabzoo: {brief(error)}") from error
     return (found,) if isinstance(found, str) else tuple(found or ())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tabzoo.command import called_from_python
 from tabzoo.errors import InputError, did_you_mean
-from tabzoo.kinds import check_kind
+from tabzoo.kinds import check_kind, plain_number
 from tabzoo.training.command import Running, as_arguments, check_start, make_command
 from tabzoo.training.metrics import read_rows
 from tabzoo.training.output import METRICS
@@ -67,6 +67,7 @@ def pretrain(
         KeyboardInterrupt: The run was stopped by Ctrl-C.
         SystemExit: The run was stopped by another signal, with code 128 + its number.
     """
+    check_kind("show", show, bool)
     given = {"data": data, **settings}
     for name in given:
         if name not in (*_FIELDS, *_RUNNING):
@@ -89,10 +90,10 @@ def pretrain(
 
 
 def _plain(value: Any) -> Any:
-    """Paths as text and lists as tuples, as a recipe has them."""
+    """Paths as text, lists as tuples and NumPy's numbers as Python's, as a recipe has them."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, list) else plain_number(value)
 
 
 def _stopped(number: int) -> typing.NoReturn:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from tabzoo.errors import InputError, did_you_mean
-from tabzoo.training.strict_yaml import read_yaml
+from tabzoo.strict_yaml import read_yaml
 
 __all__ = ["BUILT_IN", "PromptSet", "load_prompts"]
 

@@ -22,12 +22,12 @@ from tabzoo.data.class_words import Spelling
 from tabzoo.errors import InputError, did_you_mean
 from tabzoo.hub.names import LICENSE
 from tabzoo.kinds import check_kind
+from tabzoo.strict_yaml import read_yaml
 from tabzoo.synthesis import CutPasteSettings, GridMaskSettings, NsaSettings, PerlinSettings, SynthesisName
 from tabzoo.synthesis.cutpaste import Variant
 from tabzoo.synthesis.mix import check_weights
 from tabzoo.synthesis.nsa import Blend
 from tabzoo.training.sampling import Sampling
-from tabzoo.training.strict_yaml import read_yaml
 
 __all__ = ["GROUPS", "NORMALISATION", "Recipe", "changed_fields", "list_recipes", "load_recipe"]
 

@@ -1,5 +1,6 @@
 """`tabzoo text`: text features alone, without photos, for pre-training on a machine without network."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,17 +10,20 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from tabzoo.command import run_command, show
+from tabzoo.command import run_command, say, show
 from tabzoo.compute import choose_device
-from tabzoo.data.class_words import class_words
-from tabzoo.errors import InputError, count
+from tabzoo.data.class_words import folder_words, is_words
+from tabzoo.errors import InputError, WeightsError, brief, count
 from tabzoo.flags import check_number
 from tabzoo.training.clip import text_width
-from tabzoo.training.prompts import load_prompts
+from tabzoo.training.prompts import PromptSet, load_prompts
 from tabzoo.training.recipe import Texts
-from tabzoo.training.text import obtain_text_features
+from tabzoo.training.text import TextFeatures, obtain_text_features
 
 __all__ = ["Text", "main"]
+
+_LONGEST = 200
+"""Characters of a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +58,8 @@ class Text:
         self._check()
         prompts, words = load_prompts(self.prompts), _words(self.class_names)
         text_width(self.text_model, self.text_pretrained)
-        features = obtain_text_features(
-            words,
-            text_model=self.text_model,
-            text_pretrained=self.text_pretrained,
-            prompts=prompts,
-            device=choose_device(self.device),
-            seed=self.seed,
-        )
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        features.save(self.output)
+        self._make_folder()
+        self._features(words, prompts).save(self.output)
         show(f"Made {self.output}: texts of {count(len(words), 'name')}: {', '.join(words)}.")
         show("Copy it to the machine without network. There, with a folder of good images for DIR:")
         show(f"  {self._next_command()}")
@@ -82,6 +78,33 @@ class Text:
             raise InputError(f"--output {self.output}: already exists. Name a new file, or delete that one.")
         check_number("seed", self.seed, least=0)
 
+    def _make_folder(self) -> None:
+        """Before the texts are computed, which takes minutes."""
+        folder = self.output.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output {self.output}: its folder can't be made: {brief(error)}") from error
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"--output {self.output}: can't write into the folder {folder}")
+
+    def _features(self, words: dict[str, str], prompts: PromptSet) -> TextFeatures:
+        try:
+            return obtain_text_features(
+                words,
+                text_model=self.text_model,
+                text_pretrained=self.text_pretrained,
+                prompts=prompts,
+                device=choose_device(self.device),
+                seed=self.seed,
+            )
+        except WeightsError as error:  # it advises to type the very command that was typed
+            raise WeightsError(
+                f"the text weights {self.text_pretrained} of {self.text_model} can't be fetched: "
+                f"{brief(error.__cause__ or error)}. Type this command on a machine with a network, and copy the file; or name "
+                f"open_clip's checkpoint file: --text-pretrained CHECKPOINT"
+            ) from error
+
     def _next_command(self) -> str:
         command = ["tabzoo", "pretrain", "--recipe", "resnet18.tab_mvtec", "--data", "DIR"]
         command += ["--text-pretrained", str(self.output)]
@@ -96,7 +119,17 @@ def _words(names: Sequence[str]) -> dict[str, str]:
     for name in names:
         if not name.strip():
             raise InputError("--class-names: '' given, expected words such as \"metal nut\"")
-    read = class_words(list(dict.fromkeys(names)), {}, "folder")
+        if len(name) > _LONGEST:
+            raise InputError(
+                f"--class-names: '{name[:40]}...' has {len(name):,} characters, expected a few words: the text tower reads "
+                f"only the first 77 pieces of words of a sentence"
+            )
+    read = folder_words(list(dict.fromkeys(names)), "folder")
+    for name in names:
+        if not is_words(read[name]):
+            say(
+                f'--class-names: {name!r} has no word that says what the product is; better are words such as "metal nut".'
+            )
     return {words: words for name in names for words in (read[name], name)}
 
 

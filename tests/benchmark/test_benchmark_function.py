@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tabzoo
@@ -27,7 +28,7 @@ def test_it_measures_what_the_command_measures(
     arguments: dict[str, Any], toy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """With one value where several are possible, and settings of a method; the rows come in the order of the arguments."""
-    more: dict[str, Any] = {"settings": {"padim": {"channels": 20}}, "seeds": 1, "show": False}
+    more: dict[str, Any] = {"settings": {"padim": {"channels": 20}}, "seeds": np.int64(1), "show": False}
     measured = tabzoo.benchmark_backbones(SMALL, classes=("hex_nut", "capsule"), **arguments, **more)
     assert capfd.readouterr() == ("", "")
     assert [(row.class_name, row.seed, row.backbone) for row in measured.rows] == [
@@ -61,6 +62,8 @@ def test_it_measures_what_the_command_measures(
         ({"methods": []}, "--method: expected at least one value"),
         ({"backbones": 3.5}, "backbones: 3.5 given, expected a list, each item a string"),
         ({"seeds": ["0"]}, "seeds: ['0'] given, expected a list, each item a whole number"),
+        ({"backbones": {SMALL, "random"}}, "expected a list, each item a string"),
+        ({"show": "no"}, "show: 'no' given, expected true or false"),
         ({"seeds": -1}, "--seeds -1: expected at least 0"),
         ({"shots": "4"}, "shots: ['4'] given, expected a list, each item a whole number"),
         ({"budget": "quik"}, "budget: 'quik' given, expected one of paper, quick. Did you mean 'quick'?"),

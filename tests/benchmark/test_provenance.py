@@ -135,6 +135,7 @@ def test_kinds_of_anomalies_are_in_the_record_and_else_in_the_recipe(tmp_path: P
     (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"nut": 1}, "syntheses": ["nsa", "mask"]}}))
     assert find_backbones([str(folder)])[0].syntheses == ("nsa", "mask")
     (folder / "tabzoo.json").write_text(json.dumps({"training": {"classes": {"nut": 1}}}))
-    (folder / "recipe.yaml").write_text("- no recipe")
-    with pytest.raises(InputError, match=r"recipe\.yaml: not written by a run of tabzoo"):
-        find_backbones([str(folder)])
+    for text, why in (("- no recipe", ""), ("synthesis: &a mix\nmix_weights: [*a]", ".*aliases")):
+        (folder / "recipe.yaml").write_text(text)
+        with pytest.raises(InputError, match=rf"recipe\.yaml: not written by a run of tabzoo{why}"):
+            find_backbones([str(folder)])

@@ -1,6 +1,7 @@
 """The graphs that are exported compute what tabzoo computes: all forms of both methods, and backbones."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from tabzoo.detectors.extractor import FeatureExtractor, build_extractor
 from tabzoo.detectors.gaussians import FewImageGaussians, PyramidGaussians
 from tabzoo.detectors.padim import Padim
 from tabzoo.detectors.patchcore import Patchcore
+from tabzoo.errors import WeightsError
 from tabzoo.inspect.export import graph
+from tabzoo.inspect.export.backbone_graph import Reference
 from tabzoo.inspect.export.graph import DetectorGraph
 
 Make = Callable[[Iterable[Tensor]], ImageBatches]
@@ -104,3 +107,13 @@ def test_a_photo_far_from_the_bank_has_a_finite_score(batches: Make) -> None:
     detector = fitted("patchcore", 64, batches)
     detector.bank = 1e3 * detector.bank  # type: ignore[union-attr]
     assert_equal(detector, 64)
+
+
+def test_weights_that_cannot_be_fetched_are_named_without_flags_of_other_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"does not answer.* tabzoo export DIR --output FILE.onnx") as caught:
+        Reference("resnet18.tv_in1k", 64)
+    assert "--init" not in str(caught.value)

@@ -100,6 +100,8 @@ def test_names_are_read_as_typed_and_as_folders(make: Callable[..., int], tmp_pa
         (["nut"], "texts.pt", "texts.pt: expected a name that ends with .safetensors"),
         (["nut"], "there.safetensors", "there.safetensors: already exists. Name a new file"),
         ([" "], "texts.safetensors", "--class-names: '' given, expected words such as"),
+        (["x" * 201], "texts.safetensors", "has 201 characters, expected a few words"),
+        (["nut"], "there.safetensors/texts.safetensors", "its folder can't be made"),
     ],
 )
 def test_mistakes(
@@ -110,6 +112,23 @@ def test_mistakes(
     assert message in capsys.readouterr().err
     assert (tmp_path / "there.safetensors").read_text() == "mine"
     assert not (tmp_path / "texts.safetensors").exists()
+
+
+def test_advice_fits_this_command(
+    make: Callable[..., int], tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names of one product are no mistake here, and a name without words is named without other commands' flags."""
+    assert make("metal_nut", "metal nut", "01") == 0
+    said = capsys.readouterr()
+    assert "share the words" not in said.out + said.err
+    assert "--class-names: '01' has no word that says what the product is" in said.out + said.err
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    more = ("--text-model", "ViT-B-16", "--text-pretrained", "laion400m_e32")
+    assert make("nut", output=tmp_path / "other.safetensors", more=more) == 2
+    error = capsys.readouterr().err
+    assert "Type this command on a machine with a network, and copy the file" in error
+    assert "Alternatives" not in error
 
 
 def test_a_model_that_does_not_exist_is_named(make: Callable[..., int], capsys: Output) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tabzoo.errors import InputError, did_you_mean
+from tabzoo.strict_yaml import read_yaml
 from tabzoo.training.recipe import Recipe, load_recipe
-from tabzoo.training.strict_yaml import read_yaml
 
 __all__ = ["ARMS", "START", "Arm", "Budget", "Definitions", "Stage", "read_definitions"]
 

@@ -19,8 +19,8 @@ from tabzoo.errors import InputError
 from tabzoo.hub.files import Digest, read_json, write_json
 from tabzoo.hub.record import WEIGHTS
 from tabzoo.plain import for_path
+from tabzoo.strict_yaml import read_yaml
 from tabzoo.system import whole_file
-from tabzoo.training.strict_yaml import read_yaml
 
 __all__ = [
     "ALL",

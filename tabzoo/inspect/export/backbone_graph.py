@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from tabzoo.backbones import build_backbone
 from tabzoo.detectors.extractor import FeatureExtractor, build_extractor, is_random, timm_name
-from tabzoo.errors import InputError, brief
+from tabzoo.errors import InputError, WeightsError, brief
 from tabzoo.inspect.export.graph import Normalise
 
 __all__ = ["BackboneGraph", "Reference"]
@@ -34,7 +34,13 @@ class Reference:
             raise InputError(
                 f"export {name}: random weights are a baseline of the benchmark. Name a backbone, or a folder."
             )
-        self.model = build_backbone(timm_name(name, flag="export"), init="pretrained", seed=0).eval()
+        try:
+            self.model = build_backbone(timm_name(name, flag="export"), init="pretrained", seed=0).eval()
+        except WeightsError as error:  # names flags of pre-training
+            raise WeightsError(
+                f"export {name}: its weights can't be loaded: {brief(error.__cause__ or error)}. Instead, name a folder with "
+                f"config.json and model.safetensors, as on the Hub or from a run: tabzoo export DIR --output FILE.onnx"
+            ) from error
         info = getattr(self.model, "feature_info", None)
         if not info or not hasattr(self.model, "forward_intermediates"):
             raise InputError(f"export {name}: this model does not give the maps of its layers. Choose a CNN of timm.")

@@ -3,9 +3,9 @@
 import pytest
 
 from tabzoo.errors import InputError
+from tabzoo.strict_yaml import read_yaml
 from tabzoo.training.prompts import load_prompts
 from tabzoo.training.recipe import load_recipe
-from tabzoo.training.strict_yaml import read_yaml
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
