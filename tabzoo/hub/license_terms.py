@@ -41,8 +41,12 @@ def explain_license(license: str) -> str:
 
 
 def is_noncommercial(license: str | None) -> bool:
-    """Whether a licence says by its name that weights may not be used commercially, as cc-by-nc-4.0 does."""
-    return bool(re.search(r"(?i)(?:\b|_)nc(?:\b|_)|non-?commercial|research", license or ""))
+    """Whether a licence says by its name that weights may not be used commercially, as cc-by-nc-4.0 does.
+
+    Of several with OR between them, which leave the choice to the user, all have to say so.
+    """
+    choices = re.split(r"(?i)\bor\b", license or "")
+    return all(re.search(r"(?i)(?:\b|_)nc(?:\b|_)|non-?commercial|research", choice) for choice in choices)
 
 
 def mvtec_classes(counts: Mapping[str, int]) -> list[str]:

@@ -99,7 +99,7 @@ WEIGHTS = (
     ),
     Weights(
         name="resnet18.tab_industrial",
-        training_data="the paper's Industrial dataset, 17,393 normal images of 30 classes from some 12 public sources",
+        training_data="the paper's Industrial dataset, 17,393 normal images of 30 classes from some 13 public sources",
         data_licenses=("several sources: no commercial use", "several sources: no stated licence"),
         license="other",
         recipe="resnet18.tab_industrial",

@@ -37,7 +37,14 @@ def change_record(folder: Path, **values: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "license", ["cc-by-nc-sa-4.0", "CC-BY-NC-4.0", "cc-by-nc-nd-4.0", "PolyForm-Noncommercial-1.0.0"]
+    "license",
+    [
+        "cc-by-nc-sa-4.0",
+        "CC-BY-NC-4.0",
+        "cc-by-nc-nd-4.0",
+        "PolyForm-Noncommercial-1.0.0",
+        "cc-by-nc-4.0 OR cc-by-nc-nd-4.0",
+    ],
 )
 def test_licences_for_non_commercial_use(license: str) -> None:
     assert is_noncommercial(license)
@@ -45,7 +52,8 @@ def test_licences_for_non_commercial_use(license: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "license", ["apache-2.0", "mit", "cc-by-4.0", "LicenseRef-ours", "other", "ncsa", "unspecified"]
+    "license",
+    ["apache-2.0", "mit", "cc-by-4.0", "LicenseRef-ours", "other", "ncsa", "unspecified", "MIT OR cc-by-nc-sa-4.0"],
 )
 def test_other_licences(license: str) -> None:
     assert not is_noncommercial(license)
