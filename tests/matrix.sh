@@ -17,6 +17,7 @@ versions=(
 tests=(
   tests/hub
   --ignore tests/hub/test_files.py
+  --ignore tests/hub/test_model_card.py
   --deselect tests/hub/test_convert.py::test_files_without_a_matching_resnet_are_refused_with_the_keys
 )
 
