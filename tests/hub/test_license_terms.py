@@ -41,6 +41,9 @@ def change_record(folder: Path, **values: object) -> None:
     [
         "cc-by-nc-sa-4.0",
         "CC-BY-NC-4.0",
+        "CC BY-NC-SA 4.0",
+        "cc_by_nc",
+        "non-commercial",
         "cc-by-nc-nd-4.0",
         "PolyForm-Noncommercial-1.0.0",
         "cc-by-nc-4.0 OR cc-by-nc-nd-4.0",
@@ -53,7 +56,17 @@ def test_licences_for_non_commercial_use(license: str) -> None:
 
 @pytest.mark.parametrize(
     "license",
-    ["apache-2.0", "mit", "cc-by-4.0", "LicenseRef-ours", "other", "ncsa", "unspecified", "MIT OR cc-by-nc-sa-4.0"],
+    [
+        "apache-2.0",
+        "mit",
+        "cc-by-4.0",
+        "LicenseRef-ours",
+        "other",
+        "ncsa",
+        "bsd-3-clause",
+        "unspecified",
+        "MIT OR cc-by-nc-sa-4.0",
+    ],
 )
 def test_other_licences(license: str) -> None:
     assert not is_noncommercial(license)

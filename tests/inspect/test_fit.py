@@ -18,7 +18,6 @@ from tabzoo.benchmark.options import Options
 from tabzoo.benchmark.run import run
 from tabzoo.detectors.batches import NormalisedBatches
 from tabzoo.detectors.extractor import FeatureExtractor
-from tabzoo.hub.license_terms import is_noncommercial
 from tabzoo.inspect.detector import build_method, load_detector
 from tabzoo.inspect.features import backbone_batch
 from tabzoo.inspect.fit import fit_detector
@@ -188,17 +187,6 @@ def test_a_photo_that_changes_meanwhile(photos: Path, tmp_path: Path, monkeypatc
         fit_detector(options)
     assert not (tmp_path / "out").exists()
     assert dataclasses.replace(options, shots=3).shots == 3
-
-
-@pytest.mark.parametrize(
-    ("licence", "forbidden"),
-    [
-        *(("cc-by-nc-4.0", True), ("CC BY-NC-SA 4.0", True), ("cc_by_nc", True), ("non-commercial", True)),
-        *(("apache-2.0", False), ("mit", False), ("ncsa", False), (None, False), ("bsd-3-clause", False)),
-    ],
-)
-def test_licences(licence: str | None, forbidden: bool) -> None:
-    assert is_noncommercial(licence) is forbidden
 
 
 def test_defective_photos_of_a_training_split_are_not_fitted_to(tmp_path: Path) -> None:
