@@ -45,6 +45,62 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant(
+        name="a_choice_of_licences_is_as_its_strictest",
+        file="tabzoo/hub/license_terms.py",
+        old="    return all(re.search(",
+        new="    return any(re.search(",
+        tests="tests/hub/test_license_terms.py::test_other_licences",
+    ),
+    Mutant(
+        name="rows_of_a_namesake_are_lost",
+        file="tabzoo/benchmark/run.py",
+        old="by_key = {row.key: row for row in measured}",
+        new="by_key = {row.key: row for row in latest}",
+        tests="tests/test_evidence_kit.py::test_from_end_to_end",
+    ),
+    Mutant(
+        name="weights_only_their_owner_can_read",
+        file="tabzoo/system.py",
+        old="            temporary.chmod(mode)",
+        new="            pass",
+        tests="tests/test_system.py::test_whole_files_are_readable_as_the_umask_allows",
+    ),
+    Mutant(
+        name="a_set_has_a_first_backbone",
+        file="tabzoo/benchmark/from_python.py",
+        old='several = Sequence if name == "backbone" else Sequence | Set',
+        new="several = Sequence | Set",
+        tests="tests/benchmark/test_benchmark_function.py",
+    ),
+    Mutant(
+        name="numbers_of_numpy_are_no_numbers",
+        file="tabzoo/kinds.py",
+        old="        return int(value)\n",
+        new="        return value\n",
+        tests="tests/benchmark/test_benchmark_function.py::test_it_measures_what_the_command_measures",
+    ),
+    Mutant(
+        name="text_features_are_made_before_their_folder_is_looked_at",
+        file="tabzoo/training/text_command.py",
+        old="        self._make_folder()\n",
+        new="",
+        tests="tests/training/test_text_command.py::test_mistakes",
+    ),
+    Mutant(
+        name="a_name_of_any_length",
+        file="tabzoo/training/text_command.py",
+        old="if len(name) > _LONGEST:",
+        new="if False:",
+        tests="tests/training/test_text_command.py::test_mistakes",
+    ),
+    Mutant(
+        name="export_advises_flags_of_pretraining",
+        file="tabzoo/inspect/export/backbone_graph.py",
+        old="except WeightsError as error:",
+        new="except ZeroDivisionError as error:",
+        tests="tests/inspect/test_export_graph.py",
+    ),
+    Mutant(
         name="the_demo_judges_by_too_few_photos",
         file="tabzoo/demo/inspection.py",
         old='        verdict=row.verdict if enough else "",',
