@@ -70,7 +70,9 @@ def main() -> None:
     for name in options.recipes:
         recipe = load_recipe(name)
         amp = options.amp if recipe.amp == "auto" else recipe.amp
-        recipes[f"{name}, {amp}"] = recipe.replace(batch_size=options.batch, amp=amp, epochs=9)
+        batch = options.batch if recipe.needs_texts else recipe.batch_size
+        label = f"{name}, {amp}" if batch == options.batch else f"{name}, {amp}, {batch} pairs"
+        recipes[label] = recipe.replace(batch_size=batch, amp=amp, epochs=9)
     print(HEADER.format(name=f"step of {options.batch} pairs"))
     for name, recipe in recipes.items():
         count_step(name, recipe)

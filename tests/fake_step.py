@@ -42,7 +42,7 @@ class FakeStep:
     """
 
     def __init__(self, recipe: Recipe, folder: Path = Path("nowhere")) -> None:
-        classes = torch.arange(recipe.batch_size) % CLASSES
+        classes = torch.arange(recipe.batch_size) % (CLASSES if recipe.needs_texts else 1)
         backbone = build_backbone(recipe.backbone, init="random", seed=0)
         width = embedding_width(backbone, recipe.crop)
         heads = ProjectionHeads(recipe.projection, width, TEXT_WIDTH)

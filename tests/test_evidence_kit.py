@@ -163,6 +163,8 @@ def test_stand_in_texts_have_clips_geometry(kit: SimpleNamespace, tmp_path: Path
 def test_arms_are_recipes(kit: SimpleNamespace, budget: str) -> None:
     definitions = kit.arms.read_definitions(budget)
     recipes = {name: arm.resolved() for name, arm in definitions.arms.items()}
+    ranking = recipes.pop("ranking")
+    assert (ranking.objective, ranking.batch_norm, ranking.batch_size) == ("ranking", "frozen", 10)
     for name, recipe in recipes.items():  # the names say what is in them
         rate, *_ = [part for part in name.split("_") if part.startswith("1e-")] or [None]
         assert rate is None or recipe.lr == float(rate)

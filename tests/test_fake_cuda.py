@@ -50,11 +50,16 @@ def test_the_steps_cover_everything() -> None:
     assert {changes.get("projection", "none") for changes in STEPS.values()} == {"none", "linear", "residual"}
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_a_training_step_never_waits(name: str) -> None:
+RANKING = {"synthesis": "mix", "objective": "ranking", "batch_norm": "frozen", "amp": "bf16"}
+
+
+@pytest.mark.parametrize(
+    "changes", [*({"synthesis": name, **STEPS[name]} for name in STEPS), RANKING], ids=[*STEPS, "ranking"]
+)
+def test_a_training_step_never_waits(changes: dict[str, Any]) -> None:
     def check() -> None:
         with fake_cuda() as record:
-            step = FakeStep(SMALL.replace(synthesis=name, **STEPS[name]))
+            step = FakeStep(SMALL.replace(**changes))
             waits = waits_of(step, record)
             # Synthesis adds two numbers at most to each zero, so their order does not matter.
             assert UNORDERED & record.launches.keys() <= {"scatter_add_"}
@@ -121,7 +126,7 @@ FREE: dict[str, Callable[[Tensor], object]] = {
 
 def test_a_fault_in_a_step_is_noticed() -> None:
     """It is made in the step itself, once for the normal and once for the abnormal images."""
-    normalise, total_loss = PairMaker.normalise, loop.total_loss
+    normalise, in_one = PairMaker.normalise, loop.in_one
 
     def check() -> None:
         with fake_cuda() as record, pytest.MonkeyPatch.context() as patch:
@@ -133,13 +138,14 @@ def test_a_fault_in_a_step_is_noticed() -> None:
                     fault(out.view(-1)[:3])
                     normalise(maker, pixels, out)
 
-                def in_training(*losses: Any, fault: Any = FAULTS[name]) -> Any:
-                    fault(next(loss for loss in losses if isinstance(loss, Tensor)).detach().expand(3))
-                    return total_loss(*losses)
+                def in_training(outcomes: list[Any], fault: Any = FAULTS[name]) -> Tensor:
+                    for outcome in outcomes:
+                        fault(outcome.loss.detach().expand(3))
+                    return in_one(outcomes)
 
                 for owner, attribute, faulty in (
                     (PairMaker, "normalise", in_synthesis),
-                    (loop, "total_loss", in_training),
+                    (loop, "in_one", in_training),
                 ):
                     with patch.context() as once:
                         once.setattr(owner, attribute, faulty)

@@ -103,7 +103,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["data", "check", "--w"], {"--white-level", "--workers"}),
         (["pretrain", "--out"], {"--output"}),
         (["pretrain", "--epochs", "3", "--res"], {"--resume", "--resize"}),
-        (["pretrain", "--objective", ""], {"tab", "joint"}),
+        (["pretrain", "--objective", ""], {"tab", "joint", "ranking"}),
         (["pretrain", "--recipe", "qu"], {"quickstart"}),
         (["benchmark", "run", "--budget", ""], {"paper", "quick"}),
         (["publish", "runs/mine", "--l"], {"--license"}),

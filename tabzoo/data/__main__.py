@@ -30,7 +30,7 @@ __all__ = ["main"]
 _SHOWN = 20
 _FIT = ("--backbone", "tf_efficientnet_lite0.in1k", "--method", "patchcore", "--output")
 _EXAMPLES = ("metal nut", "steel bracket", "circuit board")
-_LICENCE = "The recipe's licence, cc-by-nc-sa-4.0, is that of MVTec AD; for other images add --license with theirs."
+_RECIPE = "tf_efficientnet_lite0.ranking"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +91,20 @@ class Check:
         only = len(report.samples.classes) == 1
         fit = ["tabzoo", "fit", *options, *([] if only else ["--class", product]), *_FIT, f"detectors/{product}"]
         fetched = "" if (network := hub_answers()) else " Without a network, give --backbone a folder with weights."
-        first = [shlex.join(fit), f"This makes a detector of one product.{fetched} To train a backbone instead:"]
-        if only:
-            options += ["--objective", "joint"]
+        first = [
+            shlex.join(fit),
+            f"This makes a detector of one product.{fetched} To adapt a backbone to these photos first:",
+        ]
         if network:
-            return [*first, _pretrain("resnet18.tab_mvtec", *options, "--output", "runs/mine"), _LICENCE]
-        words = folder_words(report.samples.classes, report.samples.layout)
-        text, weights = "text_features.safetensors", "model.safetensors"
-        known = [phrase if is_words(phrase) else f"WORDS FOR {name}" for name, phrase in words.items()]
-        files = ["--text-pretrained", text, "--init", weights]
+            return [*first, _pretrain(_RECIPE, *options, "--output", "runs/mine")]
+        demo = [*options, "--objective", "joint"] if only else options
+        weights = "model.safetensors"
         return [
             *first,
-            _pretrain("quickstart", *options, "--output", "runs/demo"),
-            "This needs no network, which seems to be missing here, and makes a demo. For weights to use, where there is one:",
-            shlex.join(["tabzoo", "text", "--class-names", *known, "--output", text]),
-            f"Copy {text} to this machine, and {weights} of https://huggingface.co/timm/resnet18.tv_in1k. Then, here:",
-            _pretrain("resnet18.tab_mvtec", *options, *files, "--output", "runs/mine"),
-            _LICENCE,
+            _pretrain("quickstart", *demo, "--output", "runs/demo"),
+            "This needs no network, which seems to be missing here, and makes a demo. For weights to use, copy "
+            f"{weights} of https://huggingface.co/timm/tf_efficientnet_lite0.in1k to this machine. Then, here:",
+            _pretrain(_RECIPE, *options, "--init", weights, "--output", "runs/mine"),
         ]
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["LIMITS", "RESULTS_BEFORE", "Sections", "in_order"]
+__all__ = ["LIMITS", "LIMITS_OF_RANKING", "LIMITS_OF_TAB", "RESULTS_BEFORE", "Sections", "in_order"]
 
 RESULTS_BEFORE = "\n## Limits\n"
 """The heading before which measured results belong."""
@@ -15,11 +15,16 @@ _OUT_OF_SCOPE = """Pictures of people, medical use, and any use as the only safe
 
 LIMITS = """- A detector that is tested on classes of the pre-training has seen their normal images there (transductive): say so
   next to its numbers.
-- The objective `tab` separates product classes from each other; normal and abnormal images of a class are never contrasted (the
-  objective `joint` does that).
 - Synthetic anomalies stand in for defects. With the authors' settings of NSA they are 11 to 45 px wide at 224 px; larger or
   global faults are not simulated."""
-"""What holds for all weights made by TAB."""
+"""What holds for all weights that tabzoo trains."""
+
+LIMITS_OF_TAB = """- The objective `tab` separates product classes from each other; normal and abnormal images of a class are
+  never contrasted (the objective `joint` does that)."""
+
+LIMITS_OF_RANKING = """- The objective `ranking` is not the paper's. It adapts weights to the classes that they are trained
+  on; on other classes no gain was found. Layers after the one with stride 16 keep the initial weights, so the embedding is
+  of no use."""
 
 
 class Sections(NamedTuple):

@@ -21,7 +21,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from tabzoo._version import __version__
 from tabzoo.errors import InputError, brief
-from tabzoo.hub.card_text import Sections, in_order
+from tabzoo.hub.card_text import LIMITS_OF_TAB, Sections, in_order
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest
 from tabzoo.hub.folder import new_folder, write_folder
@@ -134,7 +134,7 @@ def convert_into(
                 data=_DATA.format(license=license, data=data),
                 training=_TRAINING,
                 evaluation=_EVALUATION,
-                limits="",
+                limits=LIMITS_OF_TAB,
                 cost=_COST,
                 reproduce=_REPRODUCE.format(file=shlex.quote(file), name=name),
             )

@@ -1,6 +1,6 @@
 """MODEL_CARD.md, the card of tabzoo's own weights: `python -m tabzoo.hub.model_card > MODEL_CARD.md`."""
 
-from tabzoo.hub.card_text import Sections, in_order
+from tabzoo.hub.card_text import LIMITS_OF_TAB, Sections, in_order
 from tabzoo.hub.license_terms import explain_license
 from tabzoo.hub.table import WEIGHTS
 
@@ -48,7 +48,7 @@ def model_card() -> str:
         data=_data(),
         training=_TRAINING,
         evaluation=_evaluation(),
-        limits=_LIMITS,
+        limits=f"{LIMITS_OF_TAB}\n{_LIMITS}",
         cost=_COST,
         reproduce=_REPRODUCE,
     )

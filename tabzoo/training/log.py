@@ -11,7 +11,7 @@ from torch import Tensor
 from tabzoo.errors import TrainingError
 from tabzoo.jsonl import append_line
 from tabzoo.progress import Progress
-from tabzoo.training.metrics import ACCURACY
+from tabzoo.training.metrics import ACCURACY, STEP
 from tabzoo.training.objective import total_loss
 from tabzoo.training.output import CHECKPOINTS, METRICS
 from tabzoo.training.run import Run
@@ -63,9 +63,12 @@ class Log:
         self._since_row = []
         if run.ranks.is_first:
             append_line(run.folder / METRICS, row)
-        accuracies = f"{row['accuracy_normal']:.2f} normal, {row['accuracy_abnormal']:.2f} abnormal"
-        what = ACCURACY[run.recipe.objective]
-        return f"loss {row['loss']:.3f}, {what} {accuracies}, {row['images_per_second']:.0f} images/s"
+        if run.recipe.objective == "ranking":
+            reached = f"AUROC of synthetic anomalies {row['auroc']:.3f}"
+        else:
+            accuracies = f"{row['accuracy_normal']:.2f} normal, {row['accuracy_abnormal']:.2f} abnormal"
+            reached = f"{ACCURACY[run.recipe.objective]} {accuracies}"
+        return f"loss {row['loss']:.3f}, {reached}, {row['images_per_second']:.0f} images/s"
 
     def check(self) -> None:
         """Copies what is still on the device, the sum over all processes.
@@ -85,15 +88,11 @@ class Log:
 
 
 def named_metrics(run: Run, values: Sequence[float]) -> dict[str, float]:
-    """Normal loss, abnormal loss and both accuracies by their names, and the whole loss."""
-    loss_normal, loss_abnormal, accuracy_normal, accuracy_abnormal = values
-    return {
-        "loss": total_loss(loss_normal, loss_abnormal, run.recipe.reduction),
-        "loss_normal": loss_normal,
-        "loss_abnormal": loss_abnormal,
-        "accuracy_normal": accuracy_normal,
-        "accuracy_abnormal": accuracy_abnormal,
-    }
+    """A step's metrics by their names, and the whole loss."""
+    named = dict(zip(STEP[run.recipe.objective], values, strict=True))
+    if "loss" in named:
+        return named
+    return {"loss": total_loss(named["loss_normal"], named["loss_abnormal"], run.recipe.reduction), **named}
 
 
 def progress_of(run: Run, step: int) -> Progress:

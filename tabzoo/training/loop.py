@@ -1,4 +1,7 @@
-"""TAB's training loop: Algorithm 1 of the supplement of arXiv 2312.09480, in its order and symbols."""
+"""TAB's training loop: Algorithm 1 of the supplement of arXiv 2312.09480, in its order and symbols.
+
+The objective `ranking` takes the same loop: it has one forward pass a batch where Algorithm 1 has two.
+"""
 
 from contextlib import closing, nullcontext
 
@@ -9,7 +12,7 @@ from tabzoo.compute import CoreWatch
 from tabzoo.signals import StopRequest
 from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.log import Log, progress_of
-from tabzoo.training.objective import total_loss
+from tabzoo.training.metrics import STEP, in_one
 from tabzoo.training.ranks import StopVote
 from tabzoo.training.run import Run
 from tabzoo.training.state import State, checkpoint_writer, save_state
@@ -53,28 +56,30 @@ def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
     """One step of the weights.
 
     Returns:
-        This process's part of the batch's losses and accuracies: normal and abnormal loss, normal and abnormal accuracy, [4].
+        This process's part of the batch's metrics, in the order of `metrics.STEP`.
     """
     recipe = run.recipe
-    # Dropout, where a backbone or a head has it, follows from seed, step and process: a resumed run draws the same.
+    # Dropout, where a backbone or a head has it, and the patches that `ranking` draws follow from seed, step and process: a
+    # resumed run draws the same.
     torch.manual_seed((recipe.seed * 1_000_003 + state.step) * run.ranks.size + run.ranks.rank)
     state.objective.train()
     state.optimizer.zero_grad(set_to_none=True)
-    metrics = torch.zeros(4, device=run.device)
+    metrics = torch.zeros(len(STEP[recipe.objective]), device=run.device)
     for part in (parts := pairs.split(run.passes)):
         weight = len(part.classes) / run.batch_size  # of this part in the batch
-        factor = weight * run.ranks.size  # the processes' gradients are averaged, and should be added
-        # f^V = norm(E_V(X)), its similarities to f^T, cross entropy with y; for X with f_n^T and for X' with f_a^T.
+        # tab: f^V = norm(E_V(X)), its similarities to f^T, cross entropy with y; for X with f_n^T and for X' with f_a^T.
         # loss = (loss_normal + loss_abnormal) / 2 is a sum: each branch goes backward alone, with half the activations.
-        with state.unsynchronised():
-            normal = state.model(part.normal, part.mask, part.classes, "normal")
-            state.scaler.scale(total_loss(normal.loss, 0, recipe.reduction) * factor).backward()
-        # The gradients of all passes are averaged over the processes once, in the last one.
-        with nullcontext() if part is parts[-1] else state.unsynchronised():
-            abnormal = state.model(part.abnormal, part.mask, part.classes, "abnormal")
-            state.scaler.scale(total_loss(0, abnormal.loss, recipe.reduction) * factor).backward()
-        losses = normal.loss.detach(), abnormal.loss.detach()
-        metrics += weight * torch.stack([*losses, normal.accuracy, abnormal.accuracy])
+        calls, outcomes = state.objective.calls(part), []
+        share = 1 / len(calls) if recipe.reduction == "mean" else 1.0
+        for index, call in enumerate(calls, start=1):
+            # The gradients of all passes are averaged over the processes once, in the last one.
+            is_last = part is parts[-1] and index == len(calls)
+            with nullcontext() if is_last else state.unsynchronised():
+                outcome = state.model(*call)
+                # The processes' gradients are averaged, and should be added.
+                state.scaler.scale(outcome.loss * (share * weight * run.ranks.size)).backward()
+            outcomes.append(outcome)
+        metrics += weight * in_one(outcomes)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return metrics

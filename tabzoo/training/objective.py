@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training.heads import Branch, ProjectionHeads
 from tabzoo.training.recipe import BatchNorm
 
@@ -91,6 +92,13 @@ class TextAlignment(nn.Module):
             targets = classes if branch == "normal" else classes + len(self.normal)
         logits = self.temperature * f @ texts.T  # cosine similarities, [B, C] or [B, 2C]
         return Alignment(F.cross_entropy(logits, targets), (logits.argmax(dim=-1) == targets).float().mean())
+
+    def calls(self, pairs: Pairs) -> list[tuple[Any, ...]]:
+        """Arguments of each forward pass that a batch takes: one for each branch."""
+        return [
+            (pairs.normal, pairs.mask, pairs.classes, "normal"),
+            (pairs.abnormal, pairs.mask, pairs.classes, "abnormal"),
+        ]
 
     def embed(self, images: Tensor, branch: Branch) -> Tensor:
         """E_V(X) in the text space, not normalised, [B, D]."""

@@ -14,7 +14,7 @@ from torch import nn
 from tabzoo._version import __version__
 from tabzoo.data.decoding import Hashes
 from tabzoo.errors import WriteError, count
-from tabzoo.hub.card_text import Sections, in_order
+from tabzoo.hub.card_text import LIMITS_OF_RANKING, LIMITS_OF_TAB, Sections, in_order
 from tabzoo.hub.config import timm_config
 from tabzoo.hub.files import Digest, write_json
 from tabzoo.hub.folder import HASHES, now, write_folder
@@ -22,7 +22,7 @@ from tabzoo.hub.record import CARD, CONFIG, RECORD, WEIGHTS
 from tabzoo.plain import for_terminal
 from tabzoo.progress import duration
 from tabzoo.system import whole_file
-from tabzoo.training.metrics import ACCURACY
+from tabzoo.training.metrics import ACCURACY, SHOWN
 from tabzoo.training.normalisation import as_words
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.text import TextFeatures, mixes_classes
@@ -99,7 +99,7 @@ def write_results(
     config = timm_config(
         backbone,
         license=recipe.license,
-        description=f"TAB pre-training from {recipe.init} weights, with {_texts(recipe, text)}",
+        description=_description(recipe, text),
         resize=recipe.resize,
         crop=recipe.crop,
         mean=mean,
@@ -118,7 +118,9 @@ def write_results(
             "pretrained": text.text_pretrained,
             "prompts_sha256": text.prompts_sha256,
             "layout": recipe.text_layout,
-        },
+        }
+        if recipe.needs_texts
+        else None,
         "training": training,
         "metrics": metrics,
     }
@@ -129,7 +131,7 @@ def write_results(
             config,
             name=f"{config['architecture']}.{_slug(folder)}",
             provenance=provenance,
-            made_by=_made_by(recipe_name, text),
+            made_by=_made_by(recipe_name, recipe, text),
             facts=_facts(provenance, recipe, text, _details(config, backbone)),
         )
     except WriteError:
@@ -139,12 +141,17 @@ def write_results(
         raise
 
 
-def _texts(recipe: Recipe, text: TextFeatures) -> str:
+def _description(recipe: Recipe, text: TextFeatures) -> str:
+    if not recipe.needs_texts:
+        return f"tabzoo's objective ranking, from {recipe.init} weights"
     reshaped = ", reshaped across classes" if mixes_classes(recipe.text_layout, len(text.words)) else ""
-    return f"texts of {text.text_model} {text.text_pretrained}{reshaped}"
+    texts = f"texts of {text.text_model} {text.text_pretrained}{reshaped}"
+    return f"TAB pre-training from {recipe.init} weights, with {texts}"
 
 
-def _made_by(recipe_name: str, text: TextFeatures) -> str:
+def _made_by(recipe_name: str, recipe: Recipe, text: TextFeatures) -> str:
+    if not recipe.needs_texts:
+        return f"made with tabzoo {__version__}, by its own objective `ranking`, recipe `{recipe_name}`."
     made = f"""made by TAB (Text-Align Anomaly Backbone, arXiv 2312.09480) with tabzoo
 {__version__}, recipe `{recipe_name}`."""
     if text.text_pretrained != "untrained":
@@ -185,10 +192,10 @@ Images: squashed to {recipe.resize} x {recipe.resize}, centre crop {recipe.crop}
 - Classes, and the images of each that were trained on: {classes}.
 - Licence of the weights: {recipe.license}. It must allow what the training images' licence allows, no more.""",
             training=f"""- {epochs}, {steps}. Objective {recipe.objective}, synthetic anomalies by {recipe.synthesis}.
-- Initial weights: {provenance["initial_weights"]}. Text features: {text.text_model}, {text.text_pretrained}.
+- Initial weights: {provenance["initial_weights"]}. {_text_features(recipe, text)}
 - All settings: `recipe.yaml`.""",
             evaluation=_evaluation(provenance["metrics"], recipe),
-            limits=mixed,
+            limits=f"{LIMITS_OF_TAB}\n{mixed}" if recipe.needs_texts else LIMITS_OF_RANKING,
             cost=_cost(training),
             reproduce=f"""`tabzoo pretrain --recipe recipe.yaml --data DIR --output OUT`, with tabzoo {__version__} and images
 that give the same `image_hashes.txt` (SHA-256 {training["image_hashes_sha256"]}).""",
@@ -196,12 +203,17 @@ that give the same `image_hashes.txt` (SHA-256 {training["image_hashes_sha256"]}
     )
 
 
+def _text_features(recipe: Recipe, text: TextFeatures) -> str:
+    if not recipe.needs_texts:
+        return "No texts were used."
+    return f"Text features: {text.text_model}, {text.text_pretrained}."
+
+
 def _evaluation(metrics: dict[str, float], recipe: Recipe) -> str:
-    named = {"loss": "loss", "accuracy_normal": "normal images", "accuracy_abnormal": "synthetic anomalies"}
     rows = []
     for key, value in metrics.items():
         name, _, held_out = key.partition(" ")
-        what = named[name] if name == "loss" else f"{ACCURACY[recipe.objective]}, {named[name]}"
+        what = f"{ACCURACY[recipe.objective]}, {SHOWN[name]}" if name.startswith("accuracy") else SHOWN[name]
         rows.append(f"| {what}{f' {held_out}' if held_out else ''} | {value:.4f} |")
     table = "\n".join(["| at the last step | |", "|---|---|", *rows])
     return f"""{table}

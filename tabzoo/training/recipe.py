@@ -40,7 +40,7 @@ TextLayout = Literal["rows", "authors"]
 _NOT_HASHED = ("data", "workers", "cache", "cache_dir", "log_every", "save_every")
 # Fields that came after recipes were published, with the value at which they change nothing: there they are left out of the
 # hash, so that the published hashes stay. And fields that are gone, with the value that all recipes had: these stay in it.
-_LATER: dict[str, Any] = {"white_level": None, "text_layout": "rows", "class_words": "words"}
+_LATER: dict[str, Any] = {"white_level": None, "text_layout": "rows", "class_words": "words", "interpolation": 1.0}
 _GONE: dict[str, Any] = {}
 # Fields without effect, accepted for one release, with the value that every recipe now has, and what to say of others.
 _UNSUPPORTED: dict[str, tuple[Any, str]] = {
@@ -68,8 +68,9 @@ class MostUsed:
     """Any timm CNN, with its tag."""
     init: str = "pretrained"
     """Initial weights: pretrained (timm's), random, or FILE (.safetensors, or a state dict by torch.save)."""
-    objective: Literal["tab", "joint"] = "tab"
-    """tab: Algorithm 1, classes against classes; joint: normal and abnormal texts of all classes in one softmax."""
+    objective: Literal["tab", "joint", "ranking"] = "tab"
+    """tab: Algorithm 1, classes against classes; joint: normal and abnormal texts of all classes in one softmax; ranking, ours:
+    synthetic anomalies get higher detector scores than good images of their class, without texts."""
     synthesis: SynthesisName = "nsa"
     """How a normal image becomes abnormal; mix draws one of the other methods for each image."""
     epochs: int = 200
@@ -210,6 +211,8 @@ class Optimisation:
     """cosine falls to 0 over the run; cosine_authors steps once an epoch with steps per epoch as its period."""
     warmup_epochs: float = 0.0
     """Linear warm-up of the learning rate."""
+    interpolation: float = 1.0
+    """ranking: the weights that are written are the initial ones and this fraction of their change in training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +275,11 @@ class Recipe(Removed, Machine, Optimisation, Anomalies, Loss, Texts, Images, Mos
         assert self.mean is not None, "mean is not resolved"
         assert self.std is not None, "std is not resolved"
         return self.mean, self.std
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether the objective compares images with texts."""
+        return self.objective != "ranking"
 
     def identity(self) -> dict[str, Any]:
         """What decides the result: paths, workers, cache and logging are left out, files go by their content's SHA-256."""
@@ -437,6 +445,13 @@ def _check_values(recipe: Recipe) -> None:
         )
     if not 0 <= recipe.val_share < 1:
         raise InputError(f"val_share: {recipe.val_share} given, expected a fraction from 0 to below 1")
+    if not 0 < recipe.interpolation <= 1:
+        raise InputError(f"interpolation: {recipe.interpolation} given, expected a fraction above 0, at most 1")
+    if recipe.interpolation != 1 and recipe.objective != "ranking":
+        raise InputError(
+            f"interpolation: {recipe.interpolation} given, expected 1 with objective {recipe.objective}: only ranking keeps "
+            f"the initial weights"
+        )
     if not 0 < recipe.temperature <= 10_000:
         raise InputError(f"temperature: {recipe.temperature} given, expected a factor above 0, at most 10000")
     if not all(0 <= value <= 1 for value in recipe.mean or ()):
@@ -445,5 +460,21 @@ def _check_values(recipe: Recipe) -> None:
         raise InputError(f"std: {recipe.std} given, expected numbers above 0, from 0.001 to 1")
     if recipe.white_level is not None and not 0 < recipe.white_level < float("inf"):
         raise InputError(f"white_level: {recipe.white_level} given, expected a pixel value above 0")
+    if recipe.objective == "ranking":
+        _check_ranking(recipe)
     if recipe.warmup_epochs > recipe.epochs:
         raise InputError(f"warmup_epochs: {recipe.warmup_epochs} given, more than epochs ({recipe.epochs})")
+
+
+def _check_ranking(recipe: Recipe) -> None:
+    """What the objective `ranking` can't work with; the words fit a flag and a field of a recipe."""
+    for name, wanted, why in (
+        ("batch_norm", "frozen", "it holds features near the initial weights' ones"),
+        ("micro_batch", 0, "it compares the images of a batch with each other"),
+        ("compile", False, "it reads maps, not the backbone's output"),
+    ):
+        if getattr(recipe, name) != wanted:
+            raise InputError(
+                f"{name}: {getattr(recipe, name)} given, expected {wanted} with objective ranking: {why}. The recipe "
+                f"tf_efficientnet_lite0.ranking has settings that work."
+            )

@@ -6,6 +6,7 @@ from statistics import fmean
 
 import torch
 import yaml
+from torch import nn
 
 from tabzoo.errors import count
 from tabzoo.scores.averages import averages_by_seed, scores_by_class
@@ -13,7 +14,8 @@ from tabzoo.scores.rows import Row
 from tabzoo.training import figures, output
 from tabzoo.training.anomalies import syntheses
 from tabzoo.training.clip import UNTRAINED
-from tabzoo.training.metrics import ACCURACY, read_rows
+from tabzoo.training.metrics import ACCURACY, SHOWN, read_rows
+from tabzoo.training.ranking import ScoreRanking
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, names_digest
 from tabzoo.training.state import State
@@ -45,7 +47,7 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
     _draw(run, state, rows, validation)
     last = (validation or rows or [{}])[-1]
     of_what = " (held out)" if validation else ""
-    metrics = {f"{key}{of_what}": last[key] for key in ("loss", "accuracy_normal", "accuracy_abnormal") if key in last}
+    metrics = {f"{key}{of_what}": last[key] for key in SHOWN if key in last}
     counts, trained = run.samples.class_ids, run.pairs.class_ids
     training = {
         "images": len(run.samples),
@@ -60,7 +62,7 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
         "hardware": output.device_name(run.device),
     }
     output.write_results(
-        *(run.folder, state.objective.backbone, run.recipe, run.text),
+        *(run.folder, _result(run, state), run.recipe, run.text),
         recipe_name=recipe_name,
         recipe_digest=recipe_digest,
         training=training,
@@ -68,6 +70,12 @@ def finish(run: Run, state: State, recipe_name: str, recipe_digest: str) -> None
         metrics=metrics,
     )
     _report(run, rows, metrics)
+
+
+def _result(run: Run, state: State) -> nn.Module:
+    if isinstance(state.objective, ScoreRanking):
+        return state.objective.interpolated(run.recipe.interpolation)
+    return state.objective.backbone
 
 
 def _seconds(run: Run, rows: Sequence[dict[str, float]]) -> float:
@@ -98,6 +106,12 @@ def _end(run: Run, metrics: dict[str, float]) -> str:
     loss, *accuracies = metrics.values()
     if not accuracies:
         return f"At the end{held_out}: loss {loss:.3f}."
+    if run.recipe.objective == "ranking":
+        return (
+            f"At the end{held_out}: loss {loss:.3f}, AUROC of synthetic anomalies against good images, in a batch, "
+            f"{accuracies[0]:.3f}; chance is 0.500.\nIt does not say how well real defects are found: `tabzoo benchmark run` "
+            f"measures that."
+        )
     chance = 1 / (len(run.samples.classes) * (2 if joint else 1))
     normal, abnormal = accuracies
     means = "which product an image shows, and whether it is normal" if joint else "which product an image shows"
@@ -115,6 +129,8 @@ def _draw(run: Run, state: State, rows: Sequence[dict[str, float]], validation: 
     folder = run.folder / "figures"
     figures.draw_samples(folder / "samples.png", run.pairs.raw(seed, 0, shown), words)
     figures.draw_curves(folder / "curves.png", rows, validation)
+    if not run.recipe.needs_texts:
+        return
     pairs = run.pairs(seed, 0, ids)
     figures.draw_similarity(folder / "similarity.png", similarities(run, state, pairs), pairs.classes.cpu(), words)
 

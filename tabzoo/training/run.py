@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from tabzoo.data.decoding import Hashes
 from tabzoo.data.samples import Samples
-from tabzoo.errors import InputError
+from tabzoo.errors import InputError, count
 from tabzoo.synthesis.pairs import PairMaker
+from tabzoo.training.ranking import LEAST
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
-from tabzoo.training.sampling import epoch_samples
+from tabzoo.training.sampling import epoch_samples, one_class_batches
 from tabzoo.training.text import TextFeatures
 
 __all__ = ["Run", "contents_digest", "names_digest"]
@@ -38,7 +39,8 @@ class Run:
         ranks: The processes that train together.
 
     Raises:
-        InputError: Fewer than two images, or fewer than two for each process in a batch.
+        InputError: Fewer than two images, or fewer than two for each process in a batch; with the objective `ranking`, fewer
+            than four images of a class, or fewer than four for each process.
     """
 
     recipe: Recipe
@@ -52,6 +54,8 @@ class Run:
     ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
+        if self._ranks_scores:
+            self._check_one_class_batches()
         if self._epoch_length < 2:
             raise InputError(f"{self.recipe.data}: one image to train on; expected at least two")
         if self.batch_size < 2 * self.ranks.size:
@@ -61,14 +65,45 @@ class Run:
                 f"more, or start fewer processes."
             )
 
+    def _check_one_class_batches(self) -> None:
+        recipe, counts, needed = self.recipe, self.pairs.class_ids.bincount(), LEAST * self.ranks.size
+        if self.batch_size >= needed:
+            return
+        fewest = int(counts[counts > 0].min())
+        name = self.samples.classes[int((counts == fewest).nonzero()[0])]
+        left = f"{recipe.data}: class {name} has {count(fewest, 'image')} to train on"
+        if fewest < LEAST:
+            raise InputError(
+                f"{left}; --objective ranking scores each image by the others of its class and needs at least {LEAST}. Add "
+                f"images, {'type a smaller --val-share, ' if self.held_out else ''}or remove that folder."
+            )
+        if fewest < needed:
+            raise InputError(
+                f"{left}, too few for {self.ranks.size} processes: each needs at least {LEAST} images of one class a step. "
+                f"Start fewer processes."
+            )
+        raise InputError(
+            f"--batch-size {recipe.batch_size}: --objective ranking needs at least {needed} images a step. Type "
+            f"--batch-size {needed} or more."
+        )
+
+    @property
+    def _ranks_scores(self) -> bool:
+        return self.recipe.objective == "ranking"
+
     @cached_property
     def _epoch_length(self) -> int:
         return len(self.order(0))
 
-    @property
+    @cached_property
     def batch_size(self) -> int:
-        """Normal images a step, over all processes. A batch larger than an epoch becomes the epoch."""
-        return min(self.recipe.batch_size, self._epoch_length)
+        """Normal images a step, over all processes. A batch larger than an epoch becomes the epoch.
+
+        With the objective `ranking`, where a batch holds one class, one larger than the smallest class becomes that class.
+        """
+        counts = self.pairs.class_ids.bincount()
+        most = int(counts[counts > 0].min()) if self._ranks_scores else self._epoch_length
+        return min(self.recipe.batch_size, most)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,10 +128,30 @@ class Run:
 
     def order(self, epoch: int) -> Tensor:
         """Sample ids of an epoch, in the order they are trained on."""
-        recipe = self.recipe
-        return epoch_samples(
-            self.pairs.class_ids, seed=recipe.seed, epoch=epoch, sampling=recipe.sampling, repeats=recipe.repeats
+        recipe, class_ids = self.recipe, self.pairs.class_ids
+        order = epoch_samples(
+            class_ids, seed=recipe.seed, epoch=epoch, sampling=recipe.sampling, repeats=recipe.repeats
         )
+        if not self._ranks_scores:
+            return order
+        shuffled = recipe.sampling != "sequential"
+        return one_class_batches(order, class_ids, self.batch_size, seed=recipe.seed, epoch=epoch, shuffled=shuffled)
+
+    def batches_of(self, held_out: PairMaker) -> Sequence[Tensor]:
+        """Sample ids of each batch of held-out images; with the objective `ranking`, of one class, four images or more."""
+        ids = torch.arange(len(held_out))
+        parts: list[Tensor] = list(ids.split(self.batch_size))
+        if not self._ranks_scores:
+            return parts
+        of_class = [ids[held_out.class_ids == index] for index in held_out.class_ids.unique()]
+        # A part may be larger than a batch, so that none is too small: 5 images, with 4 a batch, are one part.
+        numbers = [min(-(-len(group) // self.batch_size), len(group) // LEAST) for group in of_class]
+        return [
+            part
+            for group, number in zip(of_class, numbers, strict=True)
+            if number
+            for part in group.tensor_split(number)
+        ]
 
     def batches(self, first: int) -> Iterator[tuple[int, Tensor]]:
         """Epoch and sample ids of each batch, from step `first`, counted from 0, to the last one."""

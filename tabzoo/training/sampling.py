@@ -7,12 +7,12 @@ from torch import Tensor
 
 from tabzoo.synthesis.draws import permutation
 
-__all__ = ["Sampling", "epoch_samples"]
+__all__ = ["Sampling", "epoch_samples", "one_class_batches"]
 
 Sampling = Literal["uniform", "balanced", "sequential"]
 
 # Keys of the draws made here, apart from those of the synthetic anomalies.
-_SHUFFLE, _WITHIN_CLASS = 101, 102
+_SHUFFLE, _WITHIN_CLASS, _BATCHES = 101, 102, 104
 
 
 def epoch_samples(class_ids: Tensor, *, seed: int, epoch: int, sampling: Sampling, repeats: int) -> Tensor:
@@ -41,6 +41,27 @@ def epoch_samples(class_ids: Tensor, *, seed: int, epoch: int, sampling: Samplin
     else:
         samples = _balanced(class_ids, seed, epoch, images * repeats)
     return samples[permutation(seed, epoch, len(samples), _SHUFFLE)]
+
+
+def one_class_batches(order: Tensor, class_ids: Tensor, size: int, *, seed: int, epoch: int, shuffled: bool) -> Tensor:
+    """The samples of an epoch in batches of one class each, no image twice in one.
+
+    Args:
+        order: Sample ids, as `epoch_samples` returns them.
+        class_ids: Class of each of the N images, [N].
+        size: Samples of a batch.
+        seed: The run's seed.
+        epoch: Which epoch, from 0.
+        shuffled: Whether the batches are.
+
+    Returns:
+        int64 [batches * size]. Of each class and round, what does not fill a batch is left out.
+    """
+    images = len(class_ids)
+    group = class_ids[order % images] * (1 + int(order.max()) // images) + order // images
+    parts = [order[group == index] for index in group.unique()]
+    batches = torch.cat([part[: len(part) // size * size] for part in parts]).view(-1, size)
+    return (batches[permutation(seed, epoch, len(batches), _BATCHES)] if shuffled else batches).flatten()
 
 
 def _balanced(class_ids: Tensor, seed: int, epoch: int, total: int) -> Tensor:

@@ -28,6 +28,7 @@ from tabzoo.training.heads import ProjectionHeads
 from tabzoo.training.optimizer import check_optimizer
 from tabzoo.training.output import CHECKPOINTS, TEXT
 from tabzoo.training.prompts import load_prompts
+from tabzoo.training.ranking import LEAST
 from tabzoo.training.ranks import Ranks
 from tabzoo.training.recipe import Recipe
 from tabzoo.training.run import Run, contents_digest, names_digest
@@ -66,8 +67,9 @@ def check_settings(recipe: Recipe, device: torch.device, *, begun: bool) -> None
     check_name(recipe.backbone)
     if not begun:
         check_init(recipe.init)
-        load_prompts(recipe.prompts)
-        text_width(recipe.text_model, recipe.text_pretrained)
+        if recipe.needs_texts:
+            load_prompts(recipe.prompts)
+            text_width(recipe.text_model, recipe.text_pretrained)
     if recipe.cache != "off":
         _check_cache(Path(recipe.cache_dir) if recipe.cache_dir is not None else default_cache_dir())
 
@@ -111,25 +113,18 @@ def build_run(
     recipe = recipe.replace(amp=ranks.from_first(lambda: _resolved_amp(recipe.amp, device, saved)))
     if saved is not None and not command.allow_recipe_change:
         check_same_recipe(recipe, folder, saved)
-    # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
-    kept = saved is not None and (folder / TEXT).is_file() and not command.allow_recipe_change
-    text_pretrained = str(folder / TEXT) if kept else recipe.text_pretrained
     # A checkpoint has the weights; the other processes are given the first one's.
     init = recipe.init if saved is None and ranks.is_first else "random"
     backbone = build_backbone(recipe.backbone, init=init, seed=recipe.seed)
     _check_batch_norm(recipe, backbone)
     width = embedding_width(backbone, recipe.crop)
-    heads = _heads(recipe, width, ranks.from_first(lambda: text_width(recipe.text_model, text_pretrained)))
-    text = ranks.from_first(
-        lambda: obtain_text_features(
-            words,
-            text_model=recipe.text_model,
-            text_pretrained=text_pretrained,
-            prompts=load_prompts(recipe.prompts),
-            device=device,
-            seed=recipe.seed,
-        )
-    )
+    heads, text = None, TextFeatures.none(words)
+    if recipe.needs_texts:
+        # A resumed run has its texts in its folder: it needs neither CLIP nor the network again.
+        kept = saved is not None and (folder / TEXT).is_file() and not command.allow_recipe_change
+        named = recipe.replace(text_pretrained=str(folder / TEXT)) if kept else recipe
+        heads = _heads(recipe, width, ranks.from_first(lambda: text_width(named.text_model, named.text_pretrained)))
+        text = ranks.from_first(lambda: _texts(named, words, device))
     images = open_images(
         samples,
         size=recipe.resize,
@@ -174,8 +169,13 @@ def _run(recipe: Recipe, folder: Path, device: torch.device, images: Images, tex
         ranks=ranks,
     )
     if run.batch_size < recipe.batch_size:
+        has = "an epoch has" if recipe.objective != "ranking" else "the smallest class has"
+        _log.warning("--batch-size %d is more than %s; steps take %d images.", recipe.batch_size, has, run.batch_size)
+    if run.held_out and not run.batches_of(run.held_out):
         _log.warning(
-            "--batch-size %d is more than an epoch has; steps take %d images.", recipe.batch_size, run.batch_size
+            "--val-share %s: fewer than %d images of each class are held out, too few for --objective ranking to score: there "
+            "will be no held-out metrics.",
+            *(recipe.val_share, LEAST),
         )
     if recipe.sampling == "sequential" and (never := len(pairs) - run.steps_per_epoch * run.batch_size) > 0:
         _log.warning(
@@ -224,13 +224,27 @@ def _check_batch_norm(recipe: Recipe, backbone: nn.Module) -> None:
     if recipe.batch_norm == "frozen" and recipe.init == "random":
         _log.warning(
             "--batch-norm frozen with --init random: the statistics of random weights are a mean of 0 and a variance of 1, so "
-            "batch-norm does nothing. Type --batch-norm local, or start from pretrained weights."
+            "batch-norm does nothing. %s",
+            "Start from pretrained weights: --objective ranking only adapts them."
+            if recipe.objective == "ranking"
+            else "Type --batch-norm local, or start from pretrained weights.",
         )
     if recipe.micro_batch == 1 and recipe.batch_norm != "frozen":
         raise InputError(
             f"--micro-batch 1: batch-norm, which {recipe.backbone} has, needs at least two images at a time. Type "
             f"--micro-batch 2 or more, or --batch-norm frozen."
         )
+
+
+def _texts(recipe: Recipe, words: dict[str, str], device: torch.device) -> TextFeatures:
+    return obtain_text_features(
+        words,
+        text_model=recipe.text_model,
+        text_pretrained=recipe.text_pretrained,
+        prompts=load_prompts(recipe.prompts),
+        device=device,
+        seed=recipe.seed,
+    )
 
 
 def _heads(recipe: Recipe, width: int, width_of_texts: int) -> ProjectionHeads:

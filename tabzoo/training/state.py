@@ -20,6 +20,7 @@ from tabzoo.training.metrics import cut_back
 from tabzoo.training.objective import TextAlignment
 from tabzoo.training.optimizer import build_optimizer, learning_rate_schedule
 from tabzoo.training.output import CHECKPOINTS, METRICS, VALIDATION
+from tabzoo.training.ranking import ScoreRanking
 from tabzoo.training.recipe import Recipe, changed_fields
 from tabzoo.training.run import Run, contents_digest, names_digest
 from tabzoo.training.text import laid_out
@@ -50,7 +51,7 @@ class State:
         step: Steps done.
     """
 
-    objective: TextAlignment
+    objective: TextAlignment | ScoreRanking
     model: nn.Module
     optimizer: Optimizer
     scheduler: LambdaLR
@@ -62,26 +63,16 @@ class State:
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
 
 
-def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads) -> State:
+def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads | None) -> State:
     """The state before the first step.
 
     Args:
         run: What it is a state of.
         backbone: With its initial weights.
-        heads: From its embeddings to the text space.
+        heads: From its embeddings to the text space; None with an objective without texts.
     """
     recipe, device = run.recipe, run.device
-    objective = TextAlignment(
-        backbone,
-        heads,
-        laid_out(run.text.normal, recipe.text_layout),
-        laid_out(run.text.abnormal, recipe.text_layout),
-        objective=recipe.objective,
-        temperature=recipe.temperature,
-        learn_temperature=recipe.learn_temperature,
-        batch_norm=recipe.batch_norm,
-        amp=_AMP_TYPES[recipe.amp],
-    )
+    objective = _objective(run, backbone, heads)
     memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     objective = objective.to(device, memory_format=memory_format)  # type: ignore[call-overload]
     if recipe.compile:
@@ -98,7 +89,25 @@ def new_state(run: Run, backbone: nn.Module, heads: ProjectionHeads) -> State:
     )
 
 
-def _distributed(objective: TextAlignment, recipe: Recipe, device: torch.device) -> DistributedDataParallel:
+def _objective(run: Run, backbone: nn.Module, heads: ProjectionHeads | None) -> TextAlignment | ScoreRanking:
+    recipe = run.recipe
+    if recipe.objective == "ranking":
+        return ScoreRanking(backbone, name=recipe.backbone, side=recipe.crop, amp=_AMP_TYPES[recipe.amp])
+    assert heads is not None, "texts need heads"
+    return TextAlignment(
+        backbone,
+        heads,
+        laid_out(run.text.normal, recipe.text_layout),
+        laid_out(run.text.abnormal, recipe.text_layout),
+        objective=recipe.objective,
+        temperature=recipe.temperature,
+        learn_temperature=recipe.learn_temperature,
+        batch_norm=recipe.batch_norm,
+        amp=_AMP_TYPES[recipe.amp],
+    )
+
+
+def _distributed(objective: nn.Module, recipe: Recipe, device: torch.device) -> DistributedDataParallel:
     """The objective with the first process's weights, its gradients averaged over all processes."""
     return DistributedDataParallel(
         objective,

@@ -57,6 +57,19 @@ class TextFeatures:
     text_pretrained: str
     prompts_sha256: str
 
+    @classmethod
+    def none(cls, words: Mapping[str, str]) -> "TextFeatures":
+        """The classes' words without features, [C, 0], for an objective that needs none."""
+        empty = torch.empty(len(words), 0)
+        return cls(
+            normal=empty,
+            abnormal=empty,
+            words=dict(words),
+            text_model="none",
+            text_pretrained="none",
+            prompts_sha256="",
+        )
+
     def save(self, path: Path) -> None:
         """Writes tensors `normal` and `abnormal` with the provenance in the metadata, as safetensors.
 

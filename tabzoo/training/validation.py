@@ -7,6 +7,8 @@ from torch import Tensor
 from tabzoo.jsonl import append_line
 from tabzoo.synthesis.pairs import PairMaker, Pairs
 from tabzoo.training.log import named_metrics
+from tabzoo.training.metrics import STEP, in_one
+from tabzoo.training.objective import TextAlignment
 from tabzoo.training.output import VALIDATION
 from tabzoo.training.run import Run
 from tabzoo.training.state import State
@@ -28,14 +30,16 @@ def validate(run: Run, state: State) -> None:
 
 def _validate(run: Run, held_out: PairMaker, state: State) -> None:
     objective = state.objective.eval()
-    total = torch.zeros(4, device=run.device)
-    for ids in torch.arange(len(held_out)).split(run.batch_size):
+    total, images = torch.zeros(len(STEP[run.recipe.objective]), device=run.device), 0
+    torch.manual_seed(run.recipe.seed)
+    for ids in run.batches_of(held_out):
         # Epoch -1: the same anomalies every time, and none that is trained on.
         pairs = held_out(run.recipe.seed, -1, ids)
-        normal = objective(pairs.normal, pairs.mask, pairs.classes, "normal")
-        abnormal = objective(pairs.abnormal, pairs.mask, pairs.classes, "abnormal")
-        total += len(ids) * torch.stack([normal.loss, abnormal.loss, normal.accuracy, abnormal.accuracy])
-    means = named_metrics(run, (total / len(held_out)).tolist())
+        total += len(ids) * in_one([objective(*call) for call in objective.calls(pairs)])
+        images += len(ids)
+    if not images:
+        return  # too few of each class to be ranked
+    means = named_metrics(run, (total / images).tolist())
     epoch = (state.step - 1) // run.steps_per_epoch
     append_line(run.folder / VALIDATION, {"step": state.step, "epoch": epoch, **means})
 
@@ -47,6 +51,7 @@ def similarities(run: Run, state: State, pairs: Pairs) -> dict[str, Tensor]:
     They are cosines, or nearly so where the recipe's `text_layout` reshapes the features; the names of the two then say it.
     """
     objective = state.objective.eval()
+    assert isinstance(objective, TextAlignment), "no texts"
     normal = F.normalize(objective.embed(pairs.normal, "normal").float(), dim=-1) @ objective.normal.T
     abnormal = F.normalize(objective.embed(pairs.abnormal, "abnormal").float(), dim=-1) @ objective.abnormal.T
     mixed = mixes_classes(run.recipe.text_layout, len(objective.normal))

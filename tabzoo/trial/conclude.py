@@ -118,7 +118,7 @@ def conclude(finished: Finished, folder: Path, *, say: Callable[[str], None]) ->
         split=finished.split,
         recipe=finished.recipe,
         device=finished.settings.device,
-        texts_sha256=Digest.of(folder / TEXT).sha256,
+        texts_sha256=Digest.of(folder / TEXT).sha256 if finished.recipe.needs_texts else None,
         start_sha256=finished.start[0].weights_sha256,
         minutes=finished.minutes,
     )

@@ -14,7 +14,7 @@ from tabzoo.flags import check_number, check_white_level, optional
 
 __all__ = ["DEFAULT_RECIPE", "Options"]
 
-DEFAULT_RECIPE = "resnet18.tab_mvtec"
+DEFAULT_RECIPE = "tf_efficientnet_lite0.ranking"
 _LONGEST = 60 * 24 * 365  # minutes
 
 _Name = Annotated[str | None, optional("NAME")]
@@ -33,7 +33,7 @@ class Options:
     init: Annotated[str | None, optional("pretrained|random|FILE")] = None
     """Weights of the start: the backbone's own (pretrained), random ones, or a file's. If not given: the recipe's."""
     recipe: _Name = None
-    """A recipe of tabzoo, or FILE.yaml. If not given: resnet18.tab_mvtec with frozen batch-norm."""
+    """A recipe of tabzoo, or FILE.yaml. If not given: tf_efficientnet_lite0.ranking, which needs no texts."""
     minutes: Annotated[float, tyro.conf.arg(metavar="M")] = 20.0
     """Time for all of the trial. The epochs are fitted to it; there are never more than the recipe has."""
     seeds: Annotated[Sequence[int], tyro.conf.arg(metavar="S [S ...]")] = (0, 1)

@@ -48,7 +48,7 @@ class Page:
         split: How they were used.
         recipe: What the results were trained with.
         device: Where it was computed.
-        texts_sha256: Of the text features.
+        texts_sha256: Of the text features; None with an objective without texts.
         start_sha256: Of the start's weights, as rows have it.
         minutes: That the trial took.
     """
@@ -61,7 +61,7 @@ class Page:
     split: Split
     recipe: Recipe
     device: torch.device
-    texts_sha256: str
+    texts_sha256: str | None
     start_sha256: str
     minutes: float
 

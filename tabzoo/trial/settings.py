@@ -82,14 +82,17 @@ def recipe_of(options: Options, samples: Samples) -> tuple[Recipe, list[str]]:
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     if Path(given.get("backbone", "")).is_dir() and "backbone" in given:
         given["backbone"] = f"local-dir:{options.backbone}"
-    if options.recipe is None and given.get("init") != "random":  # random weights have no statistics to keep
-        given["batch_norm"] = "frozen"
     if given.get("backbone", named.backbone) != named.backbone:
         given |= dict.fromkeys(NORMALISATION)  # the recipe's are those of its backbone
     if (options.recipe or DEFAULT_RECIPE) in list_recipes():
         given["license"] = Recipe.license  # the recipe's is that of its images
+    if options.text_pretrained is not None and not named.needs_texts:
+        raise InputError(
+            f"--text-pretrained {options.text_pretrained}: the recipe's objective {named.objective} needs no texts. Leave it "
+            f"out, or name a recipe with texts, such as --recipe resnet18.tab_mvtec."
+        )
     classes = samples.train_normals().classes
-    if len(classes) == 1 and named.objective != "joint":
+    if len(classes) == 1 and named.objective == "tab":
         given["objective"] = "joint"
         notes.append("One class: the objective is joint, which separates normal from abnormal.")
     words = class_words(classes, {**named.class_names, **options.class_names}, samples.layout)
@@ -120,18 +123,19 @@ def settle(options: Options, recipe: Recipe, notes: list[str], folder: Path) -> 
     begun = (folder / TEXT).is_file()
     check_settings(recipe, device, begun=begun)
     # Texts first: they are what is most often not at hand.
-    text = _texts(recipe, folder / TEXT, device)
+    text = _texts(recipe, folder / TEXT, device) if recipe.needs_texts else TextFeatures.none(recipe.class_names)
     backbone = build_backbone(recipe.backbone, init=recipe.init, seed=recipe.seed)
     width, width_of_texts = embedding_width(backbone, recipe.crop), text.normal.shape[1]
     changes: dict[str, Any] = {}
-    if recipe.projection == "none" and width != width_of_texts:
+    if recipe.needs_texts and recipe.projection == "none" and width != width_of_texts:
         changes["projection"] = "linear"
         said = (
             f"The embedding of the backbone is {width} wide and the texts' {width_of_texts}: a linear projection is trained "
             f"between them, and discarded at the end."
         )
         notes = [*notes, said]
-    if device.type == "cpu" and recipe.batch_norm == "frozen" and not recipe.micro_batch:
+    in_parts = recipe.needs_texts and recipe.batch_norm == "frozen"
+    if device.type == "cpu" and in_parts and not recipe.micro_batch:
         changes["micro_batch"] = _ON_CPU
     if not begun:
         text.save(folder / TEXT)

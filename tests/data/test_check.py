@@ -51,31 +51,32 @@ def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "layout mvtec, 18 images, 2 classes" in shown
     assert "40x40 RGB" in shown
-    *_, command, licence = shown.splitlines()
-    assert command.endswith(f"--data {folder} --output runs/mine")
-    assert "add --license" in licence
+    command = shown.splitlines()[-1]
+    assert command.endswith(f"--recipe tf_efficientnet_lite0.ranking --data {folder} --output runs/mine")
     assert shown.startswith(f"{folder}: layout")
     assert f"  tabzoo fit --data {folder} --class capsule --backbone" in shown
     (folder / "wood_grain").rename(folder.parent / "elsewhere")
     assert cli.main(["data", "check", str(folder)]) == 0
     only = capsys.readouterr().out
     assert "--class capsule" not in only.replace("--class-names", "")
-    assert "--objective joint" in only  # one class: the objective that can train on it
+    assert "--objective" not in only  # the recipe can train on one class
 
 
 def test_without_network_the_next_command_needs_none(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tabzoo.data.__main__.hub_answers", lambda: False)
-    (folder / "wood_grain").rename(folder / "pn-4711")
     assert main(["check", str(folder)]) == 0
-    first, why, texts, copy, weights, _ = [line.strip() for line in capsys.readouterr().out.splitlines()[-6:]]
-    assert first.endswith(f"--recipe quickstart --data {folder} --output runs/demo")
+    demo, why, weights = [line.strip() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert demo.endswith(f"--recipe quickstart --data {folder} --output runs/demo")
     assert "demo" in why
-    assert texts == "tabzoo text --class-names capsule 'WORDS FOR pn-4711' --output text_features.safetensors"
-    assert "model.safetensors" in copy
-    assert "--text-pretrained text_features.safetensors --init model.safetensors" in weights
-    assert "quickstart" not in weights
+    assert "model.safetensors of https://huggingface.co/timm/tf_efficientnet_lite0.in1k" in why
+    assert weights.endswith(f"--data {folder} --init model.safetensors --output runs/mine")
+    (folder / "wood_grain").rename(folder.parent / "elsewhere")
+    assert main(["check", str(folder)]) == 0
+    demo, _, weights = capsys.readouterr().out.splitlines()[-3:]
+    assert "--objective joint" in demo  # one class: the objective of the quickstart that can train on it
+    assert "--objective" not in weights
 
 
 def test_classes_whose_names_are_no_words_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ from tabzoo.training.recipe import Recipe
 
 FLAGS = """
 allow-recipe-change amp backbone batch-norm batch-size benchmark cache cache-dir channels-last class-names class-words compile
-crop cutpaste-variant data device epochs init layout learn-temperature license log-every lr mask-block mask-num-blocks mean
-micro-batch mix-weights momentum nsa-background nsa-background-threshold nsa-blend nsa-gamma-lower nsa-gamma-scale
+crop cutpaste-variant data device epochs init interpolation layout learn-temperature license log-every lr mask-block
+mask-num-blocks mean micro-batch mix-weights momentum nsa-background nsa-background-threshold nsa-blend
+nsa-gamma-lower nsa-gamma-scale
 nsa-gamma-shape nsa-min-object nsa-min-overlap nsa-mode nsa-num-patches nsa-resize nsa-resize-max nsa-resize-min
 nsa-resize-std nsa-same-source nsa-shift nsa-width-max nsa-width-min objective optimizer output overwrite
 perlin-beta-max perlin-textures perlin-threshold projection prompts recipe reduction repeats resize resume sampling

@@ -92,6 +92,14 @@ def test_bfloat16_gives_the_same_weights_twice(small: Arguments, tmp_path: Path)
     assert_equal_weights(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_the_ranking_objective_gives_the_same_weights_twice(small: Arguments, tmp_path: Path, amp: str) -> None:
+    more = ("--objective", "ranking", "--batch-norm", "frozen", "--amp", amp)
+    for name in ("one", "two"):
+        assert pretrain.main(small(*FAST, *more, "--output", str(tmp_path / name))) == 0
+    assert_equal_weights(tmp_path / "one", tmp_path / "two")
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(
     small: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

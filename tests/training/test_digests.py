@@ -13,11 +13,13 @@ CHANGED = "published recipes don't change; give it a new name or say so in CHANG
 
 RECIPES = {
     "quickstart": "564c91de73d8f24d8f6cd6ba0df68c0829616abd3261d505014d5908410d9d66",
+    "resnet18.ranking": "3e5388d67ef9be465f33cf12f764e3f74d9e5cff2e5f526319fb9ece7ff52032",
     "resnet18.tab_industrial": "a6578628172ec495ca440c98c92c45e9d36ff3be92d7528d91ff16eacb8642cc",
     "resnet18.tab_industrial.authors": "257d4ce3ef86b9311146515684ff5848554a95a6c14b5f5ebe7ea0001338f100",
     "resnet18.tab_mvtec": "bc622047b7b4d8dccdc9d9081150513edb3a6e552341696dd36d75ff191c2f39",
     "resnet18.tab_mvtec.authors": "c8b23668fc4f50941ec649ad498f022ff7bc7c2d3676ee035d7ce10d6a9359de",
     "resnet50.tab": "aeea1ed049bb5093b2e67ce5b4ef93525ea53cce351236a70543ad1977f1141d",
+    "tf_efficientnet_lite0.ranking": "2c0b46aecf7a921fcecec1f8f12f65965b9ad483cca72a7d2b9ab7454040dbfd",
     "wide_resnet50_2.tab": "7646adff6bce4c31addc58d4cfd9bb1af960fe0b6c0226d4c6ab9aeb98e642f0",
 }
 PROMPTS = {
@@ -50,11 +52,11 @@ def test_every_field_that_decides_the_result_is_in_the_digest() -> None:
         **{"nsa_mode": "fast", "nsa_background": 200.0, "cutpaste_variant": "scar", "sampling": "balanced"},
         **{"batch_norm": "frozen", "schedule": "constant", "amp": "bf16", "cache": "ram", "val_share": 0.5},
         **{"perlin_textures": "textures", "cache_dir": "somewhere", "data": "somewhere", "crop": 200, "workers": 3},
-        **{"white_level": 4095.0, "class_words": "folder", "text_layout": "authors"},
+        **{"interpolation": 0.5, "white_level": 4095.0, "class_words": "folder", "text_layout": "authors"},
         **{"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
     }
-    base = Recipe()
     for field in dataclasses.fields(Recipe):
+        base = Recipe(objective="ranking", batch_norm="frozen") if field.name == "interpolation" else Recipe()
         value = getattr(base, field.name)
         if field.name in special:
             changed = special[field.name]

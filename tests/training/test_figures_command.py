@@ -136,6 +136,42 @@ def test_losses_go_through_the_rows(with_held_out: bool, tmp_path: Path, written
     assert len(labels) == (4 if with_held_out else 2)
 
 
+def test_figures_of_a_run_without_texts(
+    small: Callable[..., list[str]], tmp_path: Path, written: list[Figure], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = (
+        "--objective",
+        "ranking",
+        "--batch-norm",
+        "frozen",
+        "--batch-size",
+        "6",
+        "--val-share",
+        "0.3",
+        "--lr",
+        "0.001",
+    )
+    assert pretrain.main(small(*flags)) == 0
+    capsys.readouterr()
+    assert command.main([str(tmp_path / "out"), "--output", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().err.startswith("similarity_matrix: not drawn.")
+    names = [f"{name}.{kind}" for name in ("gallery", "losses") for kind in ("png", "svg", "txt")]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
+    for axis, label, curves in zip(
+        written[-1].axes, ("loss", "AUROC"), (["nearest", "position"], ["mean of both"]), strict=True
+    ):
+        assert axis.get_ylabel() == label
+        assert [line.get_label() for line in axis.lines] == [f"{c}{s}" for c in curves for s in ("", ", held out")]
+        assert all(len(line.get_xdata()) for line in axis.lines)  # type: ignore[arg-type]
+    colors = {line.get_label(): line.get_color() for axis in written[-1].axes for line in axis.lines}
+    assert len({colors[name] for name in ("nearest", "position", "mean of both")}) == 3
+    assert [text.get_text() for text in written[-1].legends[0].get_texts()] == list(colors)
+    caption = " ".join((tmp_path / "new" / "losses.txt").read_text().split())
+    assert "AUROC of synthetic anomalies against the normal images" in caption
+    assert "text" not in caption.replace("test_", "").split("Command:")[0]
+    assert "text_features" not in caption
+
+
 Tower = Callable[[list[str]], torch.Tensor]
 
 

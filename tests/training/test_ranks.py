@@ -22,6 +22,7 @@ from tabzoo.synthesis.pairs import Pairs
 from tabzoo.training import loop, pretrain, setup
 from tabzoo.training.checkpoint import CheckpointWriter, load_latest_checkpoint
 from tabzoo.training.metrics import read_rows
+from tabzoo.training.ranking import ScoreRanking
 from tabzoo.training.ranks import Ranks, StopVote, launcher
 from tabzoo.training.run import Run
 from tabzoo.training.state import State
@@ -30,6 +31,7 @@ Arguments = Callable[..., list[str]]
 
 # Batch-norm with fixed statistics: the one thing that depends on how a batch is divided is left out.
 FROZEN = ("--batch-norm", "frozen", "--lr", "0.01", "--save-every", "2")
+RANKING = ("--objective", "ranking", "--batch-norm", "frozen")
 
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
@@ -176,6 +178,77 @@ def test_all_processes_hold_the_same_weights(small: Arguments, tmp_path: Path, m
         shared = weights(tmp_path / "out")
         for key, value in weights(tmp_path / "alone").items():
             torch.testing.assert_close(shared[key], value, rtol=1e-5, atol=1e-5, msg=key)
+
+
+@pytest.mark.slow
+def test_a_batch_of_the_ranking_objective_is_one_class_in_every_process(small: Arguments, tmp_path: Path) -> None:
+    """One step is that of the gradients of both shares, each scored by its own images, weighed by their number."""
+    init, seed, rate = tmp_path / "init.safetensors", 5, 0.1
+    torch.manual_seed(1)
+    backbone = timm.create_model("test_resnet", num_classes=0)  # not what the second process would draw
+    safetensors.torch.save_file(backbone.state_dict(), init)
+
+    def prepare(rank: int) -> None:
+        original = loop.optimise
+
+        def optimise(run: Run, state: State, pairs: Pairs) -> Tensor:
+            content = {"pairs": list(pairs), "weights": state.objective.state_dict()}
+            torch.save(content, tmp_path / f"{rank} {state.step}.pt")
+            return original(run, state, pairs)
+
+        loop.optimise = optimise
+
+    given = {
+        "init": init,
+        "seed": seed,
+        "lr": rate,
+        "batch-size": 9,
+        "epochs": 1,
+        "weight-decay": 0,
+        "schedule": "constant",
+    }
+    flags = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    codes, printed = run_in_two(small(*RANKING, "--optimizer", "sgd", *flags), tmp_path / "logs", prepare)
+    assert codes == [0, 0], printed
+    steps = [[torch.load(tmp_path / f"{rank} {step}.pt", weights_only=True) for rank in (0, 1)] for step in range(3)]
+    shares = [[Pairs(*of_rank["pairs"]) for of_rank in of_step] for of_step in steps]
+    assert [[len(share.classes) for share in of_step] for of_step in shares] == [[5, 4]] * 3
+    assert all(len(torch.cat([share.classes for share in of_step]).unique()) == 1 for of_step in shares)
+
+    plain = ScoreRanking(backbone, name="test_resnet", side=32)
+    trained = {name: value for name, value in plain.named_parameters() if value.requires_grad}
+    expected = {name: value.detach().clone() for name, value in trained.items()}
+    for share in shares[0]:
+        loss = plain(share.normal, share.abnormal, share.mask).loss
+        gradients = torch.autograd.grad(loss, list(trained.values()))
+        for name, gradient in zip(trained, gradients, strict=True):
+            expected[name] -= rate * len(share.classes) / 9 * gradient
+    for of_rank in steps[1]:
+        for name, value in expected.items():
+            torch.testing.assert_close(of_rank["weights"][name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert any(bool((value - expected[name]).abs().max() > 1e-4) for name, value in trained.items())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("--batch-size", "7"),
+            "--batch-size 7: --objective ranking needs at least 8 images a step. Type --batch-size 8 or",
+        ),
+        (
+            ("--batch-size", "16", "--val-share", "0.6"),
+            "class brushed_steel has 7 images to train on, too few for 2 processes: each needs at least 4 images",
+        ),
+    ],
+)
+def test_too_few_images_of_a_class_for_the_processes(
+    small: Arguments, tmp_path: Path, flags: tuple[str, ...], message: str
+) -> None:
+    codes, printed = run_in_two(small(*RANKING, *flags), tmp_path / "logs")
+    assert codes == [2, 2], printed
+    assert message in " ".join(printed[0].split())
+    assert not any("Traceback" in text for text in printed)
 
 
 @pytest.mark.slow

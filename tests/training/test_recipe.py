@@ -11,11 +11,13 @@ from tabzoo.training.recipe import Recipe, list_recipes, load_recipe
 def test_what_ships() -> None:
     assert list_recipes() == [
         "quickstart",
+        "resnet18.ranking",
         "resnet18.tab_industrial",
         "resnet18.tab_industrial.authors",
         "resnet18.tab_mvtec",
         "resnet18.tab_mvtec.authors",
         "resnet50.tab",
+        "tf_efficientnet_lite0.ranking",
         "wide_resnet50_2.tab",
     ]
     for name in list_recipes():

@@ -19,7 +19,7 @@ from timm.models import save_for_hf
 
 from tabzoo.cli import main as tabzoo
 from tabzoo.training import loop
-from tabzoo.training.recipe import load_recipe
+from tabzoo.training.recipe import Recipe, load_recipe
 from tabzoo.trial import run as module
 from tabzoo.trial import settings
 from tabzoo.trial import train as training
@@ -140,7 +140,7 @@ def test_one_class_takes_joint(toy: Path, trial: Trial, tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
-def test_the_default_recipe(
+def test_a_recipe_of_the_paper(
     toy: Path, trial: Trial, make_text_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From a folder with a mean of its own, whose embedding has another width than the texts."""
@@ -149,7 +149,7 @@ def test_the_default_recipe(
     save_for_hf(model, start, safe_serialization=True)
     for name in CLASSES[:2]:
         shutil.copytree(toy / name, data / name)
-    small = load_recipe("resnet18.tab_mvtec").replace(resize=40, crop=32, epochs=1)
+    small = load_recipe("resnet18.tab_mvtec").replace(resize=40, crop=32, epochs=1, batch_norm="frozen")
     monkeypatch.setattr(settings, "load_recipe", lambda _: small)
     narrow = make_text_file(*CLASSES[:2], width=64)
     flags = trial(data, CLASSES[:2], "--backbone", str(start), "--text-pretrained", str(narrow), "--seeds", "0")
@@ -166,6 +166,36 @@ def test_the_default_recipe(
     assert found["use"] == str(start)
     assert found["sentence"].endswith("or a --recipe with a higher lr.")
     assert 0 < found["numbers"]["runs"][0]["change"] < 0.001
+
+
+@pytest.mark.slow
+def test_the_default_recipe(
+    toy: Path, trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ranks, and so needs no texts and works with one class."""
+    data, out = tmp_path / "one", tmp_path / "out"
+    shutil.copytree(toy / "capsule", data / "capsule")
+    asked = []
+
+    def small(name: str) -> Recipe:
+        asked.append(name)
+        return load_recipe(name).replace(
+            backbone="test_resnet", init="random", resize=40, crop=32, batch_size=6, amp="off", mean=None, std=None
+        )
+
+    monkeypatch.setattr(settings, "load_recipe", small)
+    flags = trial(data, ["capsule"], "--seeds", "0")
+    for flag in ("--recipe", "--text-pretrained"):
+        place = flags.index(flag)
+        del flags[place : place + 2]
+    assert main(flags) in (0, 10, 11)
+    assert asked == ["tf_efficientnet_lite0.ranking"]
+    assert "objective: ranking" in (out / "runs/seed_0/recipe.yaml").read_text()
+    assert "text" not in verdict(out)["sentence"]
+    assert "text features" not in (out / "index.html").read_text()
+    capsys.readouterr()
+    assert main([*flags, "--overwrite", "--text-pretrained", "untrained"]) == 2
+    assert "the recipe's objective ranking needs no texts" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -91,10 +91,13 @@ class Figures:
             return None
         draw_losses(self._output / LOSSES, rows, validation)
         held_out = " Dots: the same on held-out images." if validation else ""
-        about = (
-            f"Losses of normal images and of their synthetic anomalies, and the fraction of images whose most similar text is "
-            f"that of their own class, over the steps. Each point is a mean over the steps since the one before.{held_out}"
+        shown = (
+            "Losses of normal images and of their synthetic anomalies, and the fraction of images whose most similar text is "
+            "that of their own class"
+            if run.recipe.needs_texts
+            else "Losses of the two scores, and the AUROC of synthetic anomalies against the normal images of their batch"
         )
+        about = f"{shown}, over the steps. Each point is a mean over the steps since the one before.{held_out}"
         hashes = {METRICS: Digest.of(run.folder / METRICS).sha256}
         self._caption(run, LOSSES, [about], hashes)
         return LOSSES
@@ -143,11 +146,12 @@ class Figures:
 
     def _caption(self, run: FinishedRun, name: str, about: Sequence[str], hashes: dict[str, str]) -> None:
         files = hashlib.sha256(np.sort(run.images.hashes).tobytes()).hexdigest()
+        texts = {TEXT: Digest.of(run.folder / TEXT).sha256} if run.recipe.needs_texts else {}
         write_caption(
             self._output / f"{name}.txt",
             about,
             command=typed(_PROG, self, positional=("folder",)),
-            hashes={"the image files": files, TEXT: Digest.of(run.folder / TEXT).sha256, **hashes},
+            hashes={"the image files": files, **texts, **hashes},
             packages=("open_clip_torch",),
         )
 

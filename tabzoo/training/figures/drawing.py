@@ -46,22 +46,25 @@ def draw_samples(path: Path, pairs: RawPairs, class_names: Sequence[str]) -> Non
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, float]], validation: Sequence[dict[str, float]]) -> None:
-    """Loss and accuracies over the steps, of training and of the held-out images, if there are any."""
+    """Loss, and accuracies or AUROC, over the steps, of training and of the held-out images, if there are any."""
     plt = _pyplot()
-    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(9, 3.2))
+    figure, (loss, reached) = plt.subplots(1, 2, figsize=(9, 3.2))
+    ranked = any("auroc" in row for row in rows)
+    shown = (
+        {"auroc": "synthetic anomalies"} if ranked else {f"accuracy_{name}": name for name in ("normal", "abnormal")}
+    )
     for series, style, suffix in ((rows, "-", ""), (validation, "o--", ", held out")):
         if not series:
             continue
         steps = [row["step"] for row in series]
         loss.plot(steps, [row["loss"] for row in series], style, markersize=3, label=f"loss{suffix}")
-        for branch in ("normal", "abnormal"):
-            values = [row[f"accuracy_{branch}"] for row in series]
-            accuracy.plot(steps, values, style, markersize=3, label=f"{branch}{suffix}")
-    for axis, name in ((loss, "loss"), (accuracy, "class accuracy")):
+        for key, name in shown.items():
+            reached.plot(steps, [row[key] for row in series], style, markersize=3, label=f"{name}{suffix}")
+    for axis, name in ((loss, "loss"), (reached, "AUROC" if ranked else "class accuracy")):
         axis.set_xlabel("step")
         axis.set_ylabel(name)
         axis.legend(fontsize=7)
-    accuracy.set_ylim(0, 1.02)
+    reached.set_ylim(0, 1.02)
     _write(figure, path)
 
 

@@ -151,9 +151,13 @@ def read_network(run: FinishedRun, device: torch.device) -> Network:
     """Backbone and heads of the newest checkpoint; without one, the weights of a run without heads.
 
     Raises:
-        InputError: Neither is there, or they do not fit the recipe.
+        InputError: Neither is there, or they do not fit the recipe; or it was trained without texts.
     """
     recipe = run.recipe
+    if not recipe.needs_texts:
+        raise InputError(
+            f"{run.folder}: was trained with objective {recipe.objective}, without texts to compare images with"
+        )
     backbone = build_backbone(recipe.backbone, init="random", seed=recipe.seed)
     heads = ProjectionHeads(recipe.projection, embedding_width(backbone, recipe.crop), run.text.abnormal.shape[1])
     try:

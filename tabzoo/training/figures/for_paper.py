@@ -18,10 +18,21 @@ __all__ = ["draw_gallery", "draw_losses", "draw_matrix"]
 _PITCH = 0.095  # inches that a name needs beside the next
 _NUMBER = 0.16  # and a number
 # Okabe and Ito's colours, which people with any colour vision can tell apart; the lines differ too.
-_BRANCHES: dict[str, dict[str, Any]] = {
-    "normal": {"color": "#0072B2", "linestyle": "-"},
-    "abnormal": {"color": "#D55E00", "linestyle": "--"},
-}
+_FIRST: dict[str, Any] = {"color": "#0072B2", "linestyle": "-"}
+_SECOND: dict[str, Any] = {"color": "#D55E00", "linestyle": "--"}
+_BOTH: dict[str, Any] = {"color": "#000000", "linestyle": "-."}
+_STYLES = {"normal": _FIRST, "abnormal": _SECOND, "nearest": _FIRST, "position": _SECOND, "mean of both": _BOTH}
+
+# What each of two panels shows: its label, and metrics of a row with their names.
+_Panels = tuple[tuple[str, dict[str, str]], tuple[str, dict[str, str]]]
+_OF_BRANCHES: _Panels = (
+    ("loss", {"loss_normal": "normal", "loss_abnormal": "abnormal"}),
+    ("class accuracy", {"accuracy_normal": "normal", "accuracy_abnormal": "abnormal"}),
+)
+_OF_RANKING: _Panels = (
+    ("loss", {"loss_nearest": "nearest", "loss_position": "position"}),
+    ("AUROC", {"auroc": "mean of both"}),
+)
 
 
 def draw_matrix(path: Path, panels: Mapping[str, Tensor], classes: Tensor, words: Sequence[str]) -> None:
@@ -114,7 +125,7 @@ def draw_gallery(path: Path, pairs: RawPairs, words: Sequence[str]) -> None:
 
 
 def draw_losses(path: Path, rows: Sequence[Mapping[str, float]], validation: Sequence[Mapping[str, float]]) -> None:
-    """Losses and accuracies of both branches over the steps; those of held-out images as dots.
+    """Losses and accuracies of both branches over the steps, or losses and AUROC of `ranking`; those held out as dots.
 
     Args:
         path: Files to write, without their endings.
@@ -124,11 +135,12 @@ def draw_losses(path: Path, rows: Sequence[Mapping[str, float]], validation: Seq
     with paper_style():
         figure = Figure(figsize=(COLUMN, 0.55 * COLUMN), layout="constrained")
         axes = figure.subplots(1, 2)
-        for axis, (key, label) in zip(axes, (("loss", "loss"), ("accuracy", "class accuracy")), strict=True):
-            for branch, style in _BRANCHES.items():
-                name = f"{key}_{branch}"
+        panels = _OF_RANKING if any("auroc" in row for row in rows) else _OF_BRANCHES
+        for axis, (label, series) in zip(axes, panels, strict=True):
+            for name, curve in series.items():
+                style = _STYLES[curve]
                 alone = {"marker": "s", "markersize": 3} if len(rows) == 1 else {}
-                axis.plot(*_points(rows, name), **style, **alone, label=branch)
+                axis.plot(*_points(rows, name), **style, **alone, label=curve)
                 if validation:
                     dots = {
                         "color": style["color"],
@@ -137,13 +149,13 @@ def draw_losses(path: Path, rows: Sequence[Mapping[str, float]], validation: Seq
                         "markersize": 2.5,
                         "fillstyle": "none",
                     }
-                    axis.plot(*_points(validation, name), **dots, label=f"{branch}, held out")
+                    axis.plot(*_points(validation, name), **dots, label=f"{curve}, held out")
             axis.set(xlabel="step", ylabel=label)
             axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes[0].set_ylim(bottom=0)
         axes[1].set_ylim(0, 1.02)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+        curves = {line.get_label(): line for axis in axes for line in axis.lines}
+        figure.legend(list(curves.values()), list(curves), loc="outside upper center", ncols=2, frameon=False)
         save_for_paper(figure, path)
 
 
