@@ -133,7 +133,7 @@ class Score:
             raise InputError(f"--watch {others[0]}: is not a folder. Type the folder that photos arrive in.")
 
     def _find(self) -> list[str]:
-        # A mistyped folder alone is no photo that can't be read: its row would stay in the scores.
+        # A mistyped folder is not a photo that can't be read. With a row of its own it would stay in the scores.
         if not any(
             os.path.lexists(name) or os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in self.photos
         ):

@@ -117,7 +117,7 @@ def test_mistakes(
 def test_advice_fits_this_command(
     make: Callable[..., int], tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two names of one product are no mistake here, and a name without words is named without other commands' flags."""
+    """Two names for one product are allowed here. The message about a name without words advises no flag of other commands."""
     assert make("metal_nut", "metal nut", "01") == 0
     said = capsys.readouterr()
     assert "share the words" not in said.out + said.err
